@@ -1,0 +1,1 @@
+"""Configuration: frozen dataclasses without torch, read strictly from YAML."""

@@ -1,0 +1,95 @@
+"""Configuration of a VQ-GAN image tokenizer and of its training."""
+
+from dataclasses import dataclass, field
+
+from genvlm.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class VQGANConfig:
+    """Shape of a VQ-GAN built from taming-transformers' Encoder and Decoder.
+
+    The defaults of the published f=8..16 models: patch_size 1, l2_normalized false.
+    """
+
+    resolution: int
+    """Side of the square picture in pixels."""
+    patch_size: int = 1
+    """Space-to-depth factor in front of the encoder: 2 works at half resolution, 4x cheaper."""
+    channels: int = 128
+    channel_multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
+    num_res_blocks: int = 2
+    attn_resolutions: tuple[int, ...] = ()
+    """Feature-map sides, after space-to-depth, that get spatial self-attention."""
+    z_channels: int = 256
+    codebook_size: int = 8192
+    codebook_dim: int = 256
+    l2_normalized: bool = False
+    """Codes and latents on the unit sphere (ViT-VQGAN): needed for low-dimensional codebooks."""
+
+    def __post_init__(self) -> None:
+        if self.resolution % self.downsample_factor:
+            raise ConfigError(
+                f"resolution {self.resolution} is not a multiple of the downsample factor "
+                f"{self.downsample_factor}: change resolution, patch_size or channel_multipliers"
+            )
+        if self.channels % 32:
+            raise ConfigError(
+                f"channels is {self.channels}: taming's GroupNorm needs a multiple of 32"
+            )
+
+    @property
+    def downsample_factor(self) -> int:
+        """Pixels per code along one side."""
+        return int(self.patch_size * 2 ** (len(self.channel_multipliers) - 1))
+
+    @property
+    def grid_size(self) -> int:
+        """Codes along one side of a picture."""
+        return self.resolution // self.downsample_factor
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversarialConfig:
+    """Patch discriminator (taming's NLayerDiscriminator) and its schedule."""
+
+    start_step: int
+    """Step from which its gradient reaches the generator; -1 trains without a discriminator."""
+    warmup_steps: int = 300
+    """Steps before `start_step` in which the discriminator alone learns."""
+    weight: float = 0.1
+    """Multiplied by the adaptive weight |grad reconstruction| / |grad adversarial| (VQGAN, Eq. 7)."""
+    channels: int = 32
+    num_layers: int = 2
+    learning_rate: float = 4e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class VQGANTrainConfig:
+    """A whole image-tokenizer recipe."""
+
+    model: VQGANConfig
+    adversarial: AdversarialConfig
+    num_steps: int
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    warmup_steps: int = 200
+    l1_weight: float = 1.0
+    l2_weight: float = 4.0
+    commitment_weight: float = 0.25
+    codebook_weight: float = 1.0
+    restart_after: int = 200
+    """Steps a code may stay unused before it is moved onto a current latent."""
+    vendors: tuple[str, ...] = ("noto", "twemoji")
+    scene_share: float = 0.25
+    """Share of composed scenes in a batch; the rest are single drawings."""
+    augment_share: float = 0.4
+    """Share of single drawings that are moved, turned, scaled and recoloured."""
+    precision: str = "float32"
+    """float32, or bfloat16 autocast where the processor supports it."""
+    seed: int = 0
+    checkpoint_every: int = 500
+    weights_dtype: str = "float16"
+    """On disk; read back as float32."""
+    notes: tuple[str, ...] = field(default_factory=tuple)
+    """Lines for the card."""

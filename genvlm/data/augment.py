@@ -1,0 +1,65 @@
+"""Augmentation of batches of pictures: moved, turned, scaled, mirrored, recoloured.
+
+Everything draws from an explicit generator. Pixels in [-1, 1]; uncovered ground is white.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+Images = Float[Tensor, "batch 3 height width"]
+
+
+def flip(images: Images, generator: torch.Generator) -> Images:
+    """Mirror each picture left to right with probability one half."""
+    mirrored = torch.rand(len(images), generator=generator) < 0.5
+    return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+
+
+def affine(
+    images: Images,
+    generator: torch.Generator,
+    *,
+    scale: tuple[float, float] = (0.75, 1.2),
+    degrees: float = 20.0,
+    shift: float = 0.12,
+) -> Images:
+    """Scale, turn and move each picture; `shift` is a share of its side."""
+    n = len(images)
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(n, generator=generator)
+
+    angle = uniform(-degrees, degrees) * math.pi / 180
+    ratio = 1 / uniform(*scale)
+    stretch = uniform(0.9, 1.1)
+    cos, sin = angle.cos() * ratio, angle.sin() * ratio
+    theta = torch.stack(
+        [
+            torch.stack([cos * stretch, -sin, uniform(-2 * shift, 2 * shift)], -1),
+            torch.stack([sin, cos / stretch, uniform(-2 * shift, 2 * shift)], -1),
+        ],
+        1,
+    )
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    # White outside: sample the distance to white, whose padding value is zero.
+    return 1 - F.grid_sample(1 - images, grid, mode="bilinear", align_corners=False)
+
+
+def recolour(images: Images, generator: torch.Generator) -> Images:
+    """Mix the colour channels of each picture mildly; white stays white and grey stays grey."""
+    n = len(images)
+    mix = torch.eye(3) + 0.35 * torch.randn(n, 3, 3, generator=generator)
+    mix = mix / mix.sum(-1, keepdim=True).clamp(min=0.5)
+    gamma = torch.exp(0.25 * torch.randn(n, 1, 1, 1, generator=generator))
+    unit = torch.einsum("nij,njhw->nihw", mix, (images + 1) / 2).clamp(0, 1)
+    return unit.pow(gamma) * 2 - 1
+
+
+def permute_channels(images: Images, generator: torch.Generator) -> Images:
+    """Exchange the colour channels of each picture at random: far-off colours at equal sharpness."""
+    orders = torch.rand(len(images), 3, generator=generator).argsort(-1)
+    return torch.gather(images, 1, orders[:, :, None, None].expand_as(images))

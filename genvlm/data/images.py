@@ -1,0 +1,79 @@
+"""Bounded decoding of pictures: size and format are checked before a single pixel is decoded."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, UnidentifiedImageError
+
+from genvlm.errors import ImageError
+
+RGBImage = UInt8[np.ndarray, "height width 3"]
+"""One picture as uint8 RGB at its native size."""
+
+MAX_PIXELS = 64_000_000
+# Formats whose decoders Pillow ships without calling another program (EPS would start Ghostscript).
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+
+
+def load_image(path: str | Path) -> RGBImage:
+    """Decode one picture file; transparency is laid over white.
+
+    Raises:
+        ImageError: missing, empty, truncated, not a picture, or over 64 megapixels.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ImageError(f"no picture at {path}: check the path")
+    if path.stat().st_size == 0:
+        raise ImageError(f"{path} is empty (0 bytes): replace it or remove it from the list")
+    try:
+        with warnings.catch_warnings():
+            # Our own limit below refuses the file before decoding, with a sentence of ours.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as image:
+                width, height = image.size
+                if width * height > MAX_PIXELS:
+                    raise ImageError(
+                        f"{path} has {width}x{height} pixels, more than the limit of "
+                        f"{MAX_PIXELS / 1e6:.0f} megapixels: scale it down first"
+                    )
+                image.load()
+                return _flatten(image)
+    except UnidentifiedImageError:
+        raise ImageError(
+            f"{path} is not a picture that can be read ({', '.join(FORMATS)})"
+        ) from None
+    except Image.DecompressionBombError:
+        raise ImageError(
+            f"{path} has more than {MAX_PIXELS / 1e6:.0f} megapixels: scale it down first"
+        ) from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageError(f"{path} is damaged or cut short ({error}): replace it") from None
+
+
+def save_image(image: RGBImage, path: str | Path) -> None:
+    """Write one picture as PNG."""
+    Image.fromarray(image).save(path, format="PNG")
+
+
+def fit_square(image: RGBImage, size: int) -> RGBImage:
+    """Scale the longer side to `size` and pad to a white square."""
+    height, width = image.shape[:2]
+    if (height, width) == (size, size):
+        return image
+    scale = size / max(height, width)
+    shape = (max(1, round(width * scale)), max(1, round(height * scale)))
+    resized = Image.fromarray(image).resize(shape, Image.Resampling.LANCZOS)
+    canvas = Image.new("RGB", (size, size), "white")
+    canvas.paste(resized, ((size - shape[0]) // 2, (size - shape[1]) // 2))
+    return np.asarray(canvas)
+
+
+def _flatten(image: Image.Image) -> RGBImage:
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
+    return np.asarray(image.convert("RGB"))

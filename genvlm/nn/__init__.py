@@ -1,0 +1,1 @@
+"""Layers and tensors on disk. Nothing here knows a configuration."""

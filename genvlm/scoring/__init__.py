@@ -1,0 +1,1 @@
+"""Scorers: how well each text fits each image, from whatever model."""

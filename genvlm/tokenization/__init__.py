@@ -1,0 +1,1 @@
+"""Between documents and token ids: vocabulary, grammar, text, image and video tokenizers."""

@@ -1,0 +1,93 @@
+"""VQ-GAN network: taming-transformers' Encoder and Decoder around our quantizer.
+
+Module names equal those of published taming checkpoints (encoder, decoder, quantize, quant_conv,
+post_quant_conv), so that a published file loads without renaming.
+"""
+
+import contextlib
+import io
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from genvlm.config.image_tokenizer import VQGANConfig
+from genvlm.errors import CheckpointError
+from genvlm.nn.quantizer import Quantized, VectorQuantizer
+
+
+class VQGAN(nn.Module):
+    """Discrete autoencoder (Esser et al. 2021, "Taming Transformers"). Pixels in [-1, 1]."""
+
+    def __init__(self, config: VQGANConfig) -> None:
+        super().__init__()
+        encoder_class, decoder_class = _taming_classes()
+        shape = {
+            "ch": config.channels,
+            "ch_mult": config.channel_multipliers,
+            "num_res_blocks": config.num_res_blocks,
+            "attn_resolutions": config.attn_resolutions,
+            "in_channels": 3 * config.patch_size**2,
+            "out_ch": 3 * config.patch_size**2,
+            "resolution": config.resolution // config.patch_size,
+            "z_channels": config.z_channels,
+        }
+        with contextlib.redirect_stdout(io.StringIO()):  # taming prints its shapes when built
+            self.encoder = encoder_class(**shape, double_z=False)
+            self.decoder = decoder_class(**shape)
+        self.quantize = VectorQuantizer(
+            config.codebook_size, config.codebook_dim, l2_normalized=config.l2_normalized
+        )
+        self.quant_conv = nn.Conv2d(config.z_channels, config.codebook_dim, 1)
+        self.post_quant_conv = nn.Conv2d(config.codebook_dim, config.z_channels, 1)
+        self.patch_size = config.patch_size
+
+    def encode_latents(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch dim rows columns"]:
+        """Continuous latents before quantization."""
+        s = self.patch_size
+        patches = rearrange(images, "b c (h s) (w t) -> b (c s t) h w", s=s, t=s)
+        return self.quant_conv(self.encoder(patches))
+
+    def decode_latents(
+        self, latents: Float[Tensor, "batch dim rows columns"]
+    ) -> Float[Tensor, "batch 3 height width"]:
+        """Pixels of quantized latents; not clipped."""
+        s = self.patch_size
+        patches = self.decoder(self.post_quant_conv(latents))
+        return rearrange(patches, "b (c s t) h w -> b c (h s) (w t)", s=s, t=s)
+
+    @torch.no_grad()
+    def encode(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> Int[Tensor, "batch rows columns"]:
+        """Codes of pictures."""
+        return self.quantize.nearest(self.encode_latents(images))
+
+    @torch.no_grad()
+    def decode(
+        self, codes: Int[Tensor, "batch rows columns"]
+    ) -> Float[Tensor, "batch 3 height width"]:
+        """Pictures of codes, clipped to [-1, 1]."""
+        return self.decode_latents(self.quantize.lookup(codes)).clamp(-1, 1)
+
+    def forward(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> tuple[Float[Tensor, "batch 3 height width"], Quantized]:
+        """Reconstruction (not clipped) and the quantizer's result, for training."""
+        quantized = self.quantize(self.encode_latents(images))
+        return self.decode_latents(quantized.latents), quantized
+
+
+def _taming_classes() -> tuple[type[nn.Module], type[nn.Module]]:
+    try:
+        from taming.modules.diffusionmodules.model import Decoder, Encoder
+    except ImportError:
+        raise CheckpointError(
+            "taming-transformers is not installed: run "
+            "`pip install --no-deps taming-transformers==0.0.1` "
+            "(without its dependencies, which genvlm does not use)"
+        ) from None
+    return Encoder, Decoder
