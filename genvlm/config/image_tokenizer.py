@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, field
 
+from genvlm.config.schema import strict
 from genvlm.errors import ConfigError
 
 
+@strict
 @dataclass(frozen=True, kw_only=True)
 class VQGANConfig:
     """Shape of a VQ-GAN built from taming-transformers' Encoder and Decoder.
@@ -49,6 +51,7 @@ class VQGANConfig:
         return self.resolution // self.downsample_factor
 
 
+@strict
 @dataclass(frozen=True, kw_only=True)
 class AdversarialConfig:
     """Patch discriminator (taming's NLayerDiscriminator) and its schedule."""
@@ -64,6 +67,7 @@ class AdversarialConfig:
     learning_rate: float = 4e-4
 
 
+@strict
 @dataclass(frozen=True, kw_only=True)
 class VQGANTrainConfig:
     """A whole image-tokenizer recipe."""

@@ -1,1 +1,1 @@
-"""Pictures, captions and documents: the emoji pack, composed scenes, stories, a user's own files."""
+"""Pictures, captions, documents: emoji, composed scenes, stories, a user's own files."""

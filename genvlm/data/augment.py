@@ -5,6 +5,7 @@ Everything draws from an explicit generator. Pixels in [-1, 1]; uncovered ground
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -63,3 +64,17 @@ def permute_channels(images: Images, generator: torch.Generator) -> Images:
     """Exchange the colour channels of each picture at random: far-off colours at equal sharpness."""
     orders = torch.rand(len(images), 3, generator=generator).argsort(-1)
     return torch.gather(images, 1, orders[:, :, None, None].expand_as(images))
+
+
+def augment_drawings(drawings: np.ndarray, *, seed: int) -> np.ndarray:
+    """Moved, turned, scaled and mildly recoloured copies of uint8 pictures (N, H, W, 3).
+
+    Half of them keep their colours: a caption may name one.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.from_numpy(drawings.astype(np.float32)).permute(0, 3, 1, 2) / 127.5 - 1
+    moved = affine(images, generator)
+    recoloured = torch.rand(len(moved), generator=generator) < 0.5
+    moved = torch.where(recoloured[:, None, None, None], recolour(moved, generator), moved)
+    scaled = ((moved.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return scaled.permute(0, 2, 3, 1).contiguous().numpy()

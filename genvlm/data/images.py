@@ -58,19 +58,6 @@ def save_image(image: RGBImage, path: str | Path) -> None:
     Image.fromarray(image).save(path, format="PNG")
 
 
-def fit_square(image: RGBImage, size: int) -> RGBImage:
-    """Scale the longer side to `size` and pad to a white square."""
-    height, width = image.shape[:2]
-    if (height, width) == (size, size):
-        return image
-    scale = size / max(height, width)
-    shape = (max(1, round(width * scale)), max(1, round(height * scale)))
-    resized = Image.fromarray(image).resize(shape, Image.Resampling.LANCZOS)
-    canvas = Image.new("RGB", (size, size), "white")
-    canvas.paste(resized, ((size - shape[0]) // 2, (size - shape[1]) // 2))
-    return np.asarray(canvas)
-
-
 def _flatten(image: Image.Image) -> RGBImage:
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")

@@ -107,9 +107,7 @@ class Scene:
     def held_out(self) -> bool:
         """True when any two of its icons form a held-out pair."""
         icons = [i for i in (self.first, self.second, self.third) if i is not None]
-        return any(
-            is_held_out(a, b) for k, a in enumerate(icons) for b in icons[k + 1 :] if a != b
-        )
+        return any(is_held_out(a, b) for k, a in enumerate(icons) for b in icons[k + 1 :] if a != b)
 
 
 def is_held_out(first: Icon, second: Icon) -> bool:
@@ -155,7 +153,9 @@ def sample_scene(
         scene = Scene(first, relation, second)
         if rng.random() < three:
             sides: tuple[Relation, ...] = (
-                ("above", "below") if relation in ("left of", "right of") else ("left of", "right of")
+                ("above", "below")
+                if relation in ("left of", "right of")
+                else ("left of", "right of")
             )
             scene = replace(scene, third=third, third_relation=sides[rng.integers(2)])
         elif rng.random() < counts:

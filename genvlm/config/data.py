@@ -1,0 +1,84 @@
+"""Where training documents come from."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from genvlm.config.schema import strict
+
+VendorName = Literal["noto", "twemoji", "fluent"]
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class ScenesSource:
+    """Composed scenes with held-out icon pairs left out."""
+
+    kind: Literal["scenes"] = "scenes"
+    num: int
+    vendors: tuple[VendorName, ...] = ("noto",)
+    three: float = 0.0
+    """Probability of a third icon."""
+    counts: float = 0.0
+    """Probability of counts of one to three."""
+    seed: int = 0
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class EmojiSource:
+    """Single drawings of the training families with their labels and captions."""
+
+    kind: Literal["emoji"] = "emoji"
+    vendors: tuple[VendorName, ...] = ("noto", "twemoji")
+    augmented_copies: int = 0
+    """Copies of each drawing, moved, turned and recoloured before tokenisation."""
+    seed: int = 0
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class StoriesSource:
+    """Interleaved documents: two to four sentences, each followed by its scene."""
+
+    kind: Literal["stories"] = "stories"
+    num: int
+    vendors: tuple[VendorName, ...] = ("noto",)
+    seed: int = 0
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class CaptionsSource:
+    """A folder of pictures with a `captions.jsonl` of {"id"?, "image", "text"} lines."""
+
+    kind: Literal["captions"] = "captions"
+    path: str
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class DocumentsSource:
+    """A JSONL file of {"id", "segments": [{"text"} | {"image"}], "loss"?} lines."""
+
+    kind: Literal["documents"] = "documents"
+    path: str
+
+
+Source = Annotated[
+    ScenesSource | EmojiSource | StoriesSource | CaptionsSource | DocumentsSource,
+    Field(discriminator="kind"),
+]
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """All sources, mixed by their sizes, and what is drawn anew for each sample."""
+
+    sources: tuple[Source, ...]
+    condition_dropout: float = 0.1
+    """Probability that a pair loses its first part, so that p(image) and p(text) are learned too."""
+    image_first: float = 0.5
+    """Probability that a pair shows its picture first."""

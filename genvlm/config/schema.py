@@ -1,0 +1,95 @@
+"""Reading and writing configurations: strict YAML in, resolved YAML out.
+
+Every configuration class is a plain frozen dataclass; `@strict` only tells pydantic to refuse
+unknown keys. Errors name the file, the path of the key and the nearest known key.
+"""
+
+import dataclasses
+import difflib
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from genvlm.errors import ConfigError, GenvlmError
+
+T = TypeVar("T")
+
+
+def strict(cls: type[T]) -> type[T]:
+    """Class decorator: unknown keys of this dataclass are errors."""
+    cls.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
+    return cls
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises ConfigError: missing, not UTF-8, not YAML, no mapping."""
+    if not path.is_file():
+        raise ConfigError(f"no configuration at {path}: check the path")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must hold a mapping of keys to values")
+    return content
+
+
+def parse_config(cls: type[T], content: object, source: str) -> T:
+    """Build `cls` from plain data.
+
+    Raises:
+        ConfigError: one sentence for the first problem, with the path of the key.
+    """
+    try:
+        return TypeAdapter(cls).validate_python(content)
+    except GenvlmError as error:
+        raise ConfigError(f"{source}: {error}") from None
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {_sentence(cls, error)}") from None
+
+
+def load_config(cls: type[T], path: Path) -> T:
+    """Read one YAML file as `cls`. Raises ConfigError."""
+    return parse_config(cls, read_yaml(path), str(path))
+
+
+def dump_config(config: Any) -> str:
+    """The resolved configuration as YAML, in the order of its fields."""
+    return yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True)
+
+
+def to_plain(config: Any) -> Any:
+    """Dataclasses to dictionaries, tuples to lists."""
+    return TypeAdapter(type(config)).dump_python(config, mode="json")
+
+
+def _sentence(cls: type, error: ValidationError) -> str:
+    first = error.errors()[0]
+    # Tags of discriminated unions stand in the location too; they are no keys of the file.
+    location = [str(p) for p in first["loc"]]
+    path = ".".join(location)
+    more = f" ({error.error_count() - 1} more problems)" if error.error_count() > 1 else ""
+    if first["type"] == "unexpected_keyword_argument":
+        known = sorted(_known_keys(cls))
+        near = difflib.get_close_matches(location[-1], known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"unknown key {path!r}{hint}{more}"
+    if first["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
+        return f"key {path!r} is missing{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"key {path!r}: {message}, got {first['input']!r}{more}"
+
+
+def _known_keys(cls: Any) -> set[str]:
+    """Field names of a dataclass and of all that it holds."""
+    if dataclasses.is_dataclass(cls):
+        hints = get_type_hints(cls)
+        names = {f.name for f in dataclasses.fields(cls)}
+        return names.union(*(_known_keys(h) for h in hints.values()))
+    if get_origin(cls) is not None or isinstance(cls, type(Union)):
+        return set().union(*(_known_keys(a) for a in get_args(cls)))
+    return set()

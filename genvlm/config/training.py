@@ -1,0 +1,87 @@
+"""Configuration of a training run."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from genvlm.config.data import DataConfig
+from genvlm.config.schema import strict
+from genvlm.config.transformer import TransformerConfig
+from genvlm.errors import ConfigError
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class TokenizersConfig:
+    """Folders of trained tokenizers, or names of shipped ones."""
+
+    text: str = "tokenizers/text-emoji"
+    image: str = "tokenizers/image-emoji-64"
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """Next-token loss."""
+
+    text_weight: float = 1.0
+    image_weight: float = 1.0
+    z_loss_weight: float = 1e-5
+    """Of the squared log normalizer (PaLM), which keeps logits from drifting between modalities."""
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW with warm-up and a cosine down to a tenth of the peak."""
+
+    learning_rate: float
+    warmup_steps: int = 100
+    final_fraction: float = 0.05
+    """Learning rate at the end, as a share of the peak."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.1
+    """On matrices only."""
+    grad_clip: float = 1.0
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A whole run: `genvlm train FILE --out RUN`."""
+
+    kind: Literal["mixed_modal"] = "mixed_modal"
+    model: TransformerConfig
+    tokenizers: TokenizersConfig = field(default_factory=TokenizersConfig)
+    data: DataConfig
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    optimizer: OptimizerConfig
+    num_steps: int
+    global_batch_size: int
+    """Documents per optimizer step, over all processes and accumulation steps."""
+    micro_batch_size: int
+    """Documents per process and forward pass."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    deepspeed: str | None = None
+    """A DeepSpeed JSON of `configs/deepspeed/`; None trains with Accelerate alone."""
+    seed: int = 0
+    log_every: int = 10
+    checkpoint_every: int = 500
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 1 or self.micro_batch_size < 1 or self.global_batch_size < 1:
+            raise ConfigError("num_steps, micro_batch_size and global_batch_size must be positive")
+        if self.global_batch_size % self.micro_batch_size:
+            raise ConfigError(
+                f"global_batch_size {self.global_batch_size} is not a multiple of "
+                f"micro_batch_size {self.micro_batch_size}"
+            )
+
+    def grad_accum_steps(self, num_processes: int) -> int:
+        """Forward passes per optimizer step and process. Raises ConfigError when not whole."""
+        per_pass = self.micro_batch_size * num_processes
+        if self.global_batch_size % per_pass:
+            raise ConfigError(
+                f"global_batch_size {self.global_batch_size} is not a multiple of micro_batch_size "
+                f"{self.micro_batch_size} x {num_processes} processes"
+            )
+        return self.global_batch_size // per_pass

@@ -1,0 +1,41 @@
+"""Configuration of the mixed-modal transformer."""
+
+from dataclasses import dataclass
+
+from genvlm.config.schema import strict
+from genvlm.errors import ConfigError
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """Shape of a decoder-only transformer, from 2 M to 34 B parameters.
+
+    The vocabulary size comes from the tokenizers, not from here.
+    """
+
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    """Fewer than `num_heads` gives grouped-query attention."""
+    head_dim: int
+    intermediate_size: int
+    """Width of the SwiGLU."""
+    context_length: int
+    """Most tokens of one sequence."""
+    rope_theta: float = 10_000.0
+    qk_norm: bool = True
+    """RMSNorm of queries and keys per head, as Chameleon needs to stay stable over modalities."""
+    norm_eps: float = 1e-5
+    initializer_std: float = 0.02
+    dropout: float = 0.0
+    """On the residual branches."""
+
+    def __post_init__(self) -> None:
+        if self.num_heads % self.num_kv_heads:
+            raise ConfigError(
+                f"num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}"
+            )
+        if self.head_dim % 2:
+            raise ConfigError(f"head_dim {self.head_dim} is odd: rotary positions turn pairs")

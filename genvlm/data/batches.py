@@ -1,0 +1,129 @@
+"""Padded batches in one global order, a pure function of (seed, step): resuming needs no state.
+
+B documents, T tokens of the longest one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from genvlm.config.data import DataConfig
+from genvlm.data.corpus import Corpus
+from genvlm.tokenization.document import EncodedDocument, encode_document
+from genvlm.tokenization.text import TextTokenizer
+from genvlm.tokenization.vocabulary import Vocabulary
+
+# Batches whose documents are sorted by length together: less padding, still a random order.
+_POOL = 16
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Documents padded on the right."""
+
+    token_ids: Int[Tensor, "batch tokens"]
+    modality: Int[Tensor, "batch tokens"]
+    loss_weights: Float[Tensor, "batch tokens"]
+    """0 for padding."""
+    loss_denominator: float
+    """Total weight of the whole global batch, over all processes and accumulation steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSource:
+    """Cuts a corpus into global batches."""
+
+    corpus: Corpus
+    config: DataConfig
+    vocabulary: Vocabulary
+    text_tokenizer: TextTokenizer
+    grid: tuple[int, int]
+    max_tokens: int
+    global_batch_size: int
+    seed: int
+    modality_weights: Sequence[float]
+    """Loss weight by `Modality`."""
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Every sample occurs once an epoch; some batches hold a few more than others."""
+        return max(1, len(self.corpus.samples) // self.global_batch_size)
+
+    def batch(self, step: int, *, rank: int = 0, num_ranks: int = 1, accum: int = 1) -> list[Batch]:
+        """The micro-batches of one process at one optimizer step.
+
+        Raises:
+            TokenError: a document does not fit the context, or holds an image of another size.
+        """
+        epoch, number = divmod(step, self.batches_per_epoch)
+        indices = self._order(epoch)[number]
+        documents = [self._encode(i, epoch) for i in indices]
+        denominator = sum(float(d.loss_weights.sum()) for d in documents)
+        parts = np.array_split(np.arange(len(documents)), num_ranks * accum)
+        mine = parts[rank * accum : (rank + 1) * accum]
+        return [
+            collate([documents[i] for i in part], self.vocabulary.pad, denominator) for part in mine
+        ]
+
+    def check(self) -> None:
+        """Encode every document once, so that one that does not fit is named before training."""
+        for i in range(len(self.corpus.samples)):
+            self._encode(i, 0)
+
+    def _order(self, epoch: int) -> list[np.ndarray]:
+        rng = np.random.default_rng([self.seed, epoch])
+        order = rng.permutation(len(self.corpus.samples))
+        lengths = np.array([_length(s.segments) for s in self.corpus.samples])
+        pool = self.global_batch_size * _POOL
+        pools = [
+            chunk[np.argsort(lengths[chunk], kind="stable")]
+            for chunk in np.array_split(order, max(1, len(order) // pool))
+        ]
+        batches = np.array_split(np.concatenate(pools), self.batches_per_epoch)
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+    def _encode(self, index: int, epoch: int) -> EncodedDocument:
+        encoded = encode_document(
+            self.corpus.document(int(index), self.config, self.seed, epoch),
+            self.vocabulary,
+            self.text_tokenizer,
+            grid=self.grid,
+            max_tokens=self.max_tokens,
+        )
+        by_modality = np.asarray(self.modality_weights, np.float32)[encoded.modality]
+        return encoded._replace(loss_weights=encoded.loss_weights * by_modality)
+
+
+def collate(documents: Sequence[EncodedDocument], pad: int, denominator: float) -> Batch:
+    """Pad documents on the right into one batch."""
+    longest = max(len(d.token_ids) for d in documents)
+
+    def padded(name: str, fill: int) -> np.ndarray:
+        columns = [getattr(d, name) for d in documents]
+        return np.stack([np.pad(c, (0, longest - len(c)), constant_values=fill) for c in columns])
+
+    return Batch(
+        torch.from_numpy(padded("token_ids", pad)),
+        torch.from_numpy(padded("modality", 0)).long(),
+        torch.from_numpy(padded("loss_weights", 0)),
+        denominator,
+    )
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch on another device."""
+    return replace(
+        batch,
+        token_ids=batch.token_ids.to(device),
+        modality=batch.modality.to(device),
+        loss_weights=batch.loss_weights.to(device),
+    )
+
+
+def _length(segments: Sequence[str | int]) -> int:
+    """Rough length for sorting: pictures dominate."""
+    return sum(len(s) // 4 if isinstance(s, str) else 70 for s in segments)

@@ -1,0 +1,140 @@
+"""A user's own files: captioned pictures, interleaved documents, pairs to score, class lists.
+
+Every reader checks each line against its schema and names file and line when one does not fit.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from genvlm.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A picture file and a text."""
+
+    id: str
+    image: Path
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentFile:
+    """An interleaved document: texts, and paths of pictures."""
+
+    id: str
+    segments: Sequence[str | Path]
+    loss: Sequence[bool] | None
+
+
+def read_captions(folder: Path) -> list[Pair]:
+    """`captions.jsonl` of a folder: {"id"?, "image": path inside the folder, "text"} a line."""
+    if not folder.is_dir():
+        raise DataError(f"no folder of captioned pictures at {folder}")
+    return read_pairs(folder / "captions.jsonl")
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """A JSONL file of {"id"?, "image", "text"} lines; image paths are relative to the file."""
+    pairs = []
+    seen: set[str] = set()
+    for number, row in _rows(path):
+        where = f"{path} line {number}"
+        image = _text_field(row, "image", where)
+        pair = Pair(
+            id=str(row.get("id", image if "id" not in row else "")) or image,
+            image=path.parent / image,
+            text=_text_field(row, "text", where),
+        )
+        if "id" in row:
+            if pair.id in seen:
+                raise DataError(f"{where}: the id {pair.id!r} stands twice: make ids unique")
+            seen.add(pair.id)
+        pairs.append(pair)
+    return pairs
+
+
+def read_documents(path: Path) -> list[DocumentFile]:
+    """A JSONL file of {"id", "segments": [{"text"} | {"image"}], "loss"?: [bool]} lines."""
+    documents = []
+    for number, row in _rows(path):
+        where = f"{path} line {number}"
+        segments: list[str | Path] = []
+        listed = row.get("segments")
+        if not isinstance(listed, list) or not listed:
+            raise DataError(f"{where}: 'segments' must be a list of at least one segment")
+        for segment in listed:
+            kinds = set(segment) if isinstance(segment, dict) else set()
+            if kinds == {"text"}:
+                segments.append(_text_field(segment, "text", where))
+            elif kinds == {"image"}:
+                segments.append(path.parent / _text_field(segment, "image", where))
+            else:
+                raise DataError(
+                    f'{where}: a segment is {{"text": ...}} or {{"image": path}}, '
+                    f"got {json.dumps(segment, ensure_ascii=False)[:80]}"
+                )
+        loss = row.get("loss")
+        if loss is not None and (
+            not isinstance(loss, list)
+            or len(loss) != len(segments)
+            or not all(isinstance(x, bool) for x in loss)
+        ):
+            raise DataError(f"{where}: 'loss' must hold one true or false for each segment")
+        documents.append(
+            DocumentFile(id=_text_field(row, "id", where), segments=segments, loss=loss)
+        )
+    return documents
+
+
+def read_classes(path: Path) -> list[str]:
+    """Class names, one a line. Raises DataError for none, empty lines in between, or duplicates."""
+    names = [line.strip() for line in _read(path).splitlines()]
+    while names and not names[-1]:
+        names.pop()
+    if len(names) < 2:
+        raise DataError(f"{path} lists {len(names)} classes: give at least two, one a line")
+    for number, name in enumerate(names, 1):
+        if not name:
+            raise DataError(f"{path} line {number} is empty: remove it")
+        if name in names[: number - 1]:
+            raise DataError(f"{path} line {number}: the class {name!r} stands twice")
+    return names
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
+    lines = _read(path).splitlines()
+    if not any(line.strip() for line in lines):
+        raise DataError(f"{path} is empty: give one JSON object a line")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{path} line {number} is not JSON ({error})") from None
+        if not isinstance(row, dict):
+            raise DataError(f"{path} line {number} must be a JSON object")
+        yield number, row
+
+
+def _read(path: Path) -> str:
+    if not path.is_file():
+        raise DataError(f"no file at {path}: check the path")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not valid UTF-8 (byte {error.start}): save it as UTF-8"
+        ) from None
+
+
+def _text_field(row: dict[str, object], key: str, where: str) -> str:
+    value = row.get(key)
+    if not isinstance(value, str):
+        raise DataError(f"{where}: key {key!r} is missing or not a text")
+    if not value.strip():
+        raise DataError(f"{where}: {key!r} is empty")
+    return value

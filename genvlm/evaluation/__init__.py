@@ -1,0 +1,1 @@
+"""Benchmarks, decision rules, controls, statistics and the records that tie them together."""

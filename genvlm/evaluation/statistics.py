@@ -1,0 +1,147 @@
+"""Uncertainty of benchmark results: intervals, tests, corrections. Shares are in [0, 1].
+
+What is undefined (no item, a single cluster) is an `Undefined` with its reason, never NaN or 0.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64
+from scipy.stats import binomtest, norm
+
+from genvlm.errors import EvaluationError
+
+NUM_RESAMPLES = 2000
+CONFIDENCE = 0.95
+
+
+class Undefined(NamedTuple):
+    """A number that does not exist here, and why."""
+
+    reason: str
+
+
+class Interval(NamedTuple):
+    """A confidence interval."""
+
+    low: float
+    high: float
+
+
+class Comparison(NamedTuple):
+    """Exact McNemar test of two scorers on the same items."""
+
+    first_only: int
+    """Items that only the first scorer gets right."""
+    second_only: int
+    p_value: float
+
+
+def bootstrap_means(
+    values: Float64[np.ndarray, "items columns"],
+    groups: Sequence[str],
+    seed: int = 0,
+    num_resamples: int = NUM_RESAMPLES,
+) -> Float64[np.ndarray, "resamples columns"] | Undefined:
+    """Means of each column over resampled clusters, for intervals of means and of differences.
+
+    Whole groups are drawn with replacement (Field and Welsh 2007, the cluster bootstrap); columns
+    share each draw, so that a difference of two columns is paired.
+    """
+    names, membership = np.unique(np.asarray(groups), return_inverse=True)
+    if len(values) == 0:
+        return Undefined("no answered item")
+    if len(names) == 1:
+        return Undefined("all items belong to one group")
+    columns = np.column_stack([np.ones(len(values)), values])
+    totals = np.zeros((len(names), columns.shape[1]))
+    np.add.at(totals, membership, columns)
+    rng = np.random.default_rng(seed)
+    draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=num_resamples)
+    sums = draws @ totals
+    return sums[:, 1:] / sums[:, :1]
+
+
+def percentile_interval(
+    replicates: Float64[np.ndarray, " resamples"], confidence: float = CONFIDENCE
+) -> Interval:
+    """The central share `confidence` of bootstrap replicates."""
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(replicates, [tail, 1 - tail])
+    return Interval(float(low), float(high))
+
+
+def cluster_bootstrap(
+    values: Float64[np.ndarray, " items"],
+    groups: Sequence[str],
+    seed: int = 0,
+    num_resamples: int = NUM_RESAMPLES,
+    confidence: float = CONFIDENCE,
+) -> Interval | Undefined:
+    """Percentile interval of the mean credit, resampling whole groups."""
+    means = bootstrap_means(np.asarray(values)[:, None], groups, seed, num_resamples)
+    if isinstance(means, Undefined):
+        return means
+    return percentile_interval(means[:, 0], confidence)
+
+
+def wilson_interval(
+    num_right: float, num_items: int, confidence: float = CONFIDENCE
+) -> Interval | Undefined:
+    """Wilson score interval of one proportion of independent items."""
+    if num_items == 0:
+        return Undefined("no answered item")
+    z = float(norm.ppf((1 + confidence) / 2))
+    share = num_right / num_items
+    spread = z * math.sqrt(share * (1 - share) / num_items + (z / (2 * num_items)) ** 2)
+    scale = 1 + z**2 / num_items
+    centre = share + z**2 / (2 * num_items)
+    low = (centre - spread) / scale if num_right > 0 else 0.0
+    high = (centre + spread) / scale if num_right < num_items else 1.0
+    return Interval(low, high)
+
+
+def mcnemar_exact(first: Mapping[str, bool], second: Mapping[str, bool]) -> Comparison | Undefined:
+    """Exact two-sided McNemar test, paired by item id.
+
+    Raises:
+        EvaluationError: the two scorers were not run on the same items.
+    """
+    if first.keys() != second.keys():
+        odd = sorted(first.keys() ^ second.keys())
+        raise EvaluationError(
+            f"two scorers can be compared on the same items only; {len(odd)} ids are in one log "
+            f"alone, such as {odd[0]!r}"
+        )
+    first_only = sum(first[i] and not second[i] for i in first)
+    second_only = sum(second[i] and not first[i] for i in first)
+    if first_only + second_only == 0:
+        return Undefined("the scorers agree on every item")
+    p_value = binomtest(first_only, first_only + second_only, 0.5).pvalue
+    return Comparison(first_only, second_only, float(p_value))
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Holm's step-down adjustment of several p values; names are kept."""
+    adjusted: dict[str, float] = {}
+    running = 0.0
+    for rank, name in enumerate(sorted(p_values, key=lambda key: p_values[key])):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[name]))
+        adjusted[name] = running
+    return {name: adjusted[name] for name in p_values}
+
+
+def detectable_difference(
+    num_items: int, share: float = 0.5, power: float = 0.8, confidence: float = CONFIDENCE
+) -> float | Undefined:
+    """Smallest difference of two shares that `num_items` independent items each would show.
+
+    Two-sided normal approximation, both scorers near `share`; paired scorers that err on the same
+    items detect less than this.
+    """
+    if num_items == 0:
+        return Undefined("no answered item")
+    z = float(norm.ppf((1 + confidence) / 2) + norm.ppf(power))
+    return z * math.sqrt(2 * share * (1 - share) / num_items)

@@ -1,0 +1,1 @@
+"""Sampling documents: text, images, and both interleaved."""

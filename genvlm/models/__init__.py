@@ -1,0 +1,1 @@
+"""Model families, how they are built from configuration, and model folders."""

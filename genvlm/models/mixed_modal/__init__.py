@@ -1,0 +1,1 @@
+"""The decoder-only transformer over text, image and video tokens."""

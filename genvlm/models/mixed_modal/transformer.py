@@ -1,0 +1,148 @@
+"""Mixed-modal transformer (CM3leon, Chameleon): one stack over one vocabulary.
+
+B batch, T tokens, D hidden, S cache capacity.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from genvlm.config.transformer import TransformerConfig
+from genvlm.errors import TokenError
+from genvlm.nn.layers import Attention, LayerCache, SwiGLU, TokenHead, rotary_table
+
+
+class KVCache:
+    """Keys and values of a batch, preallocated; rows may have different lengths."""
+
+    def __init__(
+        self,
+        config: TransformerConfig,
+        batch_size: int,
+        capacity: int,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if capacity > config.context_length:
+            raise TokenError(
+                f"{capacity} tokens asked for, and the context holds {config.context_length}"
+            )
+        shape = (batch_size, capacity, config.num_kv_heads, config.head_dim)
+        self.layers: Sequence[LayerCache] = [
+            LayerCache(*(torch.zeros(shape, dtype=dtype, device=device) for _ in range(2)))
+            for _ in range(config.num_layers)
+        ]
+        self.lengths = torch.zeros(batch_size, dtype=torch.long, device=device)
+
+    @property
+    def capacity(self) -> int:
+        """Most tokens of a row."""
+        return self.layers[0].keys.shape[1]
+
+
+class Block(nn.Module):
+    """Pre-norm attention and feed-forward, each on a residual branch."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(config.hidden_size, config.norm_eps)
+        self.attention = Attention(
+            config.hidden_size,
+            num_heads=config.num_heads,
+            num_kv_heads=config.num_kv_heads,
+            head_dim=config.head_dim,
+            qk_norm=config.qk_norm,
+            norm_eps=config.norm_eps,
+        )
+        self.mlp_norm = nn.RMSNorm(config.hidden_size, config.norm_eps)
+        self.mlp = SwiGLU(config.hidden_size, config.intermediate_size)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch tokens hidden"],
+        rotary: tuple[Tensor, Tensor],
+        mask: Bool[Tensor, "batch 1 tokens keys"] | None,
+        cache: LayerCache | None,
+        slots: Int[Tensor, "batch tokens"] | None,
+    ) -> Float[Tensor, "batch tokens hidden"]:
+        """One layer."""
+        attended = self.attention(self.attention_norm(x), rotary, mask, cache, slots)
+        x = x + self.dropout(attended)
+        return x + self.dropout(self.mlp(self.mlp_norm(x)))
+
+
+class MixedModalTransformer(nn.Module):
+    """Returns hidden states; `head` turns them into logits or log-probabilities."""
+
+    def __init__(self, config: TransformerConfig, vocab_size: int) -> None:
+        super().__init__()
+        self.config = config
+        self.vocab_size = vocab_size
+        self.embedding = nn.Embedding(vocab_size, config.hidden_size)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.norm = nn.RMSNorm(config.hidden_size, config.norm_eps)
+        self.head = TokenHead(config.hidden_size, vocab_size)
+
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
+        """Normal with `initializer_std`; branch outputs smaller by sqrt(2 layers) (GPT-2)."""
+        std = self.config.initializer_std
+        for name, parameter in self.named_parameters():
+            if parameter.dim() < 2:
+                nn.init.ones_(parameter)
+            elif name.endswith(("o_proj.weight", "down_proj.weight")):
+                scaled = std / math.sqrt(2 * self.config.num_layers)
+                nn.init.normal_(parameter, std=scaled, generator=generator)
+            else:
+                nn.init.normal_(parameter, std=std, generator=generator)
+
+    def forward(
+        self,
+        token_ids: Int[Tensor, "batch tokens"],
+        *,
+        positions: Int[Tensor, "batch tokens"] | None = None,
+        mask: Bool[Tensor, "batch 1 tokens keys"] | None = None,
+        cache: KVCache | None = None,
+    ) -> Float[Tensor, "batch tokens hidden"]:
+        """Hidden states after the last norm.
+
+        Args:
+            positions: rotary positions; 0..T-1 by default, or on from each row's cached length.
+            mask: True where a query may see a key; causal by default, which with padding on the
+                right needs nothing more.
+            cache: new keys are written behind each row's `lengths`. The caller advances
+                `lengths` by the number of real (not padding) tokens of each row.
+
+        Raises:
+            TokenError: more tokens than the context or the cache holds.
+        """
+        slots = None
+        if cache is not None:
+            steps = torch.arange(token_ids.shape[1], device=token_ids.device)
+            slots = cache.lengths[:, None] + steps
+            seen = int(slots.max()) + 1
+            if seen > cache.capacity:
+                raise TokenError(f"{seen} tokens do not fit a cache of {cache.capacity}")
+            if mask is None:
+                keys = torch.arange(seen, device=token_ids.device)
+                mask = keys[None, None, None] <= slots[:, None, :, None]
+        elif token_ids.shape[1] > self.config.context_length:
+            raise TokenError(
+                f"{token_ids.shape[1]} tokens do not fit the context of "
+                f"{self.config.context_length}: shorten the text or drop images"
+            )
+        if positions is None:
+            positions = (
+                slots
+                if slots is not None
+                else torch.arange(token_ids.shape[1], device=token_ids.device)[None]
+            )
+        rotary = rotary_table(self.config.head_dim, positions, self.config.rope_theta)
+        x = self.embedding(token_ids)
+        for i, block in enumerate(self.blocks):
+            x = block(x, rotary, mask, cache.layers[i] if cache is not None else None, slots)
+        return self.norm(x)

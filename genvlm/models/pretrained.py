@@ -1,0 +1,160 @@
+"""Model folders: everything that `--model FOLDER` needs, self-contained, without pickles.
+
+config.yaml, model.safetensors, tokenizers/ (text and image), manifest.json (sha256 of every file),
+README.md (the card).
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from genvlm.config.schema import dump_config, load_config, strict, to_plain
+from genvlm.config.transformer import TransformerConfig
+from genvlm.errors import CheckpointError
+from genvlm.models.build import build_transformer
+from genvlm.models.mixed_modal.transformer import MixedModalTransformer
+from genvlm.nn.safetensors_folder import fingerprint_tensors, load_into, load_tensors, save_tensors
+from genvlm.tokenization.grammar import Grammar
+from genvlm.tokenization.image import ImageTokenizer, load_image_tokenizer
+from genvlm.tokenization.text import TextTokenizer, load_text_tokenizer
+from genvlm.tokenization.vocabulary import Codebook, Vocabulary
+
+_SCHEMA = 1
+_CONFIG, _WEIGHTS, _TOKENIZERS, _MANIFEST = (
+    "config.yaml", "model.safetensors", "tokenizers", "manifest.json",
+)  # fmt: skip
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class ModelFolderConfig:
+    """`config.yaml` of a model folder."""
+
+    schema_version: int
+    model: TransformerConfig
+    condition_dropout: float
+    """What it was trained with; without it, p(image) and p(text) were never learned."""
+    text_tokenizer: str
+    """Fingerprint."""
+    image_tokenizer: str
+    """Fingerprint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainedModel:
+    """A transformer with the tokenizers it was trained on."""
+
+    model: MixedModalTransformer
+    text_tokenizer: TextTokenizer
+    image_tokenizer: ImageTokenizer
+    condition_dropout: float
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The table of token ids."""
+        return build_vocabulary(self.text_tokenizer, self.image_tokenizer)
+
+    @property
+    def grammar(self) -> Grammar:
+        """The syntax of its documents."""
+        return Grammar(self.vocabulary, self.image_tokenizer.grid)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of canonical JSON: weights, configuration, vocabulary, tokenizers. No paths."""
+        payload = {
+            "schema": _SCHEMA,
+            "weights": fingerprint_tensors(self.model.state_dict()),
+            "model": to_plain(self.model.config),
+            "vocabulary": self.vocabulary.fingerprint_payload(),
+            "text_tokenizer": self.text_tokenizer.fingerprint,
+            "image_tokenizer": self.image_tokenizer.fingerprint,
+        }
+        text = json.dumps(payload, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def build_vocabulary(text: TextTokenizer, image: ImageTokenizer) -> Vocabulary:
+    """The vocabulary of a pair of tokenizers."""
+    codebook = Codebook(image.config.codebook_size, image.codebook_fingerprint)
+    return Vocabulary(image=codebook, text_size=text.size)
+
+
+def save_pretrained(pretrained: PretrainedModel, folder: Path, card: str) -> None:
+    """Write a model folder; the manifest comes last, so that a partial folder is recognised."""
+    tokenizers = folder / _TOKENIZERS
+    tokenizers.mkdir(parents=True, exist_ok=True)
+    config = ModelFolderConfig(
+        schema_version=_SCHEMA,
+        model=pretrained.model.config,
+        condition_dropout=pretrained.condition_dropout,
+        text_tokenizer=pretrained.text_tokenizer.fingerprint,
+        image_tokenizer=pretrained.image_tokenizer.fingerprint,
+    )
+    (folder / _MANIFEST).unlink(missing_ok=True)
+    pretrained.text_tokenizer.save(tokenizers)
+    pretrained.image_tokenizer.save(tokenizers)
+    save_tensors(pretrained.model.state_dict(), folder / _WEIGHTS)
+    (folder / _CONFIG).write_text(dump_config(config))
+    (folder / "README.md").write_text(card)
+    files = [folder / _CONFIG, folder / _WEIGHTS, *sorted(tokenizers.iterdir())]
+    manifest = {str(p.relative_to(folder)): _hash(p) for p in files}
+    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+
+
+def load_pretrained(folder: Path) -> PretrainedModel:
+    """Read a model folder.
+
+    Raises:
+        CheckpointError: not a model folder, a file missing or altered, tokenizers of another model.
+    """
+    _verify(folder)
+    config = load_config(ModelFolderConfig, folder / _CONFIG)
+    if config.schema_version != _SCHEMA:
+        raise CheckpointError(
+            f"{folder} has schema {config.schema_version}; this genvlm reads {_SCHEMA}: "
+            f"use the version that wrote it"
+        )
+    text = load_text_tokenizer(folder / _TOKENIZERS)
+    image = load_image_tokenizer(folder / _TOKENIZERS)
+    for kind, found, expected in (
+        ("text", text.fingerprint, config.text_tokenizer),
+        ("image", image.fingerprint, config.image_tokenizer),
+    ):
+        if found != expected:
+            raise CheckpointError(
+                f"the {kind} tokenizer in {folder} is not the one the model was trained with "
+                f"(fingerprint {found[:12]}, expected {expected[:12]}): copy the folder again"
+            )
+    model = build_transformer(config.model, build_vocabulary(text, image).size)
+    load_into(model, load_tensors(folder / _WEIGHTS), str(folder / _WEIGHTS))
+    return PretrainedModel(
+        model=model.eval().requires_grad_(False),
+        text_tokenizer=text,
+        image_tokenizer=image,
+        condition_dropout=config.condition_dropout,
+    )
+
+
+def _verify(folder: Path) -> None:
+    if not folder.is_dir():
+        raise CheckpointError(f"no model folder at {folder}: check --model")
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text())
+    except (OSError, ValueError):
+        raise CheckpointError(
+            f"{folder} is not a finished model folder: it has no readable {_MANIFEST}"
+        ) from None
+    for name, expected in manifest.items():
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
+            raise CheckpointError(f"{folder} lacks {name}: copy the model folder again")
+        if _hash(path) != expected:
+            raise CheckpointError(f"{path} was altered or damaged: copy the model folder again")
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,173 @@
+"""Transformer layers: rotary positions, grouped-query attention with a cache, SwiGLU, the head.
+
+B batch, T tokens, S cached plus new tokens, D hidden, N heads, K key-value heads, H head dim,
+V vocabulary.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+# Logits held at once by the head: 16 M float32 numbers are 64 MB.
+_MAX_LOGITS = 2**24
+
+
+def rotary_table(
+    head_dim: int, positions: Int[Tensor, "batch tokens"], theta: float
+) -> tuple[Float[Tensor, "batch tokens 1 half"], Float[Tensor, "batch tokens 1 half"]]:
+    """Cosines and sines of rotary position embedding (Su et al. 2021), in float32."""
+    half = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32)
+    angles = positions[..., None].float() * theta ** (-half / head_dim)
+    return angles.cos()[:, :, None], angles.sin()[:, :, None]
+
+
+def rotate(
+    x: Float[Tensor, "batch tokens heads dim"],
+    table: tuple[Tensor, Tensor],
+) -> Float[Tensor, "batch tokens heads dim"]:
+    """Turn the pairs (i, i + dim/2) by the angles of the table (the layout of Hugging Face)."""
+    cos, sin = (t.to(x.dtype) for t in table)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+class LayerCache(NamedTuple):
+    """Preallocated keys and values of one layer."""
+
+    keys: Float[Tensor, "batch capacity kv_heads dim"]
+    values: Float[Tensor, "batch capacity kv_heads dim"]
+
+
+class Attention(nn.Module):
+    """Causal grouped-query self-attention with RMS-normalised queries and keys."""
+
+    def __init__(
+        self,
+        hidden_size: int,
+        *,
+        num_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        qk_norm: bool,
+        norm_eps: float,
+    ) -> None:
+        super().__init__()
+        self.num_heads, self.num_kv_heads, self.head_dim = num_heads, num_kv_heads, head_dim
+        self.q_proj = nn.Linear(hidden_size, num_heads * head_dim, bias=False)
+        self.k_proj = nn.Linear(hidden_size, num_kv_heads * head_dim, bias=False)
+        self.v_proj = nn.Linear(hidden_size, num_kv_heads * head_dim, bias=False)
+        self.o_proj = nn.Linear(num_heads * head_dim, hidden_size, bias=False)
+        self.q_norm = nn.RMSNorm(head_dim, norm_eps) if qk_norm else nn.Identity()
+        self.k_norm = nn.RMSNorm(head_dim, norm_eps) if qk_norm else nn.Identity()
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch tokens hidden"],
+        rotary: tuple[Tensor, Tensor],
+        mask: Bool[Tensor, "batch 1 tokens keys"] | None,
+        cache: LayerCache | None,
+        slots: Int[Tensor, "batch tokens"] | None,
+    ) -> Float[Tensor, "batch tokens hidden"]:
+        """Attend.
+
+        Args:
+            mask: True where a query may see a key; None means causal within `x`.
+            cache: written at `slots` (one row of indices per batch row), then read whole.
+        """
+        shape = (*x.shape[:2], -1, self.head_dim)
+        q = rotate(self.q_norm(self.q_proj(x).view(shape)), rotary)
+        k = rotate(self.k_norm(self.k_proj(x).view(shape)), rotary)
+        v = self.v_proj(x).view(shape)
+        if cache is not None:
+            rows = torch.arange(len(x), device=x.device)[:, None]
+            cache.keys[rows, slots] = k.to(cache.keys.dtype)
+            cache.values[rows, slots] = v.to(cache.values.dtype)
+            keys_seen = mask.shape[-1] if mask is not None else cache.keys.shape[1]
+            k, v = cache.keys[:, :keys_seen].to(q.dtype), cache.values[:, :keys_seen].to(q.dtype)
+        out = F.scaled_dot_product_attention(
+            q.transpose(1, 2),
+            k.transpose(1, 2),
+            v.transpose(1, 2),
+            attn_mask=mask,
+            is_causal=mask is None,
+            enable_gqa=self.num_heads != self.num_kv_heads,
+        )
+        return self.o_proj(out.transpose(1, 2).reshape(*x.shape[:2], -1))
+
+
+class SwiGLU(nn.Module):
+    """Gated feed-forward layer (Shazeer 2020)."""
+
+    def __init__(self, hidden_size: int, intermediate_size: int) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(hidden_size, intermediate_size, bias=False)
+        self.up_proj = nn.Linear(hidden_size, intermediate_size, bias=False)
+        self.down_proj = nn.Linear(intermediate_size, hidden_size, bias=False)
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens hidden"]
+    ) -> Float[Tensor, "batch tokens hidden"]:
+        """silu(gate x) * (up x), projected back."""
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class TokenLogProbs(NamedTuple):
+    """What the head says of one target per position, in nats, float32 (float64 for float64 models)."""
+
+    log_prob: Float[Tensor, " positions"]
+    log_normalizer: Float[Tensor, " positions"]
+    """log of the sum of exponentials that `log_prob` was normalised by (for the z-loss)."""
+
+
+class TokenHead(nn.Module):
+    """Output projection. Its weight is read inside `forward` only (under ZeRO 3 it is elsewhere)."""
+
+    def __init__(self, hidden_size: int, vocab_size: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(hidden_size, vocab_size, bias=False)
+
+    def forward(
+        self,
+        hidden: Float[Tensor, "positions hidden"],
+        targets: Int[Tensor, " positions"] | None = None,
+        bounds: Int[Tensor, "positions 2"] | None = None,
+    ) -> Tensor | TokenLogProbs:
+        """Logits (positions, V) without targets; with targets, their log-probabilities in chunks.
+
+        Args:
+            bounds: per position the first allowed id and the one behind the last: the softmax
+                runs over these ids alone. None: over the whole vocabulary.
+        """
+        if targets is None:
+            return self.proj(hidden)
+        rows = max(1, _MAX_LOGITS // self.proj.out_features)
+        if len(hidden) <= rows:
+            return TokenLogProbs(*self._chunk(hidden, targets, bounds))
+        parts = []
+        for start in range(0, len(hidden), rows):
+            part = slice(start, start + rows)
+            arguments = (hidden[part], targets[part], None if bounds is None else bounds[part])
+            if torch.is_grad_enabled():  # logits of a chunk are computed again, never kept
+                parts.append(checkpoint(self._chunk, *arguments, use_reentrant=False))
+            else:
+                parts.append(self._chunk(*arguments))
+        return TokenLogProbs(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def _chunk(
+        self, hidden: Tensor, targets: Tensor, bounds: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        logits = self.proj(hidden)
+        if logits.dtype != torch.float64:
+            logits = logits.float()
+        if bounds is not None:
+            ids = torch.arange(logits.shape[-1], device=logits.device)
+            allowed = (ids >= bounds[:, :1]) & (ids < bounds[:, 1:])
+            logits = logits.masked_fill(~allowed, -math.inf)
+        log_normalizer = logits.logsumexp(-1)
+        chosen = logits.gather(-1, targets[:, None])[:, 0]
+        return chosen - log_normalizer, log_normalizer

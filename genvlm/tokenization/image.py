@@ -1,0 +1,159 @@
+"""Image tokenizer: a trained VQ-GAN with its configuration, from pictures to codes and back."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from PIL import Image
+from torch import Tensor
+
+from genvlm.config.image_tokenizer import VQGANConfig
+from genvlm.config.schema import dump_config, load_config, to_plain
+from genvlm.errors import CheckpointError, ImageError
+from genvlm.nn.safetensors_folder import fingerprint_tensors, load_into, load_tensors, save_tensors
+from genvlm.tokenization.vqgan import VQGAN
+
+CONFIG_FILE = "image.yaml"
+WEIGHTS_FILE = "image.safetensors"
+_BATCH = 64
+
+
+class ImageTokenizer:
+    """Encodes uint8 RGB pictures of any size as a square grid of codes."""
+
+    def __init__(self, config: VQGANConfig, network: VQGAN) -> None:
+        self.config = config
+        self.network = network.eval().requires_grad_(False)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of codes of a picture."""
+        return self.config.grid_size, self.config.grid_size
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over weights and configuration."""
+        weights = fingerprint_tensors(self.network.state_dict())
+        return fingerprint_tensors({f"{weights}|{to_plain(self.config)}": torch.zeros(1)})
+
+    @cached_property
+    def codebook_fingerprint(self) -> str:
+        """sha256 over the codebook: tokenizers that share it may share token ids."""
+        return fingerprint_tensors({"codebook": self.network.quantize.codebook})
+
+    @torch.no_grad()
+    def encode(
+        self,
+        images: Sequence[UInt8[np.ndarray, "height width 3"]],
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> Int[np.ndarray, "images rows columns"]:
+        """Codes of pictures; other sizes are scaled to fit and padded to a white square."""
+        parts = []
+        for start in range(0, len(images), _BATCH):
+            batch = np.stack([self._fit(image) for image in images[start : start + _BATCH]])
+            parts.append(self.network.encode(to_pixels(batch)).numpy())
+            progress(min(start + _BATCH, len(images)))
+        return np.concatenate(parts) if parts else np.zeros((0, *self.grid), np.int64)
+
+    @torch.no_grad()
+    def decode(
+        self, codes: Int[np.ndarray, "images rows columns"]
+    ) -> UInt8[np.ndarray, "images height width 3"]:
+        """Pictures of codes.
+
+        Raises:
+            ImageError: a code outside the codebook.
+        """
+        codes = np.asarray(codes, np.int64)
+        if codes.size and (codes.min() < 0 or codes.max() >= self.config.codebook_size):
+            raise ImageError(
+                f"codes {codes.min()}..{codes.max()} are outside the codebook of "
+                f"{self.config.codebook_size}: they come from another tokenizer"
+            )
+        parts = [
+            to_uint8(self.network.decode(torch.from_numpy(codes[start : start + _BATCH])))
+            for start in range(0, len(codes), _BATCH)
+        ]
+        size = self.config.resolution
+        return np.concatenate(parts) if parts else np.zeros((0, size, size, 3), np.uint8)
+
+    def save(self, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
+        """Write configuration and weights; float16 halves the file and rounds the weights."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG_FILE).write_text(dump_config(self.config))
+        weights = {name: t.to(dtype) for name, t in self.network.state_dict().items()}
+        save_tensors(weights, folder / WEIGHTS_FILE)
+
+    def _fit(self, image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "s s 3"]:
+        return fit_square(image, self.config.resolution)
+
+
+def load_image_tokenizer(folder: Path) -> ImageTokenizer:
+    """Read a tokenizer folder; weights are computed with in float32.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, or does not fit the configuration.
+        ConfigError: the configuration is not one.
+    """
+    if not (folder / CONFIG_FILE).is_file():
+        raise CheckpointError(f"{folder} is no image tokenizer: it lacks {CONFIG_FILE}")
+    config = load_config(VQGANConfig, folder / CONFIG_FILE)
+    network = VQGAN(config)
+    weights = {name: t.float() for name, t in load_tensors(folder / WEIGHTS_FILE).items()}
+    load_into(network, weights, str(folder / WEIGHTS_FILE))
+    return ImageTokenizer(config, network)
+
+
+def load_taming_checkpoint(path: Path, config: VQGANConfig) -> VQGAN:
+    """A VQ-GAN from a published taming checkpoint (a `.ckpt` with a `state_dict`).
+
+    The losses' weights (`loss.*`: LPIPS and discriminator) are left out; every other tensor must
+    fit. The file is read with `weights_only=True`: pickled code in it never runs.
+
+    Raises:
+        CheckpointError: unreadable without running code, or not of the shape of `config`.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises several kinds for foreign or hostile files
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path} cannot be read without running code ({first})") from None
+    tensors = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+        raise CheckpointError(f"{path} holds no state_dict of tensors")
+    network = VQGAN(config)
+    load_into(
+        network,
+        {name: t.float() for name, t in tensors.items() if not name.startswith("loss.")},
+        str(path),
+    )
+    return network
+
+
+def to_pixels(images: UInt8[np.ndarray, "batch height width 3"]) -> Tensor:
+    """uint8 to float pixels in [-1, 1], (B, 3, H, W)."""
+    return torch.from_numpy(images.astype(np.float32)).permute(0, 3, 1, 2) / 127.5 - 1
+
+
+def to_uint8(pixels: Tensor) -> UInt8[np.ndarray, "batch height width 3"]:
+    """Pixels in [-1, 1], (B, 3, H, W), to uint8 (B, H, W, 3)."""
+    scaled = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return scaled.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def fit_square(image: UInt8[np.ndarray, "height width 3"], size: int) -> UInt8[np.ndarray, "s s 3"]:
+    """Scale the longer side to `size` and pad to a white square."""
+    height, width = image.shape[:2]
+    if (height, width) == (size, size):
+        return image
+    scale = size / max(height, width)
+    shape = (max(1, round(width * scale)), max(1, round(height * scale)))
+    resized = Image.fromarray(image).resize(shape, Image.Resampling.LANCZOS)
+    canvas = Image.new("RGB", (size, size), "white")
+    canvas.paste(resized, ((size - shape[0]) // 2, (size - shape[1]) // 2))
+    return np.asarray(canvas)

@@ -1,0 +1,1 @@
+"""Training: the engine (the only importer of Accelerate and DeepSpeed), loops, checkpoints, objectives."""

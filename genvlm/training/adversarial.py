@@ -1,0 +1,258 @@
+"""Training of a VQ-GAN: two optimizers, an adaptive adversarial weight, restart of dead codes.
+
+Order of a run: reconstruction alone; then the discriminator learns alone for a while; only then
+does its gradient reach the generator, weighted so that it never outweighs reconstruction.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from genvlm.config.image_tokenizer import VQGANTrainConfig
+from genvlm.data.augment import affine, flip, permute_channels, recolour
+from genvlm.data.emoji import Vendor, load_drawings, split_concepts
+from genvlm.data.scenes import render_scene, sample_scene
+from genvlm.errors import TrainingError
+from genvlm.tokenization.image import to_pixels
+from genvlm.tokenization.vqgan import VQGAN
+from genvlm.training.checkpoint import checkpoint_step, newest_valid, save_checkpoint
+
+Images = Float[Tensor, "batch 3 height width"]
+PerceptualLoss = Callable[[Images, Images], Float[Tensor, ""]]
+
+
+@dataclass
+class VQGANState:
+    """Everything that a checkpoint holds."""
+
+    model: VQGAN
+    optimizer: torch.optim.Optimizer
+    discriminator: nn.Module
+    discriminator_optimizer: torch.optim.Optimizer
+    step: int = 0
+
+    def state_dict(self) -> dict[str, object]:
+        """Tensors and plain numbers only, so that it loads with weights_only."""
+        return {
+            "model": self.model.state_dict(),
+            "steps_unused": self.model.quantize.steps_unused,
+            "optimizer": self.optimizer.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
+        }
+
+    def load(self, folder: Path) -> None:
+        """Continue from a verified checkpoint folder."""
+        state = torch.load(folder / "state.pt", weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.model.quantize.steps_unused.copy_(state["steps_unused"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.discriminator.load_state_dict(state["discriminator"])
+        self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
+        self.step = checkpoint_step(folder)
+
+
+def train_vqgan(
+    config: VQGANTrainConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    perceptual: PerceptualLoss | None = None,
+    initial: VQGAN | None = None,
+    on_step: Callable[[int, dict[str, float]], None] = lambda step, terms: None,
+) -> VQGAN:
+    """Train (or, from `initial`, fine-tune) an image tokenizer; checkpoints and log go to `out`.
+
+    Args:
+        perceptual: a differentiable distance of two batches in [-1, 1], added with weight one.
+
+    Raises:
+        TrainingError: the loss is not finite.
+    """
+    torch.manual_seed(config.seed)
+    state = _build_state(config, initial)
+    checkpoints = out / "checkpoints"
+    if resume and (folder := newest_valid(checkpoints, print)):
+        state.load(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bfloat16")
+    start = time.monotonic()
+    with (out / "log.jsonl").open("a") as log:
+        while state.step < config.num_steps:
+            # Keyed by the step: a resumed run sees the batches that it would have seen.
+            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + state.step)
+            images = sample_batch(config, generator)
+            with autocast:
+                terms = _train_step(state, config, images, perceptual, generator)
+            state.step += 1
+            if state.step % 20 == 0:
+                terms |= {"step": state.step, "seconds": round(time.monotonic() - start, 1)}
+                log.write(json.dumps(terms) + "\n")
+                log.flush()
+                on_step(state.step, terms)
+            if state.step % config.checkpoint_every == 0 or state.step == config.num_steps:
+                save_checkpoint(
+                    checkpoints,
+                    state.step,
+                    lambda folder: torch.save(state.state_dict(), folder / "state.pt"),
+                )
+    return state.model
+
+
+def sample_batch(config: VQGANTrainConfig, generator: torch.Generator) -> Images:
+    """One training batch: drawings of training families, some augmented, and composed scenes."""
+    num_scenes = round(config.batch_size * config.scene_share)
+    rng = np.random.default_rng(_draw(generator, 2**31))
+    drawings = _training_drawings(tuple(config.vendors))
+    picks = torch.randint(len(drawings), (config.batch_size - num_scenes,), generator=generator)
+    images = drawings[picks]
+    images = flip(images, generator)
+    num_augmented = round(len(images) * config.augment_share)
+    augmented = affine(images[:num_augmented], generator)
+    half = len(augmented) // 2
+    augmented = torch.cat(
+        [permute_channels(augmented[:half], generator), recolour(augmented[half:], generator)]
+    )
+    scenes = [
+        render_scene(sample_scene(rng, three=0.3, counts=0.4), _vendor(config, rng), rng)
+        for _ in range(num_scenes)
+    ]
+    batch = [augmented, images[num_augmented:]]
+    if scenes:
+        batch.append(to_pixels(np.stack(scenes)))
+    return torch.cat(batch)
+
+
+def _train_step(
+    state: VQGANState,
+    config: VQGANTrainConfig,
+    images: Images,
+    perceptual: PerceptualLoss | None,
+    generator: torch.Generator,
+) -> dict[str, float]:
+    adversarial = config.adversarial
+    phase = state.step - adversarial.start_step if adversarial.start_step >= 0 else -(10**9)
+    _set_learning_rate(state.optimizer, config.learning_rate, state.step, config)
+    model = state.model
+    latents = model.encode_latents(images)
+    quantized = model.quantize(latents)
+    reconstruction = model.decode_latents(quantized.latents).float()
+    l1, l2 = F.l1_loss(reconstruction, images), F.mse_loss(reconstruction, images)
+    loss = config.l1_weight * l1 + config.l2_weight * l2
+    if perceptual is not None:
+        loss = loss + perceptual(reconstruction, images)
+    terms = {"l1": l1.item(), "psnr": -10 * np.log10(l2.item() / 4)}
+    total = (
+        loss
+        + config.commitment_weight * quantized.commitment_loss
+        + config.codebook_weight * quantized.codebook_loss
+    )
+    if phase >= 0:
+        fooled = -state.discriminator(reconstruction).float().mean()
+        weight = adversarial.weight * _adaptive_weight(model, loss, fooled)
+        total = total + weight * fooled
+        terms |= {"adversarial": fooled.item(), "adaptive_weight": weight.item()}
+    if not torch.isfinite(total):
+        raise TrainingError(f"the loss is not finite at step {state.step}: lower learning_rate")
+    state.optimizer.zero_grad(set_to_none=True)
+    total.backward()
+    terms["grad_norm"] = float(nn.utils.clip_grad_norm_(model.parameters(), 1.0))
+    state.optimizer.step()
+    # No restarts in the last fifth, so that the decoder settles on a fixed codebook.
+    if state.step < 0.8 * config.num_steps:
+        latents = F.normalize(latents, dim=1) if model.quantize.l2_normalized else latents
+        terms["restarted"] = model.quantize.restart_unused(
+            quantized.codes, latents, restart_after=config.restart_after, generator=generator
+        )
+    terms["codes_in_batch"] = len(quantized.codes.unique())
+    if phase >= -adversarial.warmup_steps:
+        terms["discriminator"] = _train_discriminator(state, config, images, reconstruction)
+    return terms
+
+
+def _train_discriminator(
+    state: VQGANState, config: VQGANTrainConfig, images: Images, reconstruction: Images
+) -> float:
+    """One hinge-loss step on real against reconstructed pictures."""
+    rate = config.adversarial.learning_rate
+    _set_learning_rate(state.discriminator_optimizer, rate, state.step, config)
+    state.discriminator_optimizer.zero_grad(set_to_none=True)
+    real = state.discriminator(images).float()
+    fake = state.discriminator(reconstruction.detach()).float()
+    loss = 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
+    loss.backward()
+    state.discriminator_optimizer.step()
+    return float(loss.item())
+
+
+def _adaptive_weight(model: VQGAN, reconstruction: Tensor, adversarial: Tensor) -> Tensor:
+    """|gradient of reconstruction| / |gradient of the adversarial term| at the last layer."""
+    last = model.decoder.conv_out.weight
+    of_reconstruction = torch.autograd.grad(reconstruction, last, retain_graph=True)[0]
+    of_adversarial = torch.autograd.grad(adversarial, last, retain_graph=True)[0]
+    return (of_reconstruction.norm() / (of_adversarial.norm() + 1e-4)).clamp(0, 1e4).detach()
+
+
+def _build_state(config: VQGANTrainConfig, initial: VQGAN | None) -> VQGANState:
+    from taming.modules.discriminator.model import NLayerDiscriminator, weights_init
+
+    model = (initial or VQGAN(config.model)).train()
+    adversarial = config.adversarial
+    discriminator = NLayerDiscriminator(
+        input_nc=3, ndf=adversarial.channels, n_layers=adversarial.num_layers
+    ).apply(weights_init)
+    return VQGANState(
+        model,
+        torch.optim.AdamW(
+            model.parameters(), config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4
+        ),
+        discriminator,
+        torch.optim.Adam(discriminator.parameters(), adversarial.learning_rate, betas=(0.5, 0.9)),
+    )
+
+
+def _set_learning_rate(
+    optimizer: torch.optim.Optimizer, peak: float, step: int, config: VQGANTrainConfig
+) -> None:
+    """Linear warm-up, then a cosine down to 2 % of the peak."""
+    if step < config.warmup_steps:
+        factor = (step + 1) / config.warmup_steps
+    else:
+        progress = (step - config.warmup_steps) / max(1, config.num_steps - config.warmup_steps)
+        factor = 0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * progress))
+    for group in optimizer.param_groups:
+        group["lr"] = float(peak * factor)
+
+
+_DRAWINGS: dict[tuple[str, ...], Images] = {}
+
+
+def _training_drawings(vendors: tuple[str, ...]) -> Images:
+    if vendors not in _DRAWINGS:
+        index = [c.index for c in split_concepts(held_out=False)]
+        sheets = [to_pixels(load_drawings(v)[index]) for v in _as_vendors(vendors)]
+        _DRAWINGS[vendors] = torch.cat(sheets)
+    return _DRAWINGS[vendors]
+
+
+def _vendor(config: VQGANTrainConfig, rng: np.random.Generator) -> Vendor:
+    return list(_as_vendors(config.vendors))[rng.integers(len(config.vendors))]
+
+
+def _as_vendors(names: tuple[str, ...]) -> Iterator[Vendor]:
+    for name in names:
+        if name not in ("noto", "twemoji", "fluent"):
+            raise TrainingError(f"no emoji vendor {name!r}: choose noto, twemoji or fluent")
+        yield name  # type: ignore[misc]
+
+
+def _draw(generator: torch.Generator, high: int) -> int:
+    return int(torch.randint(high, (1,), generator=generator).item())

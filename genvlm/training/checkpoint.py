@@ -1,0 +1,116 @@
+"""Checkpoints that a kill at any moment cannot spoil.
+
+A checkpoint is written into a temporary folder, flushed to disk, described by a manifest with the
+sha256 of every file, and only then renamed into place; older ones are deleted last. The newest
+*valid* one is resumed. A hash is no authentication: resume only runs that are your own.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from genvlm.errors import CheckpointError, TrainingError
+
+_MANIFEST = "manifest.json"
+_PREFIX = "step-"
+
+
+def save_checkpoint(root: Path, step: int, write: Callable[[Path], None], *, keep: int = 2) -> Path:
+    """Call `write(folder)` and publish what it wrote as `root/step-<step>`.
+
+    Args:
+        keep: how many of the newest checkpoints stay.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    final = root / f"{_PREFIX}{step:08d}"
+    temporary = root / f".tmp-{step:08d}-{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    write(temporary)
+    manifest = {
+        "step": step,
+        "files": {
+            str(p.relative_to(temporary)): hash_file(p)
+            for p in sorted(temporary.rglob("*"))
+            if p.is_file()
+        },
+    }
+    (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+    for path in (*temporary.rglob("*"), temporary):
+        _fsync(path)
+    if final.exists():  # the same step again, after a resume: ours replaces it
+        shutil.rmtree(final)
+    temporary.replace(final)
+    _fsync(root)
+    for old in list_checkpoints(root)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def list_checkpoints(root: Path) -> list[Path]:
+    """Published checkpoints, oldest first."""
+    return sorted(p for p in root.glob(_PREFIX + "*") if p.is_dir()) if root.is_dir() else []
+
+
+def checkpoint_step(folder: Path) -> int:
+    """The step at which a checkpoint was taken."""
+    return int(folder.name.removeprefix(_PREFIX))
+
+
+def newest_valid(root: Path, warn: Callable[[str], None]) -> Path | None:
+    """The newest checkpoint whose files match its manifest; says aloud which ones it passes over."""
+    for folder in reversed(list_checkpoints(root)):
+        try:
+            verify_checkpoint(folder)
+        except CheckpointError as error:
+            warn(f"{error}; trying the one before it")
+            continue
+        return folder
+    return None
+
+
+def verify_checkpoint(folder: Path) -> None:
+    """Raise CheckpointError unless every file of the manifest is there with its hash."""
+    try:
+        files = json.loads((folder / _MANIFEST).read_text())["files"]
+    except (OSError, ValueError, KeyError):
+        raise CheckpointError(f"checkpoint {folder} has no readable manifest") from None
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise CheckpointError(f"checkpoint {folder} lacks {name}")
+        if hash_file(path) != expected:
+            raise CheckpointError(f"checkpoint {folder}: {name} is not what was written")
+
+
+def hash_file(path: Path) -> str:
+    """sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def lock_run(folder: Path) -> Iterator[None]:
+    """Hold a run folder; a second run in it is refused. The lock dies with the process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise TrainingError(
+                f"another run is writing into {folder}: wait for it or choose another --out"
+            ) from None
+        yield
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

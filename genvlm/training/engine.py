@@ -1,0 +1,226 @@
+"""The engine: the only place that knows Accelerate and DeepSpeed.
+
+It takes micro-batches and makes one optimizer step of them, so that 4 micro-batches of 2 equal one
+of 8 and two processes equal one, with unequal token counts too: every loss is divided by the weight
+total of the *global* batch, and the averaging of DDP and DeepSpeed is cancelled.
+"""
+
+import contextlib
+import json
+import math
+import os
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genvlm.config.training import OptimizerConfig
+from genvlm.data.batches import Batch, to_device
+from genvlm.errors import ConfigError, TrainingError
+from genvlm.training.objectives.losses import Losses
+
+MAX_SKIPPED = 10
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one optimizer step did, over all processes."""
+
+    terms: dict[str, float]
+    """Mean nats per token by modality; without tokens of it, absent."""
+    counts: dict[str, int]
+    grad_norm: float
+    skipped: bool
+    """The gradient was not finite: parameters and optimizer are untouched."""
+
+
+class Engine:
+    """An objective and its optimizer, distributed."""
+
+    def __init__(
+        self,
+        objective: nn.Module,
+        config: OptimizerConfig,
+        *,
+        num_steps: int,
+        precision: str,
+        deepspeed: Path | None = None,
+        micro_batch_size: int = 1,
+        grad_accum_steps: int = 1,
+    ) -> None:
+        from accelerate import Accelerator
+        from accelerate.utils import InitProcessGroupKwargs
+
+        plugin = None
+        if deepspeed is not None:
+            plugin = _deepspeed_plugin(
+                deepspeed, config, precision, micro_batch_size, grad_accum_steps
+            )
+        handlers = [] if torch.cuda.is_available() else [InitProcessGroupKwargs(backend="gloo")]
+        self._accelerator: Any = Accelerator(
+            mixed_precision="bf16" if precision == "bfloat16" else "no",
+            deepspeed_plugin=plugin,
+            kwargs_handlers=handlers,
+        )
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        if self._accelerator.num_processes != world:
+            # On CPU, Accelerate can start every process alone without an error.
+            raise TrainingError(
+                f"{world} processes were started, and each sees {self._accelerator.num_processes}: "
+                f"start them with `accelerate launch` or torchrun"
+            )
+        self._uses_deepspeed = plugin is not None
+        self._config, self._num_steps, self._accum = config, num_steps, grad_accum_steps
+        optimizer = torch.optim.AdamW(
+            _parameter_groups(objective, config.weight_decay),
+            lr=config.learning_rate,
+            betas=config.betas,
+            fused=not self._uses_deepspeed,
+        )
+        self._objective: Any
+        self._optimizer: Any
+        self._objective, self._optimizer = self._accelerator.prepare(objective, optimizer)
+        self._parameters = [p for p in self._objective.parameters() if p.requires_grad]
+        self._num_skipped = 0
+
+    @property
+    def rank(self) -> int:
+        """Number of this process."""
+        return int(self._accelerator.process_index)
+
+    @property
+    def num_processes(self) -> int:
+        """How many processes train together."""
+        return int(self._accelerator.num_processes)
+
+    @property
+    def is_main(self) -> bool:
+        """True in the one process that prints and writes."""
+        return bool(self._accelerator.is_main_process)
+
+    def train_step(self, step: int, batches: Sequence[Batch]) -> StepResult:
+        """One optimizer step from this process's micro-batches.
+
+        Raises:
+            TrainingError: ten steps in a row without a finite gradient.
+        """
+        rate = learning_rate(self._config, step, self._num_steps)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._objective.train()
+        totals: dict[str, Tensor] = {}
+        for number, batch in enumerate(batches):
+            last = number == len(batches) - 1
+            with self._no_sync(last):
+                losses: Losses = self._objective(to_device(batch, self._accelerator.device))
+                # DDP and DeepSpeed average over processes, DeepSpeed over accumulation too.
+                factor = self.num_processes * (self._accum if self._uses_deepspeed else 1)
+                self._accelerator.backward(losses.weighted_sum * (factor / batch.loss_denominator))
+            for name, value in losses.terms.items():
+                pair = torch.stack([value.float(), losses.counts[name]])
+                totals[name] = totals[name] + pair if name in totals else pair
+        norm, skipped = self._update()
+        self._num_skipped = self._num_skipped + 1 if skipped else 0
+        if self._num_skipped >= MAX_SKIPPED:
+            raise TrainingError(
+                f"the gradient was not finite in {MAX_SKIPPED} steps in a row (up to step {step}): "
+                f"lower optimizer.learning_rate"
+            )
+        sums = self._accelerator.reduce(torch.stack(list(totals.values())), "sum").tolist()
+        named = dict(zip(totals, sums, strict=True))
+        return StepResult(
+            {name: total / count for name, (total, count) in named.items() if count},
+            {name: int(count) for name, (_, count) in named.items()},
+            norm,
+            skipped,
+        )
+
+    def save(self, folder: Path) -> None:
+        """Model, optimizer and random state. Called in every process."""
+        self._accelerator.save_state(str(folder), safe_serialization=True)
+
+    def load(self, folder: Path) -> None:
+        """Continue from what `save` wrote; only for one's own, verified checkpoints."""
+        self._accelerator.load_state(str(folder))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Full weights of the objective, gathered from all processes."""
+        return dict(self._accelerator.get_state_dict(self._objective))
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        self._accelerator.wait_for_everyone()
+
+    def _no_sync(self, last: bool) -> Any:
+        if last or self._uses_deepspeed or self.num_processes == 1:
+            return contextlib.nullcontext()
+        return self._accelerator.no_sync(self._objective)
+
+    def _update(self) -> tuple[float, bool]:
+        if self._uses_deepspeed:  # backward has clipped and stepped at the accumulation boundary
+            norm = self._objective.get_global_grad_norm()
+            value = float(norm) if norm is not None else 0.0
+            return value, not math.isfinite(value)
+        norm = float(nn.utils.clip_grad_norm_(self._parameters, self._config.grad_clip))
+        finite = math.isfinite(norm)
+        if finite:
+            self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return norm, not finite
+
+
+def learning_rate(config: OptimizerConfig, step: int, num_steps: int) -> float:
+    """Linear warm-up, then a cosine to `final_fraction` of the peak."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(1, num_steps - config.warmup_steps)
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return config.learning_rate * (config.final_fraction + (1 - config.final_fraction) * cosine)
+
+
+def _parameter_groups(objective: nn.Module, weight_decay: float) -> Iterable[dict[str, Any]]:
+    parameters = [p for p in objective.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]
+
+
+def _deepspeed_plugin(
+    path: Path, config: OptimizerConfig, precision: str, micro_batch_size: int, accum: int
+) -> Any:
+    from accelerate.utils import DeepSpeedPlugin
+
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} is no readable DeepSpeed JSON ({error})") from None
+    stage = content.get("zero_optimization", {}).get("stage", 0)
+    if stage == 0 and precision == "bfloat16":
+        raise ConfigError(f"{path}: ZeRO 0 with bfloat16 trains differently: use ZeRO stage 1")
+    content |= {
+        "train_micro_batch_size_per_gpu": micro_batch_size,
+        "gradient_accumulation_steps": accum,
+        "gradient_clipping": config.grad_clip,
+        "bf16": {"enabled": precision == "bfloat16"},
+        "zero_allow_untested_optimizer": True,
+    }
+    _stand_alone_environment()
+    return DeepSpeedPlugin(hf_ds_config=content)
+
+
+def _stand_alone_environment() -> None:
+    """Without a launcher DeepSpeed would ask for MPI; these variables say "one process"."""
+    if "RANK" in os.environ:
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    os.environ |= {
+        "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }  # fmt: skip

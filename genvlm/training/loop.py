@@ -1,0 +1,258 @@
+"""The training loop: batches in, optimizer steps, log, checkpoints, at the end a model folder."""
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from genvlm.config.assets import resolve_path
+from genvlm.config.schema import dump_config, load_config, to_plain
+from genvlm.config.training import TrainConfig
+from genvlm.data.batches import BatchSource
+from genvlm.data.corpus import Corpus, build_corpus
+from genvlm.errors import CheckpointError, TrainingError
+from genvlm.models.build import build_transformer
+from genvlm.models.pretrained import PretrainedModel, build_vocabulary, save_pretrained
+from genvlm.tokenization.image import load_image_tokenizer
+from genvlm.tokenization.text import load_text_tokenizer
+from genvlm.training.checkpoint import (
+    checkpoint_step,
+    list_checkpoints,
+    lock_run,
+    newest_valid,
+    save_checkpoint,
+)
+from genvlm.training.engine import Engine, StepResult, learning_rate
+from genvlm.training.objectives.next_token import (
+    NextTokenObjective,
+    bfloat16_supported,
+    modality_weights,
+)
+
+CONFIG_FILE, LOG_FILE, MODEL_FOLDER = "config.yaml", "log.jsonl", "model"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Callbacks of a run; the command line draws them."""
+
+    tokenize: Callable[[int, int], None] = lambda done, total: None
+    """Pictures encoded, pictures in all."""
+    step: Callable[[dict[str, float], int], None] = lambda record, num_steps: None
+    """A log record, steps in all."""
+    say: Callable[[str], None] = lambda message: None
+
+
+class StoppedError(TrainingError):
+    """The run was told to stop; a checkpoint holds what it had done."""
+
+
+def train(
+    config: TrainConfig, out: Path, *, resume: bool = False, progress: Progress | None = None
+) -> Path:
+    """Train a mixed-modal transformer.
+
+    Returns:
+        The model folder `out/model`.
+
+    Raises:
+        TrainingError: `out` holds another run, is in use, or the gradient stays non-finite.
+        StoppedError: on SIGINT or SIGTERM, after a checkpoint.
+    """
+    progress = progress or Progress()
+    if config.precision == "bfloat16" and not bfloat16_supported():
+        raise TrainingError("this processor has no bfloat16 units: set precision to float32")
+    with lock_run(out):
+        _claim(config, out, resume)
+        text = load_text_tokenizer(resolve_path(config.tokenizers.text))
+        image = load_image_tokenizer(resolve_path(config.tokenizers.image))
+        corpus = build_corpus(config.data, image, out / "cache", progress.tokenize)
+        torch.manual_seed(config.seed)
+        vocabulary = build_vocabulary(text, image)
+        model = build_transformer(config.model, vocabulary.size, seed=config.seed)
+        weights = modality_weights(config.objective.text_weight, config.objective.image_weight)
+        source = BatchSource(
+            corpus=corpus,
+            config=config.data,
+            vocabulary=vocabulary,
+            text_tokenizer=text,
+            grid=image.grid,
+            max_tokens=config.model.context_length,
+            global_batch_size=config.global_batch_size,
+            seed=config.seed,
+            modality_weights=weights,
+        )
+        source.check()
+        objective = NextTokenObjective(model, config.objective.z_loss_weight)
+        _run(config, out, resume, source, objective, progress)
+        pretrained = PretrainedModel(
+            model=model,
+            text_tokenizer=text,
+            image_tokenizer=image,
+            condition_dropout=config.data.condition_dropout,
+        )
+        save_pretrained(pretrained, out / MODEL_FOLDER, _card(config, corpus, pretrained))
+    return out / MODEL_FOLDER
+
+
+def _run(
+    config: TrainConfig,
+    out: Path,
+    resume: bool,
+    source: BatchSource,
+    objective: NextTokenObjective,
+    progress: Progress,
+) -> None:
+    """All steps; afterwards `objective.model` holds the trained weights."""
+    engine = _build_engine(config, objective)
+    accum = config.grad_accum_steps(engine.num_processes)
+    checkpoints = out / "checkpoints"
+    start = 0
+    if resume and (folder := newest_valid(checkpoints, progress.say)):
+        engine.load(folder)
+        start = checkpoint_step(folder)
+        progress.say(f"resumed at step {start}")
+    _cut_log(out / LOG_FILE, start)
+    began, tokens = time.monotonic(), 0
+    with (out / LOG_FILE).open("a") as log, _stop_signals() as stopped:
+        for step in range(start, config.num_steps):
+            batches = source.batch(
+                step, rank=engine.rank, num_ranks=engine.num_processes, accum=accum
+            )
+            result = engine.train_step(step, batches)
+            tokens += sum(result.counts.values())
+            done = step + 1
+            if done % config.log_every == 0 or done == config.num_steps:
+                rate = tokens / (time.monotonic() - began)
+                record = _record(config, done, result, rate)
+                if engine.is_main:
+                    log.write(json.dumps(record) + "\n")
+                    log.flush()
+                    progress.step(record, config.num_steps)
+            if done % config.checkpoint_every == 0 or done == config.num_steps or stopped:
+                _save(engine, checkpoints, done)
+            if stopped and done < config.num_steps:
+                raise StoppedError(
+                    f"stopped at step {done} by {signal.Signals(stopped[0]).name}; go on with "
+                    f"--resume"
+                )
+    state = engine.state_dict()
+    objective.load_state_dict({name: t.to(torch.float32) for name, t in state.items()})
+
+
+def _build_engine(config: TrainConfig, objective: NextTokenObjective) -> Engine:
+    import os
+
+    num_processes = int(os.environ.get("WORLD_SIZE", "1"))
+    return Engine(
+        objective,
+        config.optimizer,
+        num_steps=config.num_steps,
+        precision=config.precision,
+        deepspeed=resolve_path(config.deepspeed) if config.deepspeed else None,
+        micro_batch_size=config.micro_batch_size,
+        grad_accum_steps=config.grad_accum_steps(num_processes),
+    )
+
+
+def _save(engine: Engine, checkpoints: Path, step: int) -> None:
+    if engine.num_processes == 1:
+        save_checkpoint(checkpoints, step, engine.save)
+        return
+    # Every process writes its part into one shared folder; the first one publishes it.
+    shared = checkpoints / f".parts-{step:08d}"
+    engine.save(shared)
+    engine.wait()
+    if engine.is_main:
+        save_checkpoint(checkpoints, step, lambda folder: _move_into(shared, folder))
+    engine.wait()
+
+
+def _move_into(source: Path, target: Path) -> None:
+    for path in source.iterdir():
+        path.rename(target / path.name)
+    source.rmdir()
+
+
+def _record(
+    config: TrainConfig, step: int, result: StepResult, tokens_per_second: float
+) -> dict[str, float]:
+    total = sum(result.counts.values())
+    loss = sum(result.terms[n] * c for n, c in result.counts.items() if c) / max(total, 1)
+    return {
+        "step": step,
+        "loss": loss,
+        **{f"loss_{name}": value for name, value in result.terms.items()},
+        "learning_rate": learning_rate(config.optimizer, step - 1, config.num_steps),
+        "grad_norm": result.grad_norm,
+        "skipped": float(result.skipped),
+        "tokens_per_second": round(tokens_per_second, 1),
+    }
+
+
+def _claim(config: TrainConfig, out: Path, resume: bool) -> None:
+    """Refuse to mix two runs in one folder; write the resolved configuration."""
+    path = out / CONFIG_FILE
+    if not resume and (list_checkpoints(out / "checkpoints") or (out / MODEL_FOLDER).exists()):
+        raise TrainingError(f"{out} holds a run already: add --resume or choose another --out")
+    if resume and path.is_file():
+        before = load_config(TrainConfig, path)
+        if to_plain(before) != to_plain(config):
+            raise CheckpointError(
+                f"{out} was started with another configuration: resume with {path}, or choose "
+                f"another --out"
+            )
+    path.write_text(dump_config(config))
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Drop records behind the step that is resumed, so that none stands twice."""
+    if path.is_file():
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text(
+            "".join(x for x in lines if x.endswith("\n") and json.loads(x)["step"] <= step)
+        )
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM, so that the loop stops between two steps."""
+    received: list[int] = []
+
+    def remember(number: int, _frame: object) -> None:
+        received.append(number)
+
+    try:
+        previous = {s: signal.signal(s, remember) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread: whoever runs us there handles signals
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _card(config: TrainConfig, corpus: Corpus, pretrained: PretrainedModel) -> str:
+    num_parameters = sum(p.numel() for p in pretrained.model.parameters())
+    sources = "\n".join(f"- {to_plain(s)}" for s in config.data.sources)
+    return f"""# A genvlm mixed-modal transformer
+
+{num_parameters:,} parameters, {pretrained.vocabulary.size:,} token ids, context
+{config.model.context_length}. Trained for {config.num_steps:,} steps of
+{config.global_batch_size} documents ({config.precision}, seed {config.seed}) on
+{len(corpus.samples):,} documents with {len(corpus.codes):,} pictures:
+
+{sources}
+
+Fingerprint `{pretrained.fingerprint}`.
+
+Likelihoods: p(text) is of the canonical segmentation, p(image) of codes, not of pixels.
+The emoji drawings: Noto (Apache-2.0), Twemoji (CC-BY-4.0, rasterised and reduced to a palette).
+"""
