@@ -8,7 +8,8 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from contextlib import AbstractContextManager
+from typing import Literal, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -61,7 +62,7 @@ def loss_curves(records: Sequence[Mapping[str, object]]) -> bytes:
         )
     rates = curves["learning_rate"]
     with _style():
-        figure = Figure(figsize=(7.6, 4.2 if len(rates) else 3.4), layout="constrained")
+        figure = Figure(figsize=(6.2, 3.9 if len(rates) else 3.1), layout="constrained")
         if len(rates):
             top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
             top.tick_params(labelbottom=False)
@@ -102,7 +103,7 @@ def bars_with_intervals(rows: Sequence[Bar], *, maximum: float = 100.0, title: s
                 f"chance {row.chance}"
             )
     with _style():
-        figure = Figure(figsize=(7.6, 0.55 + 0.36 * len(rows)), layout="constrained")
+        figure = Figure(figsize=(6.2, 0.55 + 0.36 * len(rows)), layout="constrained")
         axes = figure.subplots()
         _finish(axes, title=title, grid="x")
         for y, row in enumerate(rows):
@@ -148,7 +149,7 @@ def histogram(series: Mapping[str, Sequence[float]], *, x_label: str, num_bins: 
             )
     edges = np.histogram_bin_edges(np.concatenate(list(values.values())), bins=num_bins)
     with _style():
-        figure = Figure(figsize=(7.6, 3.0), layout="constrained")
+        figure = Figure(figsize=(6.2, 3.0), layout="constrained")
         axes = figure.subplots()
         _finish(axes, title="percent of values")
         for (name, numbers), colour in zip(values.items(), SERIES, strict=False):
@@ -169,21 +170,26 @@ def _curve(records: Sequence[Mapping[str, object]], key: str) -> Float64[np.ndar
     """(step, value) of the records that have this key, averaged in bins when there are many."""
     points = []
     for number, record in enumerate(records, start=1):
-        for name in ("step", key):
-            value = record.get(name)
-            missing = value is None and name != "step"
-            if not missing and (isinstance(value, bool) or not isinstance(value, int | float)):
-                raise EvaluationError(
-                    f"training log, record {number}: {name} must be a number, got {value!r}"
-                )
-        step, value = record["step"], record.get(key)
-        if isinstance(step, int | float) and isinstance(value, int | float):
-            if math.isfinite(value):
-                points.append((float(step), float(value)))
+        step, value = _read_number(record, number, "step"), _read_number(record, number, key)
+        if step is None:
+            raise EvaluationError(f"training log, record {number}: it has no step")
+        if value is not None and math.isfinite(value):
+            points.append((step, value))
     curve = np.array(sorted(points, key=lambda point: point[0]), np.float64).reshape(-1, 2)
     if len(curve) > MAX_POINTS:
         curve = np.array([part.mean(0) for part in np.array_split(curve, MAX_POINTS)])
     return curve
+
+
+def _read_number(record: Mapping[str, object], number: int, key: str) -> float | None:
+    value = record.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise EvaluationError(
+            f"training log, record {number}: {key} must be a number, got {value!r}"
+        )
+    return float(value)
 
 
 def _smooth(values: Float64[np.ndarray, " points"]) -> Float64[np.ndarray, " points"]:
@@ -208,7 +214,7 @@ def _label_ends(axes: Axes, ends: Mapping[str, tuple[float, float, str]]) -> Non
         )  # fmt: skip
 
 
-def _finish(axes: Axes, *, title: str, grid: str = "y") -> None:
+def _finish(axes: Axes, *, title: str, grid: Literal["x", "y"] = "y") -> None:
     """A light frame: the axis' name above it, lines of one direction behind the data."""
     axes.set_title(_plain(title), loc="left", fontsize=9.5, color=MUTED, pad=8)
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -223,7 +229,7 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def _style() -> object:
+def _style() -> AbstractContextManager[None]:
     return mpl.rc_context(
         {
             "svg.hashsalt": "genvlm",
@@ -253,6 +259,8 @@ def _svg(figure: Figure) -> bytes:
         for light, dark in DARK.items()
         for paint in ("fill", "stroke")
     )
-    style = f"<style>text{{font-family:{FONTS}}}@media (prefers-color-scheme: dark){{{rules}}}</style>"
+    style = (
+        f"<style>text{{font-family:{FONTS}}}@media (prefers-color-scheme: dark){{{rules}}}</style>"
+    )
     head, mark, rest = text.partition(">")
     return (head + mark + "\n " + style + rest).encode("utf-8")

@@ -99,7 +99,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Interval:
-    """A table cell: a value and the interval that it lies in, `92.5 (89.4–95.2)`."""
+    """A table cell: a value and the interval that it lies in, small beside it."""
 
     value: float
     low: float
@@ -259,7 +259,7 @@ class BrowserItem:
         """Scores with as many decimals as it takes to tell them apart, up to six."""
         values = np.unique(np.asarray(self.scores, np.float64))
         gap = np.diff(values).min() if len(values) > 1 else 1.0
-        decimals = min(max(1, 1 - math.floor(math.log10(gap))), 6) if gap < 1 else 1
+        decimals = min(max(1, -math.floor(math.log10(gap))), 6) if gap < 1 else 1
         return [[_number(score, decimals) for score in row] for row in self.scores]
 
 
@@ -343,7 +343,9 @@ def save_report(html: str, path: Path | str) -> None:
     """Write the page; whoever opens the path finds the old page or the new one, never half."""
     path = Path(path)
     if path.is_dir():
-        raise EvaluationError(f"{path} is a folder; name the file to write, e.g. {path}/report.html")
+        raise EvaluationError(
+            f"{path} is a folder; name the file to write, e.g. {path}/report.html"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -421,7 +423,7 @@ def _printable(value: object) -> object:
 def _inline(text: str) -> Markup:
     html = str(escape(_printable(text)))
     html = re.sub(r"`([^`\n]+)`", r"<code>\1</code>", html)
-    return Markup(re.sub(r"\*\*(?!\s)([^*`<\n]+)(?<!\s)\*\*", r"<strong>\1</strong>", html))  # noqa: S704
+    return Markup(re.sub(r"\*\*(?!\s)([^*`<\n]+)(?<!\s)\*\*", r"<strong>\1</strong>", html))
 
 
 def _prose(text: str) -> Markup:

@@ -276,11 +276,11 @@ def _check_one_run(records: Sequence[ItemRecord], card: Card) -> None:
                 f"item {record.id!r} is of version {record.version} of {card.name}, the card is of "
                 f"version {card.version}: run the evaluation again"
             )
-        run = (record.fingerprint, record.version, record.num_items, record.controls.keys())
-        if run != (first.fingerprint, first.version, first.num_items, first.controls.keys()):
+        run = (record.fingerprint, record.version, record.num_items)
+        if run != (first.fingerprint, first.version, first.num_items):
             raise EvaluationError(
-                f"items {first.id!r} and {record.id!r} come from different runs (scorer, version, "
-                "number of items or controls differ): summarize one log at a time"
+                f"items {first.id!r} and {record.id!r} come from different runs (scorer, version "
+                "or number of items differ): summarize one log at a time"
             )
         if record.id in seen:
             raise EvaluationError(f"item {record.id!r} stands twice in the log: remove one")
@@ -297,6 +297,12 @@ def _credits_by_scorer(
     answered: Sequence[ItemRecord], flags: list[str]
 ) -> dict[str, list[dict[str, Credit]]]:
     controls = list(answered[0].controls) if answered else []
+    for record in answered:
+        if record.controls.keys() != set(controls):
+            raise EvaluationError(
+                f"item {record.id!r} has the controls {sorted(record.controls)}, others have "
+                f"{sorted(controls)}: summarize one log at a time"
+            )
     credits = {name: [r.recompute_credit(name) for r in answered] for name in controls}
     own = [r.recompute_credit() for r in answered]
     changed = [r.id for r, c in zip(answered, own, strict=True) if c != r.credit]

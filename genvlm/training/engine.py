@@ -60,13 +60,15 @@ class Engine:
             plugin = _deepspeed_plugin(
                 deepspeed, config, precision, micro_batch_size, grad_accum_steps
             )
-        handlers = [] if torch.cuda.is_available() else [InitProcessGroupKwargs(backend="gloo")]
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        grouped = world > 1 or plugin is not None
+        on_cpu = not torch.cuda.is_available()
+        handlers = [InitProcessGroupKwargs(backend="gloo")] if grouped and on_cpu else []
         self._accelerator: Any = Accelerator(
             mixed_precision="bf16" if precision == "bfloat16" else "no",
             deepspeed_plugin=plugin,
             kwargs_handlers=handlers,
         )
-        world = int(os.environ.get("WORLD_SIZE", "1"))
         if self._accelerator.num_processes != world:
             # On CPU, Accelerate can start every process alone without an error.
             raise TrainingError(

@@ -1,0 +1,108 @@
+"""Plots: deterministic SVG, honest about bad input, free of addresses."""
+
+import math
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from genvlm.errors import EvaluationError
+from genvlm.evaluation.plots import Bar, bars_with_intervals, histogram, loss_curves
+
+RECORDS = [
+    {"step": s, "loss": 3 / s, "loss_text": 2 / s, "loss_image": 4 / s, "learning_rate": 1e-3}
+    for s in range(1, 40)
+]
+BARS = [Bar("this model", 92.5, 89.4, 95.2, 25.0), Bar("blind", 0.0, 0.0, 0.9, control=True)]
+
+
+def all_plots() -> list[bytes]:
+    return [
+        loss_curves(RECORDS),
+        bars_with_intervals(BARS, title="text score, percent"),
+        histogram({"generated": [1.0, 2.0, 2.0], "real": [2.0, 3.0]}, x_label="distance"),
+    ]
+
+
+def texts(svg: bytes) -> list[str]:
+    return [e.text or "" for e in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+
+
+def test_same_input_gives_same_bytes() -> None:
+    assert all_plots() == all_plots()
+
+
+@pytest.mark.parametrize("svg", all_plots(), ids=["loss", "bars", "histogram"])
+def test_svg_is_well_formed_and_loads_nothing(svg: bytes) -> None:
+    root = ET.fromstring(svg)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    links = [v for e in root.iter() for k, v in e.attrib.items() if k.endswith(("href", "src"))]
+    assert all(link.startswith("#") for link in links)
+    assert b"<metadata" not in svg
+    assert b"DOCTYPE" not in svg
+
+
+@pytest.mark.parametrize("svg", all_plots(), ids=["loss", "bars", "histogram"])
+def test_dark_scheme_exchanges_the_colours_of_all_text(svg: bytes) -> None:
+    assert b"prefers-color-scheme: dark" in svg
+    for element in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text"):
+        colour = element.attrib["style"].partition("fill: ")[2][:7]
+        assert f'[style*="fill: {colour}"]'.encode() in svg
+
+
+def test_loss_curves_name_each_modality_with_its_last_value() -> None:
+    shown = texts(loss_curves(RECORDS))
+    assert {"image 0.10", "text 0.05", "all 0.08", "loss, nats per token"} <= set(shown)
+
+
+def test_loss_curves_skip_what_a_record_lacks() -> None:
+    records = [*RECORDS, {"step": 40, "loss": None}, {"step": 41, "loss": math.nan}]
+    assert "all 0.08" in texts(loss_curves(records))
+    assert not any(t.startswith("image") for t in texts(loss_curves([{"step": 1, "loss": 2.0}])))
+
+
+def test_a_long_log_gives_a_small_file() -> None:
+    records = [{"step": s, "loss": 2 + math.sin(s), "loss_text": 1.0} for s in range(100_000)]
+    assert len(loss_curves(records)) < 100_000
+
+
+def test_labels_are_shown_as_they_are() -> None:
+    hostile = "<script>alert(1)</script> $x$ & \x00\ud800"
+    shown = texts(bars_with_intervals([Bar(hostile, 1.0, 1.0, 1.0)]))
+    assert "<script>alert(1)</script> $x$ & \ufffd\ufffd" in shown
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ([], "no loss to draw"),
+        ([{"step": 1, "learning_rate": 0.1}], "no loss to draw"),
+        ([{"loss": 1.0}], "record 1: it has no step"),
+        ([{"step": 1, "loss": "low"}], "record 1: loss must be a number, got 'low'"),
+    ],
+)
+def test_a_bad_training_log_is_named(records: list[dict], message: str) -> None:
+    with pytest.raises(EvaluationError, match=message):
+        loss_curves(records)
+
+
+@pytest.mark.parametrize(
+    "bar",
+    [
+        Bar("odd", 50, 60, 70),
+        Bar("odd", 101, 101, 101),
+        Bar("odd", math.nan, 0, 1),
+        Bar("odd", 1, 0, 2, -5),
+    ],
+)
+def test_a_bar_outside_its_interval_or_range_is_named(bar: Bar) -> None:
+    with pytest.raises(EvaluationError, match="bar 'odd'"):
+        bars_with_intervals([bar])
+
+
+def test_empty_plots_are_refused() -> None:
+    with pytest.raises(EvaluationError, match="at least one row"):
+        bars_with_intervals([])
+    with pytest.raises(EvaluationError, match="1 to 4 sets, got 0"):
+        histogram({}, x_label="x")
+    with pytest.raises(EvaluationError, match=r"set 'a'.*not finite"):
+        histogram({"a": [math.inf]}, x_label="x")

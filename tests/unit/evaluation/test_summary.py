@@ -1,0 +1,225 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genvlm.errors import EvaluationError
+from genvlm.evaluation.cards import Card
+from genvlm.evaluation.records import ItemRecord, read_records, write_records
+from genvlm.evaluation.rules import credit_item
+from genvlm.evaluation.summary import summarize
+
+CARD = Card(
+    name="toy",
+    version="1",
+    rule="choice",
+    chance={"accuracy": 50.0},
+    licence="none",
+    artefacts=[],
+    description="pairs",
+    metrics={"accuracy": "right"},
+)
+
+
+def record(number: int, scores: tuple[float, float], **changes: object) -> ItemRecord:
+    values = np.array([scores])
+    made = ItemRecord(
+        id=f"item-{number}",
+        group=f"group-{number // 2}",
+        tags=("even",) if number % 2 == 0 else ("odd",),
+        benchmark="toy",
+        version="1",
+        num_items=40,
+        rule="choice",
+        correct=0,
+        order_seed=number,
+        image_order=(0,),
+        text_order=(1, 0),
+        scores=(scores,),
+        num_tokens=((3, 4),),
+        credit=credit_item("choice", values, 0, "x"),
+        controls={"constant": ((0.0, 0.0),), "length": ((-3.0, -3.0),)},
+        fingerprint="f" * 64,
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def log(num_right: int = 30, num_tied: int = 0, num: int = 40) -> list[ItemRecord]:
+    """`num` items: the first `num_right` right, then `num_tied` ties, the others wrong."""
+    scores = [(1.0, 0.0)] * num_right + [(0.5, 0.5)] * num_tied
+    scores += [(0.0, 1.0)] * (num - len(scores))
+    return [record(k, pair) for k, pair in enumerate(scores)]
+
+
+def test_a_summary_has_exactly_the_published_shape() -> None:
+    result = summarize(log(), CARD).to_json()
+    assert list(result) == [
+        "schema", "benchmark", "version", "status", "coverage", "metrics", "categories",
+        "controls", "flags", "fingerprint",
+    ]  # fmt: skip
+    assert result["coverage"] == {
+        "expected": 40, "answered": 40, "refused": 0, "unparseable": 0, "failed": 0,
+    }  # fmt: skip
+    metric = result["metrics"]["accuracy"]
+    assert list(metric) == ["value", "half", "n", "interval", "tie_rate"]
+    assert (metric["value"], metric["half"], metric["n"], metric["tie_rate"]) == (75, 75, 40, 0)
+    assert metric["interval"][0] < 75 < metric["interval"][1]
+    assert result["status"] == "complete"
+    assert result["flags"] == []
+    json.dumps(result, allow_nan=False)
+
+
+def test_rescoring_the_log_gives_the_live_summary(tmp_path: Path) -> None:
+    records = log(num_right=25, num_tied=3)
+    live = summarize(records, CARD)
+    write_records(records, tmp_path / "log.jsonl")
+    found = read_records(tmp_path / "log.jsonl")
+    assert found == (records, 0)
+    assert summarize(found.records, CARD).to_json() == live.to_json()
+
+
+def test_categories_are_the_tags() -> None:
+    result = summarize(log(num_right=1), CARD)
+    assert result.categories["even"]["accuracy"].value == 5.0
+    assert result.categories["odd"]["accuracy"].value == 0.0
+    assert result.categories["odd"]["accuracy"].n == 20
+
+
+def test_controls_stand_beside_the_score_and_gain_is_over_the_best() -> None:
+    records = [
+        replace(r, controls={**r.controls, "blind": ((1.0, 0.0) if k < 24 else (0.0, 1.0),)})
+        for k, r in enumerate(log(num_right=30))
+    ]
+    controls = summarize(records, CARD).controls
+    assert controls.scores["random"].metrics["accuracy"][:3] == (50.0, 50.0, 40)
+    assert controls.scores["constant"].metrics["accuracy"].value == 0.0
+    assert controls.scores["constant"].metrics["accuracy"].half == 50.0
+    assert controls.scores["constant"].metrics["accuracy"].tie_rate == 100.0
+    assert controls.scores["blind"].metrics["accuracy"].value == 60.0
+    gain = controls.gain.metrics["accuracy"]
+    assert (gain.value, gain.over) == (pytest.approx(15.0), "blind")
+    assert gain.interval is not None
+    assert gain.interval.low < 15 < gain.interval.high
+    # References that see the picture are no rival.
+    seeing = [replace(r, controls={"pixel": ((1.0, 0.0),)}) for r in log(num_right=30)]
+    assert summarize(seeing, CARD).controls.gain.metrics["accuracy"].over == "random"
+    assert summarize(seeing, CARD).flags == ()
+
+
+def test_a_control_above_chance_raises_a_flag() -> None:
+    records = [replace(r, controls={"length": ((-1.0, -2.0),)}) for r in log()]
+    (flag,) = summarize(records, CARD).flags
+    assert "'length' gets 100.00, above chance (50.00)" in flag
+
+
+@pytest.mark.parametrize(("num_right", "flagged"), [(24, False), (32, True)])
+def test_a_control_within_two_standard_errors_raises_no_flag(num_right: int, flagged: bool) -> None:
+    # 20 groups of equal pairs: one standard error is 10.9 points at 60 %, 8.9 at 80 %.
+    blind = [(1.0, 0.0) if k < num_right else (0.0, 1.0) for k in range(40)]
+    records = [replace(r, controls={"blind": (b,)}) for r, b in zip(log(), blind, strict=True)]
+    assert any("'blind'" in flag for flag in summarize(records, CARD).flags) == flagged
+
+
+def test_gain_gives_half_credit_to_ties_on_both_sides() -> None:
+    gain = summarize(log(num_right=0, num_tied=40), CARD).controls.gain.metrics["accuracy"]
+    assert gain[:2] == (0.0, (0.0, 0.0))
+
+
+def test_ties_that_matter_raise_a_flag() -> None:
+    assert any("ties matter" in flag for flag in summarize(log(20, num_tied=1), CARD).flags)
+    assert not any("ties matter" in flag for flag in summarize(log(20), CARD).flags)
+
+
+def test_missing_items_make_a_result_incomplete() -> None:
+    result = summarize(log()[:-1], CARD)
+    assert result.status == "incomplete"
+    assert (result.coverage["expected"], result.coverage["answered"]) == (40, 39)
+    failed = [*log()[:-1], replace(log()[-1], status="failed", scores=(), controls={})]
+    result = summarize(failed, CARD)
+    assert result.status == "incomplete"
+    assert (result.coverage["answered"], result.coverage["failed"]) == (39, 1)
+
+
+def test_what_is_undefined_is_none_with_a_reason() -> None:
+    refused = [replace(r, status="refused") for r in log()]
+    result = summarize(refused, CARD)
+    assert result.metrics["accuracy"] == (None, None, 0, None, None)
+    assert "accuracy: n/a, no answered item" in result.flags
+    single = [replace(r, group="one") for r in log()]
+    result = summarize(single, CARD)
+    assert result.metrics["accuracy"].interval is None
+    assert any("one group" in flag for flag in result.flags)
+
+
+def test_all_right_still_has_an_interval() -> None:
+    low, high = summarize(log(num_right=40), CARD).metrics["accuracy"].interval
+    # Wilson with 20 groups, not 40 items.
+    assert (low, high) == pytest.approx((83.89, 100.0), abs=0.01)
+
+
+def test_a_truncated_log_is_counted_and_reported(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    write_records(log(), path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-25])
+    records, num_truncated = read_records(path)
+    assert (len(records), num_truncated) == (39, 1)
+    result = summarize(records, CARD, num_truncated=num_truncated)
+    assert result.status == "incomplete"
+    assert any("cut short" in flag for flag in result.flags)
+    # A last line that lacks only its line feed is whole.
+    path.write_bytes(whole[:-1])
+    assert read_records(path) == (log(), 0)
+
+
+def test_damage_inside_a_log_names_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    write_records(log(), path)
+    lines = path.read_text().splitlines()
+    for damaged in ("", lines[2][:-9], lines[2].replace('"schema": 1', '"schema": 99'), "[]"):
+        path.write_text("\n".join([*lines[:2], damaged, *lines[3:]]) + "\n")
+        with pytest.raises(EvaluationError, match="line 3"):
+            read_records(path)
+    with pytest.raises(EvaluationError, match="no log at"):
+        read_records(tmp_path / "other.jsonl")
+
+
+def test_altered_credit_is_noticed_and_not_used() -> None:
+    records = log()
+    forged = replace(records[-1], credit=records[0].credit)
+    result = summarize([*records[:-1], forged], CARD)
+    assert result.metrics["accuracy"].value == 75.0
+    assert any("'item-39'" in flag for flag in result.flags)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"id": "item-0"}, "stands twice"),
+        ({"fingerprint": "e" * 64}, "different runs"),
+        ({"num_items": 41}, "different runs"),
+        ({"benchmark": "other"}, "'other'"),
+        ({"version": "2"}, "version 2"),
+        ({"controls": {}}, "has the controls"),
+        ({"scores": ((float("nan"), 0.0),)}, "item-39"),
+        ({"controls": {"constant": ((0.0, float("inf")),), "length": ((0, 0),)}}, "'constant'"),
+    ],
+)
+def test_records_that_do_not_belong_together_are_refused(
+    change: dict[str, object], message: str
+) -> None:
+    records = log()
+    with pytest.raises(EvaluationError, match=message):
+        summarize([*records[:-1], replace(records[-1], **change)], CARD)  # type: ignore[arg-type]
+
+
+def test_options_stand_behind_the_version() -> None:
+    records = [replace(r, version="1+vendor=fluent") for r in log()]
+    assert summarize(records, CARD).version == "1+vendor=fluent"
+
+
+def test_an_empty_log_is_an_error() -> None:
+    with pytest.raises(EvaluationError, match="no item of toy"):
+        summarize([], CARD)
