@@ -1,6 +1,7 @@
 """Configuration of a VQ-GAN image tokenizer and of its training."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal
 
 from genvlm.config.schema import strict
 from genvlm.errors import ConfigError
@@ -72,6 +73,7 @@ class AdversarialConfig:
 class VQGANTrainConfig:
     """A whole image-tokenizer recipe."""
 
+    kind: Literal["vqgan"] = "vqgan"
     model: VQGANConfig
     adversarial: AdversarialConfig
     num_steps: int
@@ -89,11 +91,9 @@ class VQGANTrainConfig:
     """Share of composed scenes in a batch; the rest are single drawings."""
     augment_share: float = 0.4
     """Share of single drawings that are moved, turned, scaled and recoloured."""
-    precision: str = "float32"
+    precision: Literal["float32", "bfloat16"] = "float32"
     """float32, or bfloat16 autocast where the processor supports it."""
     seed: int = 0
     checkpoint_every: int = 500
-    weights_dtype: str = "float16"
+    weights_dtype: Literal["float16", "float32"] = "float16"
     """On disk; read back as float32."""
-    notes: tuple[str, ...] = field(default_factory=tuple)
-    """Lines for the card."""

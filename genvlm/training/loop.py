@@ -51,6 +51,10 @@ class Progress:
 class StoppedError(TrainingError):
     """The run was told to stop; a checkpoint holds what it had done."""
 
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
 
 def train(
     config: TrainConfig, out: Path, *, resume: bool = False, progress: Progress | None = None
@@ -139,7 +143,8 @@ def _run(
             if stopped and done < config.num_steps:
                 raise StoppedError(
                     f"stopped at step {done} by {signal.Signals(stopped[0]).name}; go on with "
-                    f"--resume"
+                    f"--resume",
+                    stopped[0],
                 )
     state = engine.state_dict()
     objective.load_state_dict({name: t.to(torch.float32) for name, t in state.items()})

@@ -10,19 +10,29 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-TEXT_SUFFIXES = set(".cfg .html .ini .j2 .json .jsonl .lock .md .py .toml .txt .yaml .yml".split())
-TEXT_FOLDERS = "configs docs eval examples genvlm scripts tests tokenizers .ci .github".split()
+TEXT_SUFFIXES = re.compile(r"\.(cfg|html|ini|j2|jsonl?|lock|md|py|toml|txt|ya?ml)")
+TEXT_FOLDERS = (
+    ".ci",
+    "configs",
+    "docs",
+    "eval",
+    "examples",
+    "genvlm",
+    "scripts",
+    "tests",
+    "tokenizers",
+)
 # Written so that this file does not hold what it forbids.
 MACHINE_PATH = re.compile(r"(?<![\w.~}])/(?:" + "work|root" + r")/")
 
 
 def text_files() -> Iterator[Path]:
     """Text files that belong to the project: not .venv, runs or caches."""
-    yield from (p for p in ROOT.iterdir() if p.is_file() and p.suffix in TEXT_SUFFIXES)
+    yield from (p for p in ROOT.iterdir() if p.is_file() and TEXT_SUFFIXES.fullmatch(p.suffix))
     for folder in TEXT_FOLDERS:
         for path in sorted((ROOT / folder).rglob("*")):
             is_script = not path.suffix and folder in ("scripts", ".ci")
-            if path.is_file() and (is_script or path.suffix in TEXT_SUFFIXES):
+            if path.is_file() and (is_script or TEXT_SUFFIXES.fullmatch(path.suffix)):
                 yield path
 
 

@@ -1,4 +1,4 @@
-"""An installed wheel has what a checkout has: code, configurations, benchmarks, tokenizers, data."""
+"""An installed wheel has what a checkout has: code, configurations, benchmarks, tokenizers."""
 
 import os
 import subprocess

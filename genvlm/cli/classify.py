@@ -1,0 +1,70 @@
+"""`genvlm classify`: zero-shot posterior by Bayes' rule over log p(image | class text)."""
+
+import argparse
+import json
+from pathlib import Path
+
+from genvlm.cli.parsing import Subparsers, add_command
+
+
+def add_parser(commands: Subparsers) -> None:
+    """Declare the command."""
+    parser = add_command(
+        commands,
+        "classify",
+        run,
+        summary="Classify pictures zero-shot: p(class | image) by Bayes' rule on "
+        "log p(image | class text).",
+        example="genvlm classify --model runs/demo/model --images *.png --classes classes.txt "
+        '--template "{}"',
+    )
+    parser.add_argument("--model", type=Path, required=True, help="model folder")
+    parser.add_argument("--images", type=Path, nargs="+", required=True, help="picture files")
+    parser.add_argument("--classes", type=Path, required=True, help="one class name a line")
+    parser.add_argument(
+        "--template", action="append", help="text with {} for the class name; may be repeated"
+    )
+    parser.add_argument("--top", type=int, default=5, help="classes to print per picture")
+    parser.add_argument("--json", action="store_true", help="print JSON alone")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Classify and print the most probable classes."""
+    from genvlm.data.images import load_image
+    from genvlm.data.readers import read_classes
+    from genvlm.models.pretrained import load_pretrained
+    from genvlm.scoring.autoregressive import LikelihoodScorer
+    from genvlm.scoring.zero_shot import classify
+
+    classes = read_classes(arguments.classes)
+    images = [load_image(path) for path in arguments.images]
+    scorer = LikelihoodScorer(load_pretrained(arguments.model), "image_given_text")
+    posterior = classify(scorer, images, classes, templates=arguments.template or ("{}",))
+    results = []
+    for path, row, likelihoods in zip(
+        arguments.images, posterior.log_probs, posterior.log_likelihoods, strict=True
+    ):
+        order = row.argsort()[::-1]
+        results.append(
+            {
+                "image": str(path),
+                "classes": [
+                    {
+                        "class": classes[i],
+                        "log_posterior": float(row[i]),
+                        "log_p_image_given_class": float(likelihoods[i]),
+                    }
+                    for i in order
+                ],
+            }
+        )
+    if arguments.json:
+        print(json.dumps({"scorer": scorer.info.fingerprint, "unit": "nats", "results": results}))
+        return 0
+    for result in results:
+        print(result["image"])
+        for entry in list(result["classes"])[: arguments.top]:  # type: ignore[call-overload]
+            import math
+
+            print(f"  {100 * math.exp(entry['log_posterior']):6.2f} %  {entry['class']}")
+    return 0

@@ -1,0 +1,61 @@
+"""`genvlm COMMAND ...`: dispatch, and what an error looks like. Imports torch only when running."""
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+from genvlm import __version__
+from genvlm.cli import classify, config, demo, evaluate, generate, report, score, train
+from genvlm.errors import GenvlmError
+
+_COMMANDS = (train, generate, score, classify, evaluate, config, report, demo)
+USER_ERROR, OUR_FAULT, INTERRUPTED = 2, 1, 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of every command."""
+    parser = argparse.ArgumentParser(
+        prog="genvlm",
+        description="Generative vision-language world models: train one mixed-modal transformer, "
+        "then generate, score, classify and evaluate with its likelihood.",
+        epilog="Each command has its own --help with an example.",
+    )
+    parser.add_argument("--version", action="version", version=f"genvlm {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in _COMMANDS:
+        module.add_parser(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Exit code 0: done; 2: mend the input; 1: a fault of genvlm; 130: Ctrl-C."""
+    parser = build_parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and not getattr(arguments, "takes_overrides", False):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    arguments.overrides = rest
+    try:
+        return int(arguments.run(arguments) or 0)
+    except GenvlmError as error:
+        print(f"genvlm: {error}", file=sys.stderr)
+        return int(getattr(error, "exit_code", USER_ERROR))
+    except KeyboardInterrupt:
+        print("genvlm: interrupted; what was written before is complete", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return OUR_FAULT
+    except Exception:
+        traceback.print_exc()
+        print("genvlm: this is a fault of genvlm, not of your input", file=sys.stderr)
+        return OUR_FAULT
+
+
+def run_as_script() -> NoReturn:
+    """Entry of the console script and of `python -m`."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    run_as_script()

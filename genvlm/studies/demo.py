@@ -1,0 +1,114 @@
+"""The demo: train the small model, judge, classify, draw, and put all of it on one page."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from genvlm.config.training import TrainConfig
+from genvlm.data.corpus import Corpus, build_corpus
+from genvlm.data.images import save_image
+from genvlm.generation.interleaved import sample_documents
+from genvlm.models.build import build_transformer
+from genvlm.models.pretrained import PretrainedModel, load_pretrained
+from genvlm.studies.evaluations import BENCHMARKS, evaluate, save_evaluation
+from genvlm.studies.run_report import EVAL_FOLDER, SCENES_FOLDER, STORIES_FOLDER, build_report
+from genvlm.studies.samples import write_samples
+from genvlm.studies.scene_generation import SETTINGS, SceneGeneration, generate_scenes
+from genvlm.tokenization.document import Text
+from genvlm.training.loop import MODEL_FOLDER, Progress, train
+
+_STORY_OPENINGS = ("first, the penguin", "first, the red heart", "first, the rocket")
+_SHOWN = 24
+_UNTRAINED_PICTURES = 50
+
+
+def run_demo(
+    config: TrainConfig,
+    out: Path,
+    *,
+    progress: Progress,
+    stage: Callable[[str], None],
+    resume: bool = False,
+    commands: str = "",
+    num_pictures: int = 200,
+    eval_limit: int | None = None,
+) -> Path:
+    """Run everything into `out`; returns the report.
+
+    Args:
+        stage: told what begins.
+        num_pictures, eval_limit: smaller numbers make a quicker, less certain demo.
+    """
+    stage("training")
+    if not (resume and (out / MODEL_FOLDER / "manifest.json").is_file()):
+        train(config, out, resume=resume, progress=progress)
+    pretrained = load_pretrained(out / MODEL_FOLDER)
+    corpus = build_corpus(config.data, pretrained.image_tokenizer, out / "cache")
+    stage("drawing held-out captions")
+    generation = generate_scenes(pretrained, corpus.codes, num=num_pictures, seed=config.seed)
+    write_generation(generation, pretrained, corpus, out / SCENES_FOLDER)
+    stage("telling stories")
+    stories = sample_documents(
+        pretrained, [[Text(o)] for o in _STORY_OPENINGS], SETTINGS, seed=config.seed
+    )
+    write_samples(stories, pretrained, out / STORIES_FOLDER)
+    for name in BENCHMARKS:
+        stage(f"evaluating {name}")
+        # 100 classes make the shuffled-image control of emoji-classes the demo's longest part;
+        # `genvlm eval run emoji-classes` has it.
+        shuffled = name != "emoji-classes"
+        evaluation = evaluate(name, pretrained, limit=eval_limit, shuffled=shuffled)
+        save_evaluation(evaluation, out / EVAL_FOLDER / name)
+    stage("writing the report")
+    return build_report(out, commands)
+
+
+def write_generation(
+    generation: SceneGeneration, pretrained: PretrainedModel, corpus: Corpus, folder: Path
+) -> None:
+    """`results.json` and the first pictures, each with the training picture nearest in codes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = pretrained.image_tokenizer
+    untrained = _untrained_shares(pretrained, corpus)
+    items = []
+    shown = zip(generation.scenes, generation.images, generation.verdicts, strict=True)
+    for number, (scene, image, (both, relation)) in enumerate(list(shown)[:_SHOWN]):
+        codes = tokenizer.encode([image])[0]
+        nearest = int((corpus.codes == codes).sum((1, 2)).argmax())
+        names = f"{number:03d}.png", f"{number:03d}-nearest.png"
+        save_image(image, folder / names[0])
+        save_image(tokenizer.decode(corpus.codes[nearest][None])[0], folder / names[1])
+        items.append(
+            {
+                "caption": scene.caption,
+                "image": names[0],
+                "nearest": names[1],
+                "both_icons": both,
+                "relation": relation,
+            }
+        )
+    shares = {
+        "generated": generation.generated[:2],
+        "control: captions shuffled": generation.shuffled[:2],
+        "control: untrained model": untrained,
+        "real pictures after the tokenizer": generation.reconstructed[:2],
+        "real pictures": generation.real[:2],
+    }
+    results = {
+        "n": generation.generated.n, "shares": shares, "copied": generation.copied, "items": items,
+    }  # fmt: skip
+    (folder / "results.json").write_text(json.dumps(results, indent=1))
+
+
+def _untrained_shares(pretrained: PretrainedModel, corpus: Corpus) -> tuple[float, float]:
+    """The reader on pictures of the same model before training."""
+    fresh = PretrainedModel(
+        model=build_transformer(pretrained.model.config, pretrained.vocabulary.size, seed=0).eval(),
+        text_tokenizer=pretrained.text_tokenizer,
+        image_tokenizer=pretrained.image_tokenizer,
+        condition_dropout=pretrained.condition_dropout,
+    )
+    codes = np.asarray(corpus.codes)
+    return generate_scenes(fresh, codes, num=_UNTRAINED_PICTURES).generated[:2]

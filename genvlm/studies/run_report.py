@@ -1,0 +1,239 @@
+"""The report of a run folder: one HTML page of what was trained, drawn, judged and classified.
+
+Everything comes from files of the run: log, configuration, model folder, evaluations, samples.
+Parts that were not run are left out.
+"""
+
+import json
+from pathlib import Path
+
+from genvlm.config.schema import load_config
+from genvlm.config.training import TrainConfig
+from genvlm.data.emoji import load_drawings, split_concepts
+from genvlm.data.images import load_image
+from genvlm.data.readers import read_documents
+from genvlm.errors import DataError
+from genvlm.evaluation.plots import Bar, bars_with_intervals, loss_curves
+from genvlm.evaluation.records import ItemRecord, read_records
+from genvlm.evaluation.report import (
+    Browser,
+    BrowserItem,
+    Callout,
+    Code,
+    Figure,
+    Gallery,
+    Headline,
+    Interval,
+    Prose,
+    Section,
+    Story,
+    Table,
+    Tile,
+    render_report,
+    save_report,
+)
+from genvlm.models.pretrained import PretrainedModel, load_pretrained
+from genvlm.studies.evaluations import BENCHMARKS, NEIGHBOUR, build_benchmark
+
+EVAL_FOLDER, SCENES_FOLDER, STORIES_FOLDER = "eval", "scene_generation", "stories"
+_TITLES = {
+    "scenes": "Compositional judgement: two pictures, two captions",
+    "emoji-pairs": "Compositional judgement: one emoji, two labels",
+    "emoji-classes": "Zero-shot classification of 100 concepts",
+}
+_MAX_BROWSED = 40
+
+
+def build_report(run: Path, commands: str = "") -> Path:
+    """Write `run/report.html`.
+
+    Raises:
+        DataError: the folder holds no run.
+    """
+    if not (run / "config.yaml").is_file() or not (run / "log.jsonl").is_file():
+        raise DataError(f"{run} is no run folder: it lacks config.yaml or log.jsonl")
+    config = load_config(TrainConfig, run / "config.yaml")
+    sections, headlines = [_training_section(run)], []
+    if (run / "model").is_dir():
+        pretrained = load_pretrained(run / "model")
+        sections.append(_tokenizer_section(pretrained))
+        num = sum(p.numel() for p in pretrained.model.parameters())
+        headlines.append(Headline("parameters", f"{num / 1e6:.1f} M"))
+    if (run / SCENES_FOLDER / "results.json").is_file():
+        section, tile = _generation_section(run / SCENES_FOLDER)
+        sections.append(section)
+        headlines.append(tile)
+    if (run / STORIES_FOLDER / "documents.jsonl").is_file():
+        sections.append(_stories_section(run / STORIES_FOLDER))
+    for name in BENCHMARKS:
+        folder = run / EVAL_FOLDER / name
+        if (folder / "summary.json").is_file():
+            section, tile = _benchmark_section(name, folder)
+            sections.append(section)
+            headlines.append(tile)
+    sections.append(
+        Section(
+            "How this page was made",
+            [
+                *([Code(commands, "bash", "Commands")] if commands else []),
+                Code((run / "config.yaml").read_text(), "yaml", "Configuration", collapsed=True),
+            ],
+        )
+    )
+    page = run / "report.html"
+    subtitle = (
+        f"{config.num_steps:,} steps of {config.global_batch_size} documents, "
+        f"{config.precision}, seed {config.seed}"
+    )
+    footer = (
+        "Drawings: Noto Emoji (Apache-2.0), Twemoji (c) Twitter, Inc and contributors "
+        "(CC-BY-4.0, rasterised to 64 px, palette), Fluent UI Emoji (MIT)."
+    )
+    save_report(
+        render_report("One model, used by its likelihood", subtitle, headlines, sections, footer),
+        page,
+    )
+    return page
+
+
+def _training_section(run: Path) -> Section:
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return Section(
+        "Training",
+        [
+            Figure(
+                loss_curves(records),
+                "Loss by modality in nats per token.",
+                "Loss curves of text and image tokens over training steps",
+            )
+        ],
+    )
+
+
+def _tokenizer_section(pretrained: PretrainedModel) -> Section:
+    tokenizer = pretrained.image_tokenizer
+    tiles = []
+    for vendor, held_out in (("noto", True), ("twemoji", True), ("fluent", True)):
+        picks = [c.index for c in split_concepts(held_out)][::31][:4]
+        drawings = list(load_drawings(vendor)[picks])  # type: ignore[arg-type]
+        decoded = tokenizer.decode(tokenizer.encode(drawings))
+        for original, copy in zip(drawings, decoded, strict=True):
+            tiles.append(Tile([original, copy], ["original", "from codes"], vendor))
+    rows, columns = tokenizer.grid
+    text = f"Each picture becomes {rows * columns} codes out of {tokenizer.config.codebook_size:,}."
+    caption = "Drawings of held-out families; Fluent is the vendor that nothing was trained on."
+    return Section("Image tokenizer", [Gallery(tiles, caption)], text)
+
+
+def _generation_section(folder: Path) -> tuple[Section, Headline]:
+    results = json.loads((folder / "results.json").read_text())
+    rows = [[name, *values] for name, values in results["shares"].items()]
+    tiles = [
+        Tile(
+            [load_image(folder / item["image"]), load_image(folder / item["nearest"])],
+            ["generated", "nearest training picture"],
+            item["caption"],
+            good=item["relation"],
+        )
+        for item in results["items"]
+    ]
+    generated = results["shares"]["generated"]
+    table = Table(
+        ["pictures", "both icons", "right relation"],
+        rows,
+        "Percent, read by nearest icon. Captions are held out: the two icons never met in training.",
+        highlight_rows=[0],
+        bars=["both icons", "right relation"],
+    )
+    copied = (
+        f"{results['copied']:.1f} % of the generated pictures equal a training picture in "
+        f"every code."
+    )
+    section = Section("Generated pictures", [table, Prose(copied), Gallery(tiles)])
+    return section, Headline("right relation drawn", f"{generated[1]:.0f} %", "held-out captions")
+
+
+def _stories_section(folder: Path) -> Section:
+    stories = [
+        Story([s if isinstance(s, str) else load_image(s) for s in document.segments])
+        for document in read_documents(folder / "documents.jsonl")
+    ]
+    return Section("Interleaved stories", stories, "Text and pictures, sampled as one sequence.")
+
+
+def _benchmark_section(name: str, folder: Path) -> tuple[Section, Headline]:
+    summary = json.loads((folder / "summary.json").read_text())
+    metrics = list(summary["metrics"])
+    rows = [["model", *(_cell(summary["metrics"][m]) for m in metrics)]]
+    for category, values in summary["categories"].items():
+        rows.append([f"model, {category}", *(_cell(values[m]) for m in metrics)])
+    for control, scores in summary["controls"]["scores"].items():
+        rows.append([f"control: {control}", *(_cell(scores["metrics"][m]) for m in metrics)])
+    table = Table(
+        ["percent", *metrics],
+        rows,
+        "Strict rule (a tie is wrong) with 95 % intervals. Controls stand beside the model.",
+        highlight_rows=[0],
+        bars=metrics,
+    )
+    last = metrics[-1]
+    bars = [Bar("model", *_bar(summary["metrics"][last]))]
+    bars += [
+        Bar(c, *_bar(s["metrics"][last]), control=True)
+        for c, s in summary["controls"]["scores"].items()
+        if s["metrics"][last]["value"] is not None
+    ]
+    figure = Figure(bars_with_intervals(bars, title=last), "", f"{last} of model and controls")
+    flags = [Callout(f, "warning") for f in summary["flags"]]
+    log = read_records(folder / "items.jsonl")
+    browser = Browser(_browsed(name, summary["version"], log.records), "Items, wrong ones first.")
+    section = Section(_TITLES[name], [table, figure, *flags, browser])
+    value = summary["metrics"][last]["value"]
+    note = _neighbour_note(summary, last)
+    return section, Headline(f"{name}: {last}", f"{value:.1f} %", note)
+
+
+def _neighbour_note(summary: dict, metric: str) -> str:
+    neighbour = summary["controls"]["scores"].get(NEIGHBOUR)
+    return f"{NEIGHBOUR} {neighbour['metrics'][metric]['value']:.1f} %" if neighbour else ""
+
+
+def _browsed(name: str, version: str, records: list[ItemRecord]) -> list[BrowserItem]:
+    """Items with their pictures, which are rendered again from the benchmark's own seed."""
+    limit = len(records) // 2 if name == "scenes" else len(records)
+    benchmark = build_benchmark(name, limit=limit)
+    if benchmark.version != version:
+        return []
+    items = {item.grid.item_id: item for item in benchmark.items}
+
+    def good(record: ItemRecord) -> bool:
+        return all(c.strict == 1 for c in record.credit.values())
+
+    ordered = sorted(records, key=good)
+    wrong = [r for r in ordered if not good(r)][: _MAX_BROWSED // 2]
+    right = [r for r in ordered if good(r)][: _MAX_BROWSED - len(wrong)]
+    browsed = []
+    for record in (*wrong, *right):
+        grid = items[record.id].grid
+        correct = (0, 1) if record.correct is None else (record.correct,)
+        texts, scores = list(grid.texts), record.values
+        if len(texts) > 5:  # the right text and the best four others
+            best = [i for i in scores[0].argsort()[::-1] if i != correct[0]][:4]
+            keep = [correct[0], *best]
+            texts, scores, correct = [texts[i] for i in keep], scores[:, keep], (0,)
+        browsed.append(
+            BrowserItem(
+                list(grid.images), texts, scores, good(record), record.tags, record.id, correct
+            )
+        )
+    return browsed
+
+
+def _cell(metric: dict) -> Interval | float | None:
+    value, interval = metric["value"], metric["interval"]
+    return Interval(value, *interval) if value is not None and interval else value
+
+
+def _bar(metric: dict) -> tuple[float, float, float]:
+    low, high = metric["interval"] or (metric["value"], metric["value"])
+    return float(metric["value"]), float(low), float(high)

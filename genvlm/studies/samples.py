@@ -1,0 +1,49 @@
+"""Generated documents on disk: PNG files, one JSONL in the project's own schema, one HTML page."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from genvlm.data.images import save_image
+from genvlm.evaluation.report import Section, Story, render_report, save_report
+from genvlm.generation.interleaved import SampledDocument
+from genvlm.models.pretrained import PretrainedModel
+from genvlm.tokenization.document import Image, Text
+
+
+def write_samples(
+    documents: Sequence[SampledDocument], pretrained: PretrainedModel, out: Path
+) -> Path:
+    """Write every document; returns the page. `documents.jsonl` can be read back as a prompt."""
+    out.mkdir(parents=True, exist_ok=True)
+    rows, sections = [], []
+    for number, document in enumerate(documents):
+        segments: list[dict[str, str]] = []
+        for part in story_parts(document, pretrained):
+            if isinstance(part, str):
+                segments.append({"text": part})
+            else:
+                name = f"{number:04d}-{len(segments)}.png"
+                save_image(part, out / name)
+                segments.append({"image": name})
+        rows.append({"id": f"{number:04d}", "segments": segments, "ended": document.ended})
+        sections.append(Section(f"Sample {number}", [Story(story_parts(document, pretrained))]))
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (out / "documents.jsonl").write_text(lines, encoding="utf-8")
+    page = out / "index.html"
+    subtitle = f"{len(documents)} documents from model {pretrained.fingerprint[:12]}"
+    save_report(render_report("Generated documents", subtitle, sections=sections), page)
+    return page
+
+
+def story_parts(document: SampledDocument, pretrained: PretrainedModel) -> list[str | np.ndarray]:
+    """Texts and decoded pictures of a document, in order."""
+    parts: list[str | np.ndarray] = []
+    for segment in document.segments:
+        if isinstance(segment, Text):
+            parts.append(segment.text)
+        elif isinstance(segment, Image):
+            parts.append(pretrained.image_tokenizer.decode(segment.codes[None])[0])
+    return parts

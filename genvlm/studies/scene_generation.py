@@ -1,0 +1,81 @@
+"""How often a model draws what its caption says, read by nearest icon, beside controls."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from genvlm.data.images import RGBImage
+from genvlm.data.scenes import Scene, render_scene, sample_scenes
+from genvlm.evaluation.scene_reader import ReadingShares, judge_scenes, reading_shares
+from genvlm.generation.interleaved import sample_documents
+from genvlm.generation.sampling import SamplingSettings
+from genvlm.models.pretrained import PretrainedModel
+from genvlm.tokenization.document import Text
+
+SETTINGS = SamplingSettings(temperature=0.9, top_p=0.95)
+_SEED_OF_SCENES = 90_000
+
+
+@dataclass(frozen=True)
+class SceneGeneration:
+    """Generated pictures of held-out captions and what the reader says of them."""
+
+    scenes: list[Scene]
+    images: list[RGBImage]
+    verdicts: list[tuple[bool, bool]]
+    generated: ReadingShares
+    real: ReadingShares
+    """The reader on real pictures of the same scenes."""
+    reconstructed: ReadingShares
+    """The reader on those pictures after the image tokenizer: the most that can be reached."""
+    shuffled: ReadingShares
+    """The generated pictures against one another's captions."""
+    copied: float
+    """Percent of generated pictures whose codes equal a training picture's."""
+
+
+def generate_scenes(
+    pretrained: PretrainedModel,
+    training_codes: np.ndarray,
+    *,
+    num: int = 200,
+    seed: int = 0,
+    settings: SamplingSettings = SETTINGS,
+    progress: Callable[[int], None] = lambda done: None,
+) -> SceneGeneration:
+    """Draw `num` held-out two-icon captions and let the reader judge."""
+    scenes = list(sample_scenes(num, _SEED_OF_SCENES, held_out=True))
+    documents = sample_documents(
+        pretrained,
+        [[Text(s.caption)] for s in scenes],
+        settings,
+        seed=seed,
+        image_next=True,
+        stop_after_image=True,
+        progress=progress,
+    )
+    codes = np.stack([d.images[0] for d in documents])
+    tokenizer = pretrained.image_tokenizer
+    images = list(tokenizer.decode(codes))
+    real = [
+        render_scene(s, "noto", np.random.default_rng([_SEED_OF_SCENES, i]))
+        for i, s in enumerate(scenes)
+    ]
+    reconstructed = list(tokenizer.decode(tokenizer.encode(real)))
+    known = {c.tobytes() for c in training_codes.astype(np.int64)}
+    verdicts = judge_scenes(images, scenes, "noto")
+
+    def shares(pictures: list[RGBImage], of: list[Scene]) -> ReadingShares:
+        return reading_shares(judge_scenes(pictures, of, "noto"))
+
+    return SceneGeneration(
+        scenes=scenes,
+        images=images,
+        verdicts=verdicts,
+        generated=reading_shares(verdicts),
+        real=shares(real, scenes),
+        reconstructed=shares(reconstructed, scenes),
+        shuffled=shares(images, [*scenes[1:], scenes[0]]),
+        copied=100 * float(np.mean([c.astype(np.int64).tobytes() in known for c in codes])),
+    )
