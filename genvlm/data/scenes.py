@@ -18,6 +18,7 @@ from genvlm.data.emoji import Vendor, find_concept, load_drawings
 from genvlm.data.images import RGBImage
 
 SIZE = 64
+ICON_SIZE = 30
 HELD_OUT_PERCENT = 10
 Relation = Literal["left of", "right of", "above", "below"]
 RELATIONS: tuple[Relation, ...] = ("left of", "right of", "above", "below")
@@ -118,7 +119,7 @@ def is_held_out(first: Icon, second: Icon) -> bool:
 
 
 def render_scene(scene: Scene, vendor: Vendor, rng: np.random.Generator) -> RGBImage:
-    """Draw a scene on 64x64 white; positions and sizes vary a little with `rng`."""
+    """Draw a scene on 64x64 white; positions vary by a pixel with `rng`."""
     canvas = np.full((SIZE, SIZE, 3), 255, np.uint8)
     horizontal = scene.relation in ("left of", "right of")
     first_leads = scene.relation in ("left of", "above")
@@ -186,7 +187,7 @@ def _stamp(
     rng: np.random.Generator,
 ) -> None:
     """Paste `count` copies of an icon, centred at (along, across) in the relation's own axes."""
-    size = int(rng.integers(28, 32)) if count == 1 else 20
+    size = ICON_SIZE if count == 1 else 20
     spread = 21
     for copy in range(count):
         offset = (copy - (count - 1) / 2) * spread

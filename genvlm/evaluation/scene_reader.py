@@ -17,7 +17,7 @@ from genvlm.data.images import RGBImage
 from genvlm.data.scenes import ICONS, SIZE, Icon, Relation, Scene
 
 _WINDOW = 32
-_SIZES = (28, 29, 30, 31)
+_SIZES = (29, 30, 31)
 _SHIFTS = range(-2, 3)
 # Upper left corners (row, column) of the two windows of each orientation.
 _SIDE_BY_SIDE = ((16, 0), (16, 32))

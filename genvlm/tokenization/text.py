@@ -42,6 +42,8 @@ class SentencePieceTokenizer:
 
         self._bytes = model
         try:
+            if not model:  # SentencePiece takes empty bytes for "load nothing"
+                raise RuntimeError
             self._processor = SentencePieceProcessor(model_proto=model)
         except (RuntimeError, OSError):
             raise CheckpointError(f"{source} is not a SentencePiece model") from None
@@ -118,6 +120,7 @@ def load_text_tokenizer(path: Path) -> TextTokenizer:
 def train_sentencepiece(sentences: Iterable[str], *, vocab_size: int) -> SentencePieceTokenizer:
     """BPE pieces with byte fallback (no text is ever unknown), no normalization (round trips hold).
 
+    One character is lost: SentencePiece writes blanks as U+2581, and so reads U+2581 as a blank.
     Whole digits and words of the sentences; single-threaded, so that the same sentences give the
     same model.
     """

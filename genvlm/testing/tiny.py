@@ -1,0 +1,160 @@
+"""Tiny tokenizers, models and training runs with real code inside, built in well under a second.
+
+Everything is a pure function of its arguments; weights are random but seeded.
+"""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from genvlm.config.data import CaptionsSource, DataConfig
+from genvlm.config.image_tokenizer import VQGANConfig
+from genvlm.config.training import OptimizerConfig, TokenizersConfig, TrainConfig
+from genvlm.config.transformer import TransformerConfig
+from genvlm.data.images import RGBImage, save_image
+from genvlm.models.build import build_transformer
+from genvlm.models.pretrained import PretrainedModel, build_vocabulary
+from genvlm.tokenization.image import ImageTokenizer
+from genvlm.tokenization.text import SentencePieceTokenizer, train_sentencepiece
+from genvlm.tokenization.vqgan import VQGAN
+
+COLOURS = {
+    "red": (230, 30, 30),
+    "green": (30, 200, 60),
+    "blue": (40, 60, 230),
+    "yellow": (240, 220, 40),
+}
+SHAPES = ("square", "bar", "corner")
+
+
+def tiny_image_config(*, resolution: int = 16, codebook_size: int = 16) -> VQGANConfig:
+    """A VQ-GAN with a quarter of its resolution as grid side."""
+    return VQGANConfig(
+        resolution=resolution,
+        patch_size=2,
+        channels=32,
+        channel_multipliers=(1, 1),
+        num_res_blocks=1,
+        z_channels=8,
+        codebook_size=codebook_size,
+        codebook_dim=4,
+        l2_normalized=True,
+    )
+
+
+def tiny_image_tokenizer(
+    *, resolution: int = 16, codebook_size: int = 16, seed: int = 0
+) -> ImageTokenizer:
+    """An untrained image tokenizer; resolution 16 gives 4x4 codes, 8 gives 2x2."""
+    config = tiny_image_config(resolution=resolution, codebook_size=codebook_size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ImageTokenizer(config, VQGAN(config))
+
+
+@cache
+def tiny_text_tokenizer() -> SentencePieceTokenizer:
+    """SentencePiece trained on the captions of the tiny corpus, with byte fallback."""
+    return train_sentencepiece([caption for caption, _ in tiny_pairs()], vocab_size=288)
+
+
+def tiny_transformer_config(
+    *,
+    context_length: int = 64,
+    num_kv_heads: int = 2,
+    qk_norm: bool = True,
+    initializer_std: float = 0.2,
+) -> TransformerConfig:
+    """Two layers of width 32; the large initial weights make its predictions differ."""
+    return TransformerConfig(
+        hidden_size=32,
+        num_layers=2,
+        num_heads=4,
+        num_kv_heads=num_kv_heads,
+        head_dim=8,
+        intermediate_size=48,
+        context_length=context_length,
+        qk_norm=qk_norm,
+        initializer_std=initializer_std,
+    )
+
+
+def tiny_pretrained(
+    *,
+    resolution: int = 16,
+    codebook_size: int = 16,
+    context_length: int = 64,
+    initializer_std: float = 0.2,
+    condition_dropout: float = 0.1,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+) -> PretrainedModel:
+    """An untrained model with its tokenizers."""
+    text = tiny_text_tokenizer()
+    image = tiny_image_tokenizer(resolution=resolution, codebook_size=codebook_size, seed=seed)
+    config = tiny_transformer_config(context_length=context_length, initializer_std=initializer_std)
+    model = build_transformer(config, build_vocabulary(text, image).size, seed=seed)
+    return PretrainedModel(
+        model=model.to(dtype).eval().requires_grad_(False),
+        text_tokenizer=text,
+        image_tokenizer=image,
+        condition_dropout=condition_dropout,
+    )
+
+
+def tiny_pairs(size: int = 16) -> list[tuple[str, RGBImage]]:
+    """Captions and pictures: every colour in every shape on white."""
+    pairs = []
+    for name, colour in COLOURS.items():
+        for shape in SHAPES:
+            image = np.full((size, size, 3), 255, np.uint8)
+            rows, columns = {
+                "square": (slice(size // 4, -size // 4), slice(size // 4, -size // 4)),
+                "bar": (slice(0, size), slice(0, size // 4)),
+                "corner": (slice(size // 2, size), slice(size // 2, size)),
+            }[shape]
+            image[rows, columns] = colour
+            pairs.append((f"a {name} {shape} on a white page", image))
+    return pairs
+
+
+def write_tiny_captions(folder: Path) -> Path:
+    """A captions folder with the tiny pairs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for number, (caption, image) in enumerate(tiny_pairs()):
+        save_image(image, folder / f"{number}.png")
+        lines.append(json.dumps({"id": str(number), "image": f"{number}.png", "text": caption}))
+    (folder / "captions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def tiny_train_config(
+    folder: Path,
+    *,
+    num_steps: int = 8,
+    global_batch_size: int = 4,
+    micro_batch_size: int = 4,
+    checkpoint_every: int = 4,
+    deepspeed: str | None = None,
+) -> TrainConfig:
+    """A run on the tiny pairs; tokenizers and pictures are written into `folder`."""
+    (folder / "text").mkdir(parents=True, exist_ok=True)
+    tiny_text_tokenizer().save(folder / "text")
+    tiny_image_tokenizer().save(folder / "image")
+    captions = write_tiny_captions(folder / "pairs")
+    return TrainConfig(
+        model=tiny_transformer_config(initializer_std=0.05),
+        tokenizers=TokenizersConfig(text=str(folder / "text"), image=str(folder / "image")),
+        data=DataConfig(sources=(CaptionsSource(path=str(captions)),)),
+        optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=2),
+        num_steps=num_steps,
+        global_batch_size=global_batch_size,
+        micro_batch_size=micro_batch_size,
+        deepspeed=deepspeed,
+        log_every=1,
+        checkpoint_every=checkpoint_every,
+    )

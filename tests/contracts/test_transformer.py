@@ -1,0 +1,210 @@
+"""What holds for every shape of the transformer: full and grouped heads, with and without norms."""
+
+import itertools
+
+import pytest
+import torch
+
+from genvlm.config.transformer import TransformerConfig
+from genvlm.errors import ConfigError, TokenError
+from genvlm.models.build import build_transformer
+from genvlm.models.mixed_modal.transformer import KVCache, MixedModalTransformer
+from genvlm.nn import layers
+from genvlm.nn.layers import TokenHead
+from genvlm.testing.tiny import tiny_transformer_config
+
+VOCAB = 40
+SHAPES = {
+    f"{kv_heads} of 4 heads{', qk_norm' if norm else ''}": tiny_transformer_config(
+        num_kv_heads=kv_heads, qk_norm=norm
+    )
+    for kv_heads, norm in itertools.product((1, 2, 4), (True, False))
+}
+
+
+@pytest.fixture(params=SHAPES.values(), ids=SHAPES.keys())
+def model(request: pytest.FixtureRequest) -> MixedModalTransformer:
+    return build_transformer(request.param, VOCAB, seed=1).eval()
+
+
+def tokens(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(VOCAB, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def close(a: torch.Tensor, b: torch.Tensor, tolerance: float = 1e-5) -> None:
+    torch.testing.assert_close(a, b, atol=tolerance, rtol=0)
+
+
+@torch.no_grad()
+def test_future_tokens_do_not_change_earlier_outputs(model: MixedModalTransformer) -> None:
+    ids = tokens(2, 12)
+    changed = ids.clone()
+    changed[:, 7:] = (changed[:, 7:] + 1) % VOCAB
+    before, after = model(ids), model(changed)
+    assert torch.equal(before[:, :7], after[:, :7])
+    assert (before[:, 7:] - after[:, 7:]).abs().amax(-1).min() > 1e-3
+
+
+def test_gradients_reach_no_later_token(model: MixedModalTransformer) -> None:
+    hidden = model(tokens(1, 9))
+    embedded = model.embedding(tokens(1, 9)).detach().requires_grad_()
+    model.embedding.register_forward_hook(lambda *_: embedded)
+    hidden = model(tokens(1, 9))
+    hidden[:, 4].sum().backward()
+    assert embedded.grad[:, :5].abs().amax(-1).min() > 0
+    assert embedded.grad[:, 5:].abs().max() == 0
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("parts", [(12,), (1,) * 12, (5, 1, 1, 5)], ids=str)
+def test_cached_equals_uncached(model: MixedModalTransformer, parts: tuple[int, ...]) -> None:
+    ids = tokens(3, 12)
+    cache = KVCache(model.config, 3, 16)
+    outputs, at = [], 0
+    for n in parts:
+        outputs.append(model(ids[:, at : at + n], cache=cache))
+        cache.lengths = cache.lengths + n
+        at += n
+    close(torch.cat(outputs, 1), model(ids))
+
+
+@torch.no_grad()
+def test_padding_changes_nothing(model: MixedModalTransformer) -> None:
+    ids = tokens(1, 8)
+    padded = torch.cat([ids, torch.full((1, 5), 3)], 1)
+    close(model(padded)[:, :8], model(ids))
+    # And neither do neighbours in the batch.
+    close(model(torch.cat([ids, tokens(3, 8, seed=5)]))[:1], model(ids))
+
+
+@torch.no_grad()
+def test_rows_of_different_lengths_share_a_cache(model: MixedModalTransformer) -> None:
+    lengths = torch.tensor([2, 9, 5])
+    ids = tokens(3, 16)
+    cache = KVCache(model.config, 3, 16)
+    prefix = ids[:, :9].clone()
+    for row, n in enumerate(lengths.tolist()):
+        prefix[row, n:] = 0  # padding, which the next tokens overwrite
+    hidden = model(prefix, cache=cache)
+    cache.lengths = lengths.clone()
+    rows = torch.arange(3)
+    expected = model(ids)
+    close(hidden[rows, lengths - 1], expected[rows, lengths - 1])
+    for step in range(6):
+        at = lengths + step
+        hidden = model(ids[rows, at][:, None], cache=cache)[:, 0]
+        cache.lengths = cache.lengths + 1
+        close(hidden, expected[rows, at])
+
+
+@torch.no_grad()
+def test_explicit_positions_and_mask_equal_the_defaults(model: MixedModalTransformer) -> None:
+    ids = tokens(2, 10)
+    mask = torch.ones(10, 10, dtype=torch.bool).tril()[None, None].expand(2, 1, -1, -1)
+    given = model(ids, positions=torch.arange(10).expand(2, -1), mask=mask)
+    close(given, model(ids))
+    # Rotary positions are relative: all of them moved by the same number change nothing.
+    close(model(ids, positions=torch.arange(10)[None] + 17), model(ids), 1e-4)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    model = build_transformer(tiny_transformer_config(context_length=8), VOCAB, seed=0)
+    with pytest.raises(TokenError, match="9 tokens do not fit the context of 8"):
+        model(tokens(1, 9))
+    with pytest.raises(TokenError, match="9 tokens asked for, and the context holds 8"):
+        KVCache(model.config, 1, 9)
+    with pytest.raises(TokenError, match="5 tokens do not fit a cache of 4"):
+        model(tokens(1, 5), cache=KVCache(model.config, 1, 4))
+    with pytest.raises(ConfigError, match="num_heads 4 is not a multiple of num_kv_heads 3"):
+        tiny_transformer_config(num_kv_heads=3)
+
+
+def test_grouped_heads_equal_full_heads_with_repeated_weights() -> None:
+    grouped = build_transformer(tiny_transformer_config(num_kv_heads=2), VOCAB, seed=1).eval()
+    full = build_transformer(tiny_transformer_config(num_kv_heads=4), VOCAB, seed=2).eval()
+    state = dict(grouped.state_dict())
+    for name in [n for n in state if "k_proj" in n or "v_proj" in n]:
+        state[name] = state[name].view(2, 8, -1).repeat_interleave(2, 0).reshape(32, -1)
+    full.load_state_dict(state)
+    with torch.no_grad():
+        close(full(tokens(2, 9)), grouped(tokens(2, 9)))
+
+
+def test_one_seed_gives_one_model_and_residual_branches_start_smaller() -> None:
+    first, second, other = (
+        build_transformer(tiny_transformer_config(), VOCAB, seed=s) for s in (3, 3, 4)
+    )
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(tensor, second.state_dict()[name])
+    assert not torch.equal(first.embedding.weight, other.embedding.weight)
+    block = first.blocks[0]
+    assert block.attention.o_proj.weight.std() < 0.7 * block.attention.q_proj.weight.std()
+
+
+def score(
+    head: TokenHead, hidden: torch.Tensor, bounds: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Both results, then the gradients of a mixture of them for the input and the weight."""
+    hidden = hidden.clone().requires_grad_()
+    head.zero_grad()
+    scored = head(hidden, torch.arange(len(hidden)) % 7 + 5, bounds)
+    weights = torch.linspace(-1, 2, len(hidden), dtype=hidden.dtype)
+    (scored.log_prob * weights + 0.1 * scored.log_normalizer.square()).sum().backward()
+    return (
+        scored.log_prob.detach(), scored.log_normalizer.detach(),
+        hidden.grad, head.proj.weight.grad.clone(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("bounded", [False, True], ids=["vocabulary", "bounds"])
+@pytest.mark.parametrize("rows_per_chunk", [1, 4, 10])
+def test_the_chunked_head_equals_the_whole_one(
+    bounded: bool, rows_per_chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    head, hidden = TokenHead(6, VOCAB), torch.randn(10, 6)
+    bounds = torch.tensor([[5, 12], [0, 40]]).repeat(5, 1) if bounded else None
+    whole = score(head, hidden, bounds)
+    monkeypatch.setattr(layers, "_MAX_LOGITS", VOCAB * rows_per_chunk)
+    for a, b in zip(score(head, hidden, bounds), whole, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-6)
+    with torch.no_grad():
+        scored = head(hidden, torch.arange(10) % 7 + 5, bounds)
+    torch.testing.assert_close(scored.log_prob, whole[0], atol=1e-6, rtol=1e-6)
+
+
+def test_the_head_equals_a_plain_softmax_over_the_allowed_ids() -> None:
+    torch.manual_seed(0)
+    head, hidden = TokenHead(6, VOCAB).double(), torch.randn(1, 6, dtype=torch.float64)
+    logits = head(hidden)[0]
+    scored = head(hidden, torch.tensor([7]), torch.tensor([[5, 9]]))
+    assert scored.log_prob.dtype == torch.float64
+    torch.testing.assert_close(scored.log_prob[0], logits[5:9].log_softmax(0)[2])
+    torch.testing.assert_close(scored.log_normalizer[0], logits[5:9].logsumexp(0))
+
+
+def test_bfloat16_models_report_float32() -> None:
+    head = TokenHead(6, VOCAB).bfloat16()
+    assert head(torch.randn(3, 6).bfloat16(), torch.tensor([1, 2, 3])).log_prob.dtype == torch.float32
+
+
+def test_positions_where_nothing_is_learned_give_empty_results() -> None:
+    assert TokenHead(6, VOCAB)(torch.zeros(0, 6), torch.zeros(0, dtype=torch.long)).log_prob.numel() == 0
+
+
+def shape_of_a_large_model() -> TransformerConfig:
+    return TransformerConfig(
+        hidden_size=8192,
+        num_layers=48,
+        num_heads=64,
+        num_kv_heads=8,
+        head_dim=128,
+        intermediate_size=22_016,
+        context_length=4096,
+    )
+
+
+def test_a_chameleon_34b_shape_is_34_billion_parameters() -> None:
+    with torch.device("meta"):
+        model = MixedModalTransformer(shape_of_a_large_model(), 65_536)
+    assert 33e9 < sum(p.numel() for p in model.parameters()) < 36e9

@@ -1,0 +1,165 @@
+"""The command line and the examples, end to end at tiny size, on the shipped tokenizers."""
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from genvlm.cli.main import main
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = ROOT / "examples" / "data"
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    assert main(["train", str(ROOT / "configs/debug/tiny.yaml"), "--out", str(out)]) == 0
+    return out
+
+
+def test_training_writes_log_config_and_model_folder(run_folder):
+    records = [json.loads(x) for x in (run_folder / "log.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records] == [5, 10, 15, 20]
+    assert records[-1]["loss"] < records[0]["loss"]
+    assert (run_folder / "model" / "manifest.json").is_file()
+
+
+def test_a_second_run_in_the_folder_is_refused(run_folder, capsys):
+    assert main(["train", str(ROOT / "configs/debug/tiny.yaml"), "--out", str(run_folder)]) == 2
+    assert "holds a run already" in capsys.readouterr().err
+
+
+def test_an_override_reaches_the_run(tmp_path):
+    out = tmp_path / "run"
+    arguments = ["train", str(ROOT / "configs/debug/tiny.yaml"), "--out", str(out)]
+    assert main([*arguments, "--num-steps", "2", "--optimizer.learning-rate", "1e-4"]) == 0
+    text = (out / "config.yaml").read_text()
+    assert "num_steps: 2" in text
+    assert "learning_rate: 0.0001" in text
+
+
+def test_generate_is_reproducible_and_its_document_can_be_continued(run_folder, tmp_path, capsys):
+    model = str(run_folder / "model")
+    command = ["generate", "--model", model, "--prompt", "cow left of red heart", "--num", "2"]
+    for name in ("a", "b"):
+        assert (
+            main([*command, "--seed", "3", "--max-tokens", "90", "--out", str(tmp_path / name)])
+            == 0
+        )
+    pages = capsys.readouterr().out.split()
+    assert all(Path(page).is_file() for page in pages)
+    names = sorted(p.name for p in (tmp_path / "a").glob("*.png"))
+    assert len(names) >= 2
+    for name in [*names, "documents.jsonl"]:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    again = ["generate", "--model", model, "--document", str(tmp_path / "a/documents.jsonl")]
+    assert main([*again, "--num", "1", "--out", str(tmp_path / "c")]) == 0
+
+
+def test_score_writes_both_directions_that_add_up_per_token(run_folder, tmp_path):
+    out = tmp_path / "scores.jsonl"
+    command = ["score", "--model", str(run_folder / "model"), "--pairs", str(DATA / "pairs.jsonl")]
+    assert main([*command, "--out", str(out), "--per-token"]) == 0
+    rows = [json.loads(x) for x in out.read_text().splitlines()]
+    assert len(rows) == 6
+    for row in rows:
+        for name in ("image_given_text", "text_given_image", "image", "text"):
+            assert sum(row[f"per_token_{name}"]) == pytest.approx(row[f"log_p_{name}"])
+            assert row[f"log_p_{name}"] < 0
+        assert row["tokens_image_given_text"] == 64
+
+
+def test_classify_prints_a_posterior_that_sums_to_one(run_folder, capsys):
+    command = ["classify", "--model", str(run_folder / "model"), "--images"]
+    command += [str(DATA / "scene0.png"), "--classes", str(DATA / "classes.txt"), "--json"]
+    assert main(command) == 0
+    result = json.loads(capsys.readouterr().out)["results"][0]
+    from math import exp
+
+    assert sum(exp(c["log_posterior"]) for c in result["classes"]) == pytest.approx(1)
+
+
+def test_eval_prints_the_summary_alone(run_folder, tmp_path, capsys):
+    command = ["eval", "run", "scenes", "--model", str(run_folder / "model"), "--limit", "4"]
+    assert main([*command, "--out", str(tmp_path), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary == json.loads((tmp_path / "summary.json").read_text())
+    blind = summary["controls"]["scores"]["blind"]["metrics"]
+    assert [blind[m]["value"] for m in ("text", "image", "group")] == [0, 0, 0]
+
+
+def test_report_of_a_run_is_one_self_contained_page(run_folder, capsys):
+    assert main(["report", str(run_folder)]) == 0
+    page = Path(capsys.readouterr().out.strip())
+    assert "<svg" in page.read_text() or "data:image" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["score", "--model", "nowhere", "--pairs", "{pairs}", "--out", "x"], "no model folder"),
+        (["eval", "run", "winogrand", "--model", "{model}", "--out", "x"], "no benchmark"),
+        (["generate", "--model", "{model}", "--prompt", "  ", "--out", "x"], "empty"),
+        (["generate", "--model", "{model}", "--prompt", "cow " * 400, "--out", "x"], "shorten"),
+        (["config", "check", "nowhere.yaml"], "nowhere.yaml"),
+        (["report", "nowhere"], "no run folder"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(command, said, run_folder, capsys):
+    places = {"{model}": str(run_folder / "model"), "{pairs}": str(DATA / "pairs.jsonl")}
+    assert main([places.get(word, word) for word in command]) == 2
+    message = capsys.readouterr().err
+    assert said in message
+    assert "Traceback" not in message
+
+
+def test_a_model_folder_with_an_altered_file_is_refused(run_folder, tmp_path, capsys):
+    copy = tmp_path / "model"
+    shutil.copytree(run_folder / "model", copy)
+    weights = copy / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    command = ["score", "--model", str(copy), "--pairs", str(DATA / "pairs.jsonl")]
+    assert main([*command, "--out", str(tmp_path / "s")]) == 2
+    assert "altered or damaged" in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    "command", ["train", "generate", "score", "classify", "eval", "config", "report", "demo"]
+)
+def test_help_has_an_example_and_imports_no_torch(command):
+    import subprocess
+    import sys
+
+    code = (
+        "import sys\nfrom genvlm.cli.main import main\n"
+        f"try: main(['{command}', '--help'])\n"
+        "finally: assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"genvlm {command}" in done.stdout.split("example:")[1]
+
+
+def test_every_example_runs(run_folder, tmp_path):
+    model = str(run_folder / "model")
+    captions = tmp_path / "captions"
+    shutil.copytree(DATA, captions)
+    shutil.copy(captions / "pairs.jsonl", captions / "captions.jsonl")
+    folder = _example("train_on_your_folder").main(str(captions), str(tmp_path / "run"), 3)
+    assert (folder / "manifest.json").is_file()
+    assert _example("interleaved_story").main(model, str(tmp_path / "story")).is_file()
+    assert len(_example("classify_zero_shot").main(model, str(DATA / "scene0.png"))) == 1
+    assert _example("your_own_benchmark").main(model, 6).metrics
+
+
+def _example(name: str):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

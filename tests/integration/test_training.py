@@ -1,0 +1,321 @@
+"""Whole runs at tiny size: learning, resuming bit for bit, and surviving every kind of stop."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from genvlm.config.schema import dump_config
+from genvlm.config.training import OptimizerConfig, TrainConfig
+from genvlm.data.batches import BatchSource
+from genvlm.data.corpus import build_corpus
+from genvlm.errors import CheckpointError, DataError, TrainingError
+from genvlm.models.build import build_transformer
+from genvlm.models.pretrained import build_vocabulary, load_pretrained
+from genvlm.nn.safetensors_folder import fingerprint_tensors, load_tensors
+from genvlm.testing.tiny import tiny_image_tokenizer, tiny_text_tokenizer, tiny_train_config
+from genvlm.training.checkpoint import list_checkpoints
+from genvlm.training.engine import Engine
+from genvlm.training.loop import Progress, StoppedError, train
+from genvlm.training.objectives.next_token import NextTokenObjective
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+    return tiny_train_config(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def finished(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight steps without a stop. Copy before changing."""
+    out = tmp_path_factory.mktemp("finished")
+    train(config, out)
+    return out
+
+
+def weights(out: Path) -> str:
+    return fingerprint_tensors(load_tensors(out / "model" / "model.safetensors"))
+
+
+def log(out: Path) -> list[dict[str, float]]:
+    records = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    for record in records:
+        del record["tokens_per_second"]
+    return records
+
+
+def stop_at(step: int, number: int = signal.SIGTERM) -> Progress:
+    def seen(record: dict[str, float], _num_steps: int) -> None:
+        if record["step"] == step:
+            signal.raise_signal(number)
+
+    return Progress(step=seen)
+
+
+def same(a: Path, b: Path) -> None:
+    assert log(a) == log(b)
+    assert weights(a) == weights(b)
+
+
+def test_the_loss_falls(config: TrainConfig, tmp_path: Path) -> None:
+    longer = replace(
+        config, num_steps=120, global_batch_size=6, micro_batch_size=6, checkpoint_every=1000
+    )
+    train(longer, tmp_path)
+    records = log(tmp_path)
+    for term in ("loss", "loss_text", "loss_image"):
+        first, last = (sum(r[term] for r in part) / 10 for part in (records[:10], records[-10:]))
+        assert last < 0.6 * first, term
+
+
+def test_a_run_ends_in_a_model_folder(config: TrainConfig, finished: Path) -> None:
+    pretrained = load_pretrained(finished / "model")
+    assert pretrained.model.config == config.model
+    assert pretrained.condition_dropout == config.data.condition_dropout
+    assert pretrained.fingerprint in (finished / "model" / "README.md").read_text()
+    assert [r["step"] for r in log(finished)] == list(range(1, 9))
+    assert len(list_checkpoints(finished / "checkpoints")) == 2
+
+
+def test_the_same_run_twice_is_bitwise_equal(
+    config: TrainConfig, finished: Path, tmp_path: Path
+) -> None:
+    train(config, tmp_path)
+    same(tmp_path, finished)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_resumes_bitwise(
+    config: TrainConfig, finished: Path, tmp_path: Path, number: int
+) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(StoppedError, match=rf"stopped at step 3 by {number.name}.*--resume") as info:
+        train(config, tmp_path, progress=stop_at(3, number))
+    assert info.value.exit_code == 128 + number
+    assert signal.getsignal(number) is before
+    assert [p.name for p in list_checkpoints(tmp_path / "checkpoints")] == ["step-00000003"]
+    assert not (tmp_path / "model").exists()
+    said: list[str] = []
+    train(config, tmp_path, resume=True, progress=Progress(say=said.append))
+    assert "resumed at step 3" in said
+    same(tmp_path, finished)
+
+
+def test_dropout_resumes_bitwise_too(config: TrainConfig, tmp_path: Path) -> None:
+    dropping = replace(config, model=replace(config.model, dropout=0.2))
+    train(dropping, tmp_path / "whole")
+    with pytest.raises(StoppedError):
+        train(dropping, tmp_path / "parts", progress=stop_at(4))
+    torch.manual_seed(999)
+    train(dropping, tmp_path / "parts", resume=True)
+    same(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_a_killed_run_resumes_from_its_last_whole_checkpoint(
+    config: TrainConfig, finished: Path, tmp_path: Path
+) -> None:
+    """As after kill -9 between steps 5 and 8 while a checkpoint was being written."""
+    with pytest.raises(StoppedError):
+        train(config, tmp_path, progress=stop_at(6))
+    checkpoints = tmp_path / "checkpoints"
+    half = checkpoints / ".tmp-00000006-123"
+    (checkpoints / "step-00000006").rename(half)
+    (half / "manifest.json").unlink()
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 7, "lo')
+    said: list[str] = []
+    train(config, tmp_path, resume=True, progress=Progress(say=said.append))
+    assert "resumed at step 4" in said
+    same(tmp_path, finished)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "lost", "manifest"])
+def test_a_damaged_checkpoint_is_passed_over_loudly(
+    config: TrainConfig, finished: Path, tmp_path: Path, damage: str
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    newest = list_checkpoints(out / "checkpoints")[-1]
+    victim = max((p for p in newest.iterdir()), key=lambda p: p.stat().st_size)
+    content = bytearray(victim.read_bytes())
+    if damage == "flipped":
+        content[len(content) // 2] ^= 1
+        victim.write_bytes(content)
+    elif damage == "cut":
+        victim.write_bytes(content[:-1])
+    elif damage == "lost":
+        victim.unlink()
+    else:
+        (newest / "manifest.json").write_text("{")
+    said: list[str] = []
+    train(config, out, resume=True, progress=Progress(say=said.append))
+    assert any("step-00000008" in s and "trying the one before it" in s for s in said)
+    assert "resumed at step 4" in said
+    same(out, finished)
+
+
+def test_a_second_run_in_the_same_folder_is_refused(
+    config: TrainConfig, finished: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingError, match="holds a run already: add --resume"):
+        train(config, finished)
+
+    def intrude(_record: dict[str, float], _num_steps: int) -> None:
+        with pytest.raises(TrainingError, match="another run is writing into"):
+            train(config, tmp_path)
+
+    train(replace(config, num_steps=1), tmp_path, progress=Progress(step=intrude))
+
+
+def test_another_configuration_is_refused_on_resume(
+    config: TrainConfig, finished: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    with pytest.raises(CheckpointError, match="was started with another configuration"):
+        train(replace(config, seed=1), tmp_path / "run", resume=True)
+    train(config, tmp_path / "run", resume=True)  # nothing left to do
+    same(tmp_path / "run", finished)
+
+
+def test_resuming_an_empty_folder_starts_from_the_beginning(
+    config: TrainConfig, finished: Path, tmp_path: Path
+) -> None:
+    train(config, tmp_path, resume=True)
+    same(tmp_path, finished)
+
+
+# --- accumulation --------------------------------------------------------------------------------
+
+
+def source_for(config: TrainConfig, global_batch_size: int) -> BatchSource:
+    text, image = tiny_text_tokenizer(), tiny_image_tokenizer()
+    return BatchSource(
+        corpus=build_corpus(config.data, image, None),
+        config=config.data,
+        vocabulary=build_vocabulary(text, image),
+        text_tokenizer=text,
+        grid=image.grid,
+        max_tokens=config.model.context_length,
+        global_batch_size=global_batch_size,
+        seed=0,
+        modality_weights=(1.0, 1.0, 0.5, 0.5),
+    )
+
+
+@pytest.mark.parametrize("accum", [2, 4, 8])
+def test_accumulation_equals_one_large_batch(config: TrainConfig, accum: int) -> None:
+    source = source_for(config, 8)
+    results, states = [], []
+    for parts in (1, accum):
+        model = build_transformer(config.model, source.vocabulary.size, seed=0).double()
+        engine = Engine(
+            NextTokenObjective(model, 1e-4),
+            OptimizerConfig(learning_rate=1e-2, warmup_steps=1),
+            num_steps=3,
+            precision="float32",
+            micro_batch_size=8 // parts,
+            grad_accum_steps=parts,
+        )
+        results.append([engine.train_step(s, source.batch(s, accum=parts)) for s in range(3)])
+        states.append(engine.state_dict())
+    # Unequal numbers of tokens per micro-batch, or the test would prove nothing.
+    sizes = {int((b.loss_weights > 0).sum()) for b in source.batch(0, accum=accum)}
+    assert len(sizes) > 1
+    for whole, split in zip(*results, strict=True):
+        assert whole.counts == split.counts
+        assert whole.grad_norm == pytest.approx(split.grad_norm, abs=1e-6)
+        assert whole.terms == pytest.approx(split.terms, abs=1e-5)  # summed in float32
+    for name, tensor in states[0].items():
+        torch.testing.assert_close(states[1][name], tensor, atol=1e-6, rtol=0)
+
+
+def test_processes_get_disjoint_parts_of_one_batch(config: TrainConfig) -> None:
+    source = source_for(config, 8)
+    (whole,) = source.batch(1)
+    parts = [b for rank in range(2) for b in source.batch(1, rank=rank, num_ranks=2, accum=2)]
+    assert [len(b.token_ids) for b in parts] == [2] * 4
+    assert {b.loss_denominator for b in parts} == {whole.loss_denominator}
+    assert sum(float(b.loss_weights.sum()) for b in parts) == whole.loss_denominator
+
+
+def test_fewer_documents_than_a_global_batch_are_refused(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    greedy = replace(config, global_batch_size=16, micro_batch_size=1)
+    with pytest.raises(DataError, match="12 documents.*global_batch_size"):
+        train(greedy, tmp_path)
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing_and_then_stops(
+    config: TrainConfig,
+) -> None:
+    source = source_for(config, 4)
+    model = build_transformer(config.model, source.vocabulary.size, seed=0)
+    objective = NextTokenObjective(model, 0.0)
+    engine = Engine(objective, config.optimizer, num_steps=99, precision="float32")
+    engine.train_step(0, source.batch(0))
+    before = fingerprint_tensors(model.state_dict())
+    hook = model.norm.register_forward_hook(lambda _m, _i, out: out * float("nan"))
+    assert engine.train_step(1, source.batch(1)).skipped
+    assert fingerprint_tensors(model.state_dict()) == before
+    hook.remove()
+    assert not engine.train_step(2, source.batch(2)).skipped
+    model.norm.register_forward_hook(lambda _m, _i, out: out * float("inf"))
+    for step in range(3, 12):
+        assert engine.train_step(step, source.batch(step)).skipped
+    with pytest.raises(TrainingError, match="not finite in 10 steps in a row"):
+        engine.train_step(12, source.batch(12))
+
+
+# --- other processes -----------------------------------------------------------------------------
+
+
+def run_python(code: str, *arguments: str, timeout: int = 300) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+TRAIN = """
+    import sys
+    from pathlib import Path
+    from genvlm.config.schema import load_config
+    from genvlm.config.training import TrainConfig
+    from genvlm.training.loop import train
+
+    train(load_config(TrainConfig, Path(sys.argv[1])), Path(sys.argv[2]))
+"""
+
+
+def test_deepspeed_zero_1_equals_plain_training(config: TrainConfig, tmp_path: Path) -> None:
+    pytest.importorskip("deepspeed_absent" if False else "ninja", reason="deepspeed needs ninja")
+    if shutil.which("g++") is None:
+        pytest.skip("deepspeed builds its communication with g++, which is not installed")
+    plain = replace(config, num_steps=5, micro_batch_size=2)
+    zero = replace(plain, deepspeed="configs/deepspeed/zero1.json")
+    (tmp_path / "zero.yaml").write_text(dump_config(zero))
+    done = run_python(TRAIN, str(tmp_path / "zero.yaml"), str(tmp_path / "zero"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    train(plain, tmp_path / "plain")
+    for a, b in zip(log(tmp_path / "zero"), log(tmp_path / "plain"), strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], abs=1e-4)
+        assert a["grad_norm"] == pytest.approx(b["grad_norm"], abs=1e-3)
+    tensors = [
+        load_tensors(tmp_path / name / "model" / "model.safetensors") for name in ("zero", "plain")
+    ]
+    for name, tensor in tensors[1].items():
+        torch.testing.assert_close(tensors[0][name], tensor, atol=1e-3, rtol=0)

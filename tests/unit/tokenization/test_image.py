@@ -1,0 +1,231 @@
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from genvlm.config.image_tokenizer import VQGANConfig
+from genvlm.errors import CheckpointError, ImageError
+from genvlm.testing.tiny import tiny_image_config, tiny_image_tokenizer, tiny_pairs
+from genvlm.tokenization.image import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    ImageTokenizer,
+    fit_square,
+    load_image_tokenizer,
+    load_taming_checkpoint,
+    to_pixels,
+    to_uint8,
+)
+from genvlm.tokenization.vqgan import VQGAN
+
+PICTURES = [image for _, image in tiny_pairs()]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> ImageTokenizer:
+    return tiny_image_tokenizer()
+
+
+def test_pictures_become_a_grid_of_codes_and_pictures_again(tokenizer: ImageTokenizer) -> None:
+    codes = tokenizer.encode(PICTURES)
+    assert codes.shape == (len(PICTURES), 4, 4)
+    assert codes.min() >= 0
+    assert codes.max() < 16
+    decoded = tokenizer.decode(codes)
+    assert decoded.shape == (len(PICTURES), 16, 16, 3)
+    assert decoded.dtype == np.uint8
+    assert len(np.unique(codes)) > 1
+
+
+def test_a_picture_has_the_same_codes_alone_and_in_a_batch(tokenizer: ImageTokenizer) -> None:
+    together = tokenizer.encode(PICTURES)
+    alone = np.concatenate([tokenizer.encode([p]) for p in PICTURES])
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_progress_counts_pictures(tokenizer: ImageTokenizer) -> None:
+    seen: list[int] = []
+    tokenizer.encode(PICTURES * 6, seen.append)
+    assert seen == [64, 72]
+    assert tokenizer.encode([]).shape == (0, 4, 4)
+    assert tokenizer.decode(np.zeros((0, 4, 4), int)).shape == (0, 16, 16, 3)
+
+
+def test_saving_and_loading_is_bitwise(tokenizer: ImageTokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path)
+    loaded = load_image_tokenizer(tmp_path)
+    assert loaded.config == tokenizer.config
+    assert loaded.fingerprint == tokenizer.fingerprint
+    assert loaded.codebook_fingerprint == tokenizer.codebook_fingerprint
+    for name, tensor in tokenizer.network.state_dict().items():
+        assert torch.equal(loaded.network.state_dict()[name], tensor)
+    before = (tmp_path / WEIGHTS_FILE).read_bytes()
+    loaded.save(tmp_path)
+    assert (tmp_path / WEIGHTS_FILE).read_bytes() == before
+
+
+def test_float16_on_disk_is_rounded_once_and_then_bitwise(
+    tokenizer: ImageTokenizer, tmp_path: Path
+) -> None:
+    tokenizer.save(tmp_path / "full")
+    tokenizer.save(tmp_path / "half", dtype=torch.float16)
+    sizes = [(tmp_path / n / WEIGHTS_FILE).stat().st_size for n in ("half", "full")]
+    assert sizes[0] < 0.55 * sizes[1]
+    loaded = load_image_tokenizer(tmp_path / "half")
+    for name, tensor in tokenizer.network.state_dict().items():
+        assert torch.equal(loaded.network.state_dict()[name], tensor.half().float())
+    loaded.save(tmp_path / "again", dtype=torch.float16)
+    files = [(tmp_path / n / WEIGHTS_FILE).read_bytes() for n in ("half", "again")]
+    assert files[0] == files[1]
+    # A model folder saves float32: that must not round again.
+    loaded.save(tmp_path / "folder")
+    assert load_image_tokenizer(tmp_path / "folder").fingerprint == loaded.fingerprint
+
+
+def test_codes_outside_the_codebook_are_refused(tokenizer: ImageTokenizer) -> None:
+    for code in (-1, 16):
+        codes = np.zeros((1, 4, 4), int)
+        codes[0, 0, 0] = code
+        with pytest.raises(ImageError, match="outside the codebook of 16"):
+            tokenizer.decode(codes)
+
+
+def test_broken_folders_are_refused(tokenizer: ImageTokenizer, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=f"lacks {CONFIG_FILE}"):
+        load_image_tokenizer(tmp_path)
+    tokenizer.save(tmp_path)
+    weights = tmp_path / WEIGHTS_FILE
+    content = weights.read_bytes()
+    weights.write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match="damaged or not safetensors"):
+        load_image_tokenizer(tmp_path)
+    weights.unlink()
+    with pytest.raises(CheckpointError, match="no weights at"):
+        load_image_tokenizer(tmp_path)
+    tiny_image_tokenizer(codebook_size=8).save(tmp_path / "other")
+    (tmp_path / "other" / CONFIG_FILE).write_bytes((tmp_path / CONFIG_FILE).read_bytes())
+    with pytest.raises(CheckpointError, match=r"misshapen: quantize\.embedding\.weight \(8, 4\)"):
+        load_image_tokenizer(tmp_path / "other")
+
+
+def test_other_codebooks_have_other_fingerprints(tokenizer: ImageTokenizer) -> None:
+    other = tiny_image_tokenizer(seed=1)
+    assert other.fingerprint != tokenizer.fingerprint
+    assert other.codebook_fingerprint != tokenizer.codebook_fingerprint
+
+
+def test_pixels_round_trip_every_value() -> None:
+    values = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, -1)
+    pixels = to_pixels(values)
+    assert (pixels.min().item(), pixels.max().item()) == (-1, 1)
+    np.testing.assert_array_equal(to_uint8(pixels), values)
+
+
+def test_other_sizes_are_scaled_and_padded_white() -> None:
+    black = np.zeros((10, 40, 3), np.uint8)
+    fitted = fit_square(black, 16)
+    assert fitted.shape == (16, 16, 3)
+    assert (fitted[:6] == 255).all()
+    assert (fitted[6:10] == 0).all()
+    assert (fitted[10:] == 255).all()
+    assert fit_square(np.zeros((1, 500, 3), np.uint8), 16).shape == (16, 16, 3)
+
+
+# --- published checkpoints -----------------------------------------------------------------------
+
+# The layout of the published f=16 model (vqgan_imagenet_f16_1024) at an eighth of its width.
+PUBLISHED = VQGANConfig(
+    resolution=32,
+    channels=32,
+    channel_multipliers=(1, 1, 2, 2, 4),
+    num_res_blocks=2,
+    attn_resolutions=(2,),
+    z_channels=32,
+    codebook_size=64,
+    codebook_dim=32,
+)
+
+
+def write_published(path: Path, network: VQGAN) -> None:
+    tensors = dict(network.state_dict())
+    tensors["loss.perceptual_loss.lin0.model.1.weight"] = torch.rand(1, 64, 1, 1)
+    tensors["loss.discriminator.main.0.weight"] = torch.rand(64, 3, 4, 4)
+    torch.save({"state_dict": tensors, "epoch": 3, "global_step": 7}, path)
+
+
+def test_a_published_taming_checkpoint_loads_without_its_losses(tmp_path: Path) -> None:
+    network = VQGAN(PUBLISHED)
+    write_published(tmp_path / "last.ckpt", network)
+    loaded = load_taming_checkpoint(tmp_path / "last.ckpt", PUBLISHED)
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
+    images = torch.rand(1, 3, 32, 32) * 2 - 1
+    codes = loaded.encode(images)
+    assert codes.shape == (1, 2, 2)
+    assert torch.equal(codes, network.encode(images))
+
+
+def test_the_f16_imagenet_model_has_the_published_shapes() -> None:
+    published = VQGANConfig(resolution=256, attn_resolutions=(16,), codebook_size=1024)
+    with torch.device("meta"):
+        shapes = {name: tuple(t.shape) for name, t in VQGAN(published).state_dict().items()}
+    assert published.grid_size == 16
+    assert shapes["quantize.embedding.weight"] == (1024, 256)
+    assert shapes["encoder.conv_in.weight"] == (128, 3, 3, 3)
+    assert shapes["encoder.down.4.attn.1.q.weight"] == (512, 512, 1, 1)
+    assert shapes["encoder.conv_out.weight"] == (256, 512, 3, 3)
+    assert shapes["decoder.conv_out.weight"] == (3, 128, 3, 3)
+    assert shapes["post_quant_conv.weight"] == (256, 256, 1, 1)
+
+
+def test_tensor_names_are_those_of_published_checkpoints() -> None:
+    names = set(VQGAN(PUBLISHED).state_dict())
+    assert {
+        "encoder.conv_in.weight",
+        "encoder.down.4.attn.0.q.weight",
+        "encoder.mid.attn_1.proj_out.weight",
+        "decoder.up.0.block.2.conv2.weight",
+        "decoder.norm_out.weight",
+        "quantize.embedding.weight",
+        "quant_conv.weight",
+        "post_quant_conv.bias",
+    } <= names
+    assert {n.split(".")[0] for n in names} == {
+        "encoder", "decoder", "quantize", "quant_conv", "post_quant_conv",
+    }  # fmt: skip
+
+
+class Hostile:
+    """Pickled as a call of os.mkdir."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.target),)
+
+
+@pytest.mark.parametrize("inside", ["whole file", "one entry"])
+def test_a_hostile_pickle_is_refused_and_never_runs(inside: str, tmp_path: Path) -> None:
+    target, path = tmp_path / "it-ran", tmp_path / "last.ckpt"
+    if inside == "whole file":
+        path.write_bytes(pickle.dumps(Hostile(target)))
+    else:
+        torch.save({"state_dict": {}, "callbacks": Hostile(target)}, path)
+    with pytest.raises(CheckpointError, match="cannot be read without running code"):
+        load_taming_checkpoint(path, tiny_image_config())
+    assert not target.exists()
+
+
+def test_a_checkpoint_of_another_shape_lists_what_differs(tmp_path: Path) -> None:
+    write_published(tmp_path / "last.ckpt", VQGAN(PUBLISHED))
+    with pytest.raises(CheckpointError, match=r"unexpected: .*misshapen: .* and \d+ more"):
+        load_taming_checkpoint(tmp_path / "last.ckpt", tiny_image_config())
+    torch.save({"state_dict": {"a": 1}}, tmp_path / "odd.ckpt")
+    with pytest.raises(CheckpointError, match="holds no state_dict of tensors"):
+        load_taming_checkpoint(tmp_path / "odd.ckpt", tiny_image_config())
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        load_taming_checkpoint(tmp_path / "missing.ckpt", tiny_image_config())
