@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 from genvlm.cli.parsing import Subparsers, add_command
@@ -40,31 +41,25 @@ def run(arguments: argparse.Namespace) -> int:
     images = [load_image(path) for path in arguments.images]
     scorer = LikelihoodScorer(load_pretrained(arguments.model), "image_given_text")
     posterior = classify(scorer, images, classes, templates=arguments.template or ("{}",))
-    results = []
-    for path, row, likelihoods in zip(
-        arguments.images, posterior.log_probs, posterior.log_likelihoods, strict=True
-    ):
-        order = row.argsort()[::-1]
-        results.append(
+    results = {
+        str(path): [
             {
-                "image": str(path),
-                "classes": [
-                    {
-                        "class": classes[i],
-                        "log_posterior": float(row[i]),
-                        "log_p_image_given_class": float(likelihoods[i]),
-                    }
-                    for i in order
-                ],
+                "class": classes[i],
+                "log_posterior": float(row[i]),
+                "log_p_image_given_class": float(likelihoods[i]),
             }
+            for i in row.argsort()[::-1]
+        ]
+        for path, row, likelihoods in zip(
+            arguments.images, posterior.log_probs, posterior.log_likelihoods, strict=True
         )
+    }
     if arguments.json:
-        print(json.dumps({"scorer": scorer.info.fingerprint, "unit": "nats", "results": results}))
+        listed = [{"image": image, "classes": ranked} for image, ranked in results.items()]
+        print(json.dumps({"scorer": scorer.info.fingerprint, "unit": "nats", "results": listed}))
         return 0
-    for result in results:
-        print(result["image"])
-        for entry in list(result["classes"])[: arguments.top]:  # type: ignore[call-overload]
-            import math
-
-            print(f"  {100 * math.exp(entry['log_posterior']):6.2f} %  {entry['class']}")
+    for image, ranked in results.items():
+        print(image)
+        for entry in ranked[: arguments.top]:
+            print(f"  {100 * math.exp(float(entry['log_posterior'])):6.2f} %  {entry['class']}")
     return 0

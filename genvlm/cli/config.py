@@ -29,6 +29,6 @@ def run(arguments: argparse.Namespace) -> int:
     path = resolve_path(arguments.file)
     classes: dict[str, type] = {"vqgan": VQGANTrainConfig, "sentencepiece": TextTokenizerConfig}
     kind = read_yaml(path).get("kind", "mixed_modal")
-    config = load_config(classes.get(kind, TrainConfig), path)
+    config: object = load_config(classes.get(kind, TrainConfig), path)
     print(dump_config(config).rstrip() if arguments.action == "show" else f"{path} is sound")
     return 0

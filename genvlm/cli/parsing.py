@@ -18,7 +18,7 @@ def add_command(
     example: str,
 ) -> argparse.ArgumentParser:
     """A subcommand whose --help ends in an example."""
-    parser = commands.add_parser(
+    parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=summary,
         description=summary,
@@ -26,7 +26,7 @@ def add_command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
-    return parser  # type: ignore[no-any-return]
+    return parser
 
 
 @contextmanager

@@ -79,6 +79,6 @@ class DataConfig:
 
     sources: tuple[Source, ...]
     condition_dropout: float = 0.1
-    """Probability that a pair loses its first part, so that p(image) and p(text) are learned too."""
+    """Probability that a pair loses its first part: p(image) and p(text) are learned too."""
     image_first: float = 0.5
     """Probability that a pair shows its picture first."""

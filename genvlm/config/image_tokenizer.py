@@ -62,7 +62,7 @@ class AdversarialConfig:
     warmup_steps: int = 300
     """Steps before `start_step` in which the discriminator alone learns."""
     weight: float = 0.1
-    """Multiplied by the adaptive weight |grad reconstruction| / |grad adversarial| (VQGAN, Eq. 7)."""
+    """Times the adaptive weight |grad reconstruction| / |grad adversarial| (VQGAN, Eq. 7)."""
     channels: int = 32
     num_layers: int = 2
     learning_rate: float = 4e-4

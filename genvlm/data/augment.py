@@ -8,10 +8,10 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
 
-Images = Float[Tensor, "batch 3 height width"]
+Images = Tensor
+"""Float (B, 3, H, W), pixels in [-1, 1]."""
 
 
 def flip(images: Images, generator: torch.Generator) -> Images:
@@ -61,7 +61,7 @@ def recolour(images: Images, generator: torch.Generator) -> Images:
 
 
 def permute_channels(images: Images, generator: torch.Generator) -> Images:
-    """Exchange the colour channels of each picture at random: far-off colours at equal sharpness."""
+    """Exchange the colour channels of each picture at random: other colours, equal sharpness."""
     orders = torch.rand(len(images), 3, generator=generator).argsort(-1)
     return torch.gather(images, 1, orders[:, :, None, None].expand_as(images))
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from genvlm.config.data import DataConfig
 from genvlm.data.corpus import Corpus
+from genvlm.errors import DataError
 from genvlm.tokenization.document import EncodedDocument, encode_document
 from genvlm.tokenization.text import TextTokenizer
 from genvlm.tokenization.vocabulary import Vocabulary
@@ -70,7 +71,17 @@ class BatchSource:
         ]
 
     def check(self) -> None:
-        """Encode every document once, so that one that does not fit is named before training."""
+        """Encode every document once, so that one that does not fit is named before training.
+
+        Raises:
+            DataError: fewer documents than one global batch, of which processes would go without.
+            TokenError: as `batch`.
+        """
+        if len(self.corpus.samples) < self.global_batch_size:
+            raise DataError(
+                f"the data sources hold {len(self.corpus.samples)} documents, fewer than "
+                f"global_batch_size {self.global_batch_size}: lower it or add documents"
+            )
         for i in range(len(self.corpus.samples)):
             self._encode(i, 0)
 

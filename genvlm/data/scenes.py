@@ -60,8 +60,9 @@ ICONS: tuple[Icon, ...] = (
     *_coloured("book", "books", "green blue orange"),
     *_coloured("apple", "apples", "red green"),
     *_plain(
-        "tiger face|tiger", "cow face|cow", "panda", "koala", "penguin", "owl", "octopus||octopuses",
-        "spouting whale|whale", "crab", "turtle", "snail", "honeybee|bee", "tropical fish|fish|fish",
+        "tiger face|tiger", "cow face|cow", "panda", "koala", "penguin", "owl",
+        "octopus||octopuses", "spouting whale|whale", "crab", "turtle", "snail", "honeybee|bee",
+        "tropical fish|fish|fish",
         "lemon", "strawberry||strawberries", "pineapple", "banana", "tomato||tomatoes",
         "hamburger", "doughnut", "cookie", "pizza", "birthday cake|cake", "rocket", "bicycle",
         "tractor", "umbrella", "star", "guitar", "soccer ball|football", "basketball", "crown",

@@ -83,7 +83,8 @@ def judge_scenes(
 def reading_shares(verdicts: Sequence[tuple[bool, bool]]) -> ReadingShares:
     """Percentages of a list of verdicts."""
     values = np.asarray(verdicts, np.float64)
-    return ReadingShares(*(100 * values.mean(0)).tolist(), len(values))
+    both_icons, relation = (100 * values.mean(0)).tolist()
+    return ReadingShares(both_icons, relation, len(values))
 
 
 def _nearest(

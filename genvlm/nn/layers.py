@@ -117,7 +117,7 @@ class SwiGLU(nn.Module):
 
 
 class TokenLogProbs(NamedTuple):
-    """What the head says of one target per position, in nats, float32 (float64 for float64 models)."""
+    """What the head says of one target per position, in nats; float32 or the model's float64."""
 
     log_prob: Float[Tensor, " positions"]
     log_normalizer: Float[Tensor, " positions"]
@@ -125,7 +125,7 @@ class TokenLogProbs(NamedTuple):
 
 
 class TokenHead(nn.Module):
-    """Output projection. Its weight is read inside `forward` only (under ZeRO 3 it is elsewhere)."""
+    """Output projection. Its weight is read in `forward` only (under ZeRO 3 it is elsewhere)."""
 
     def __init__(self, hidden_size: int, vocab_size: int) -> None:
         super().__init__()

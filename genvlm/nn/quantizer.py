@@ -26,7 +26,7 @@ class Quantized(NamedTuple):
 
 
 class VectorQuantizer(nn.Module):
-    """VQ-VAE quantizer (van den Oord et al. 2017); with `l2_normalized`, ViT-VQGAN's (Yu et al. 2022).
+    """VQ-VAE quantizer (van den Oord et al. 2017); `l2_normalized`: ViT-VQGAN's (Yu et al. 2022).
 
     The codebook is `embedding.weight`, the name published taming checkpoints use.
     """

@@ -14,7 +14,7 @@ from genvlm.errors import CheckpointError
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write all tensors, contiguous, into one safetensors file; the file appears whole or not at all."""
+    """Write all tensors into one safetensors file, which appears whole or not at all."""
     temporary = path.with_name(path.name + ".tmp")
     save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary)
     with temporary.open("rb") as file:
@@ -61,7 +61,7 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> 
 
 
 def fingerprint_tensors(tensors: Mapping[str, Tensor]) -> str:
-    """sha256 over sorted (name, dtype, shape, bytes): equal for equal weights, wherever they lie."""
+    """sha256 over sorted (name, dtype, shape, bytes): equal for equal weights anywhere."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from genvlm.data.images import RGBImage
@@ -26,7 +26,8 @@ from genvlm.tokenization.vocabulary import Modality
 
 Normalization = Literal["grammar", "vocabulary"]
 Direction = Literal["image_given_text", "text_given_image"]
-Codes = Int[np.ndarray, "rows columns"]
+Codes = np.ndarray
+"""Codes of one picture, (rows, columns)."""
 
 # Tokens of one forward pass: enough to keep two cores busy, small enough for a laptop.
 _TOKENS_PER_BATCH = 8192

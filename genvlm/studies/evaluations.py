@@ -1,4 +1,4 @@
-"""The project's own benchmarks with their scorers and controls, from a model folder to a summary."""
+"""The project's own benchmarks with their scorers and controls, from a model to a summary."""
 
 import json
 from collections.abc import Callable

@@ -115,7 +115,7 @@ def _tokenizer_section(pretrained: PretrainedModel) -> Section:
     tiles = []
     for vendor, held_out in (("noto", True), ("twemoji", True), ("fluent", True)):
         picks = [c.index for c in split_concepts(held_out)][::31][:4]
-        drawings = list(load_drawings(vendor)[picks])  # type: ignore[arg-type]
+        drawings = list(load_drawings(vendor)[picks])
         decoded = tokenizer.decode(tokenizer.encode(drawings))
         for original, copy in zip(drawings, decoded, strict=True):
             tiles.append(Tile([original, copy], ["original", "from codes"], vendor))
@@ -141,7 +141,7 @@ def _generation_section(folder: Path) -> tuple[Section, Headline]:
     table = Table(
         ["pictures", "both icons", "right relation"],
         rows,
-        "Percent, read by nearest icon. Captions are held out: the two icons never met in training.",
+        "Percent, read by nearest icon. The two icons of a caption never met in training.",
         highlight_rows=[0],
         bars=["both icons", "right relation"],
     )

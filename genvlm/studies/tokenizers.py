@@ -91,7 +91,7 @@ def measure_image_tokenizer(tokenizer: ImageTokenizer) -> dict[str, dict[str, fl
             if held_out is None
             else split_concepts(held_out)
         )
-        drawings = load_drawings(vendor)[[c.index for c in concepts]]  # type: ignore[arg-type]
+        drawings = load_drawings(vendor)[[c.index for c in concepts]]
         metrics[name] = _measure(tokenizer, drawings)
     return metrics
 

@@ -181,7 +181,7 @@ def _encode_control(token_id: int, weight: float) -> EncodedDocument:
 def _encode_codes(
     token_ids: Int[np.ndarray, "frames rows columns"], modality: Modality, weight: float
 ) -> EncodedDocument:
-    positions = np.stack(np.indices(token_ids.shape), -1).reshape(-1, 3).astype(np.int16)
+    positions = np.stack(list(np.indices(token_ids.shape)), -1).reshape(-1, 3).astype(np.int16)
     return _encoded(token_ids.reshape(-1), modality, positions, weight)
 
 

@@ -123,14 +123,14 @@ class Grammar:
     def over_budget(
         self, state: GrammarState, room: Int[Tensor, " batch"]
     ) -> Bool[Tensor, "batch 2"]:
-        """Whether BOI and BOV are forbidden because no whole image or frame fits into `room` tokens.
+        """Whether BOI and BOV are forbidden: no whole image or frame fits into `room` tokens.
 
         A second mask beside `allowed`, for sampling only: likelihoods never depend on it.
         """
         text = state.mode == Mode.TEXT
         no_video = self.vocabulary.video is None
         too_long = text & (room < self.image_tokens)
-        # A video must still fit after each further frame: sampling ends it when the next one doesn't.
+        # A video is ended by `must_end_video` when its next frame no longer fits.
         return torch.stack([too_long, too_long | (text & no_video)], -1)
 
     def must_end_video(self, state: GrammarState, room: Int[Tensor, " batch"]) -> Tensor:

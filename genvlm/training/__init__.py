@@ -1,1 +1,1 @@
-"""Training: the engine (the only importer of Accelerate and DeepSpeed), loops, checkpoints, objectives."""
+"""Training: engine (alone importing Accelerate, DeepSpeed), loops, checkpoints, objectives."""

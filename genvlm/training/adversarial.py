@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from genvlm.config.image_tokenizer import VQGANTrainConfig
@@ -25,8 +24,9 @@ from genvlm.tokenization.image import to_pixels
 from genvlm.tokenization.vqgan import VQGAN
 from genvlm.training.checkpoint import checkpoint_step, newest_valid, save_checkpoint
 
-Images = Float[Tensor, "batch 3 height width"]
-PerceptualLoss = Callable[[Images, Images], Float[Tensor, ""]]
+Images = Tensor
+"""Float (B, 3, H, W), pixels in [-1, 1]."""
+PerceptualLoss = Callable[[Images, Images], Tensor]
 
 
 @dataclass
@@ -195,7 +195,7 @@ def _train_discriminator(
 
 def _adaptive_weight(model: VQGAN, reconstruction: Tensor, adversarial: Tensor) -> Tensor:
     """|gradient of reconstruction| / |gradient of the adversarial term| at the last layer."""
-    last = model.decoder.conv_out.weight
+    last = model.decoder.get_parameter("conv_out.weight")
     of_reconstruction = torch.autograd.grad(reconstruction, last, retain_graph=True)[0]
     of_adversarial = torch.autograd.grad(adversarial, last, retain_graph=True)[0]
     return (of_reconstruction.norm() / (of_adversarial.norm() + 1e-4)).clamp(0, 1e4).detach()

@@ -63,7 +63,7 @@ def checkpoint_step(folder: Path) -> int:
 
 
 def newest_valid(root: Path, warn: Callable[[str], None]) -> Path | None:
-    """The newest checkpoint whose files match its manifest; says aloud which ones it passes over."""
+    """The newest checkpoint whose files match its manifest; says aloud what it passes over."""
     for folder in reversed(list_checkpoints(root)):
         try:
             verify_checkpoint(folder)

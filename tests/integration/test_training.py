@@ -1,5 +1,6 @@
 """Whole runs at tiny size: learning, resuming bit for bit, and surviving every kind of stop."""
 
+import importlib.util
 import json
 import shutil
 import signal
@@ -98,7 +99,9 @@ def test_a_stopped_run_resumes_bitwise(
     config: TrainConfig, finished: Path, tmp_path: Path, number: int
 ) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(StoppedError, match=rf"stopped at step 3 by {number.name}.*--resume") as info:
+    with pytest.raises(
+        StoppedError, match=rf"stopped at step 3 by {number.name}.*--resume"
+    ) as info:
         train(config, tmp_path, progress=stop_at(3, number))
     assert info.value.exit_code == 128 + number
     assert signal.getsignal(number) is before
@@ -239,10 +242,10 @@ def test_accumulation_equals_one_large_batch(config: TrainConfig, accum: int) ->
 
 
 def test_processes_get_disjoint_parts_of_one_batch(config: TrainConfig) -> None:
-    source = source_for(config, 8)
+    source = source_for(config, 4)
     (whole,) = source.batch(1)
     parts = [b for rank in range(2) for b in source.batch(1, rank=rank, num_ranks=2, accum=2)]
-    assert [len(b.token_ids) for b in parts] == [2] * 4
+    assert [len(b.token_ids) for b in parts] == [1] * 4
     assert {b.loss_denominator for b in parts} == {whole.loss_denominator}
     assert sum(float(b.loss_weights.sum()) for b in parts) == whole.loss_denominator
 
@@ -302,7 +305,9 @@ TRAIN = """
 
 
 def test_deepspeed_zero_1_equals_plain_training(config: TrainConfig, tmp_path: Path) -> None:
-    pytest.importorskip("deepspeed_absent" if False else "ninja", reason="deepspeed needs ninja")
+    pytest.importorskip("ninja", reason="deepspeed needs ninja to build its communication")
+    if importlib.util.find_spec("deepspeed") is None:
+        pytest.skip("deepspeed is not installed")
     if shutil.which("g++") is None:
         pytest.skip("deepspeed builds its communication with g++, which is not installed")
     plain = replace(config, num_steps=5, micro_batch_size=2)
