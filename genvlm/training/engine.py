@@ -65,11 +65,14 @@ class Engine:
         on_cpu = not torch.cuda.is_available()
         handlers = [InitProcessGroupKwargs(backend="gloo")] if grouped and on_cpu else []
         self._accelerator: Any = Accelerator(
+            # Without `cpu`, processes on a machine without a GPU would each train alone, silently.
+            cpu=on_cpu and world > 1 and plugin is None,
             mixed_precision="bf16" if precision == "bfloat16" else "no",
             deepspeed_plugin=plugin,
             kwargs_handlers=handlers,
         )
-        if self._accelerator.num_processes != world:
+        alone = self._accelerator.distributed_type.value == "NO"
+        if self._accelerator.num_processes != world or (world > 1 and alone):
             # On CPU, Accelerate can start every process alone without an error.
             raise TrainingError(
                 f"{world} processes were started, and each sees {self._accelerator.num_processes}: "
@@ -117,6 +120,8 @@ class Engine:
         totals: dict[str, Tensor] = {}
         for number, batch in enumerate(batches):
             last = number == len(batches) - 1
+            # DeepSpeed steps inside `backward` wherever this is True.
+            self._accelerator.sync_gradients = last
             with self._no_sync(last):
                 losses: Losses = self._objective(to_device(batch, self._accelerator.device))
                 # DDP and DeepSpeed average over processes, DeepSpeed over accumulation too.

@@ -1,10 +1,11 @@
 """The training loop: batches in, optimizer steps, log, checkpoints, at the end a model folder."""
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,8 +72,11 @@ def train(
     progress = progress or Progress()
     if config.precision == "bfloat16" and not bfloat16_supported():
         raise TrainingError("this processor has no bfloat16 units: set precision to float32")
-    with lock_run(out):
-        _claim(config, out, resume)
+    # One process of several holds the folder and writes into it; the others take part in steps.
+    first = os.environ.get("RANK", "0") == "0"
+    with lock_run(out) if first else nullcontext():
+        if first:
+            _claim(config, out, resume)
         text = load_text_tokenizer(resolve_path(config.tokenizers.text))
         image = load_image_tokenizer(resolve_path(config.tokenizers.image))
         corpus = build_corpus(config.data, image, out / "cache", progress.tokenize)
@@ -100,7 +104,8 @@ def train(
             image_tokenizer=image,
             condition_dropout=config.data.condition_dropout,
         )
-        save_pretrained(pretrained, out / MODEL_FOLDER, _card(config, corpus, pretrained))
+        if first:
+            save_pretrained(pretrained, out / MODEL_FOLDER, _card(config, corpus, pretrained))
     return out / MODEL_FOLDER
 
 
@@ -121,7 +126,8 @@ def _run(
         engine.load(folder)
         start = checkpoint_step(folder)
         progress.say(f"resumed at step {start}")
-    _cut_log(out / LOG_FILE, start)
+    if engine.is_main:
+        _cut_log(out / LOG_FILE, start)
     began, tokens = time.monotonic(), 0
     with (out / LOG_FILE).open("a") as log, _stop_signals() as stopped:
         for step in range(start, config.num_steps):
@@ -151,8 +157,6 @@ def _run(
 
 
 def _build_engine(config: TrainConfig, objective: NextTokenObjective) -> Engine:
-    import os
-
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
     return Engine(
         objective,

@@ -185,11 +185,16 @@ def test_the_head_equals_a_plain_softmax_over_the_allowed_ids() -> None:
 
 def test_bfloat16_models_report_float32() -> None:
     head = TokenHead(6, VOCAB).bfloat16()
-    assert head(torch.randn(3, 6).bfloat16(), torch.tensor([1, 2, 3])).log_prob.dtype == torch.float32
+    assert (
+        head(torch.randn(3, 6).bfloat16(), torch.tensor([1, 2, 3])).log_prob.dtype == torch.float32
+    )
 
 
 def test_positions_where_nothing_is_learned_give_empty_results() -> None:
-    assert TokenHead(6, VOCAB)(torch.zeros(0, 6), torch.zeros(0, dtype=torch.long)).log_prob.numel() == 0
+    assert (
+        TokenHead(6, VOCAB)(torch.zeros(0, 6), torch.zeros(0, dtype=torch.long)).log_prob.numel()
+        == 0
+    )
 
 
 def shape_of_a_large_model() -> TransformerConfig:

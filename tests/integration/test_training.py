@@ -2,11 +2,11 @@
 
 import importlib.util
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 from dataclasses import replace
 from pathlib import Path
 
@@ -254,7 +254,7 @@ def test_fewer_documents_than_a_global_batch_are_refused(
     config: TrainConfig, tmp_path: Path
 ) -> None:
     greedy = replace(config, global_batch_size=16, micro_batch_size=1)
-    with pytest.raises(DataError, match="12 documents.*global_batch_size"):
+    with pytest.raises(DataError, match=r"12 documents.*global_batch_size"):
         train(greedy, tmp_path)
 
 
@@ -282,45 +282,85 @@ def test_a_gradient_that_is_not_finite_changes_nothing_and_then_stops(
 # --- other processes -----------------------------------------------------------------------------
 
 
-def run_python(code: str, *arguments: str, timeout: int = 300) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-
-
 TRAIN = """
-    import sys
-    from pathlib import Path
-    from genvlm.config.schema import load_config
-    from genvlm.config.training import TrainConfig
-    from genvlm.training.loop import train
+import sys
+from pathlib import Path
+from genvlm.config.schema import load_config
+from genvlm.config.training import TrainConfig
+from genvlm.training.loop import train
 
-    train(load_config(TrainConfig, Path(sys.argv[1])), Path(sys.argv[2]))
+train(load_config(TrainConfig, Path(sys.argv[1])), Path(sys.argv[2]), resume=len(sys.argv) > 3)
 """
 
 
-def test_deepspeed_zero_1_equals_plain_training(config: TrainConfig, tmp_path: Path) -> None:
-    pytest.importorskip("ninja", reason="deepspeed needs ninja to build its communication")
-    if importlib.util.find_spec("deepspeed") is None:
-        pytest.skip("deepspeed is not installed")
-    if shutil.which("g++") is None:
-        pytest.skip("deepspeed builds its communication with g++, which is not installed")
-    plain = replace(config, num_steps=5, micro_batch_size=2)
-    zero = replace(plain, deepspeed="configs/deepspeed/zero1.json")
-    (tmp_path / "zero.yaml").write_text(dump_config(zero))
-    done = run_python(TRAIN, str(tmp_path / "zero.yaml"), str(tmp_path / "zero"))
+def run_elsewhere(
+    config: TrainConfig, out: Path, *, num_processes: int = 1, resume: bool = False
+) -> None:
+    """Train in processes of their own: DeepSpeed and process groups leave marks behind."""
+    script = out.with_suffix(".py")
+    script.write_text(TRAIN)
+    out.with_suffix(".yaml").write_text(dump_config(config))
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    done = subprocess.run(
+        [
+            sys.executable,
+            *([*launcher, str(num_processes)] if num_processes > 1 else []),
+            *(str(script), str(out.with_suffix(".yaml")), str(out)),
+            *(["resume"] if resume else []),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
-    train(plain, tmp_path / "plain")
-    for a, b in zip(log(tmp_path / "zero"), log(tmp_path / "plain"), strict=True):
-        assert a["loss"] == pytest.approx(b["loss"], abs=1e-4)
-        assert a["grad_norm"] == pytest.approx(b["grad_norm"], abs=1e-3)
-    tensors = [
-        load_tensors(tmp_path / name / "model" / "model.safetensors") for name in ("zero", "plain")
-    ]
+
+
+def same_losses(a: Path, b: Path) -> None:
+    for ours, theirs in zip(log(a), log(b), strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-4)
+        assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], abs=1e-3)
+    tensors = [load_tensors(out / "model" / "model.safetensors") for out in (a, b)]
+    assert tensors[0].keys() == tensors[1].keys()
     for name, tensor in tensors[1].items():
         torch.testing.assert_close(tensors[0][name], tensor, atol=1e-3, rtol=0)
+
+
+def test_two_processes_equal_one(config: TrainConfig, finished: Path, tmp_path: Path) -> None:
+    split = replace(config, micro_batch_size=1)
+    run_elsewhere(split, tmp_path / "two", num_processes=2)
+    same_losses(tmp_path / "two", finished)
+    # And they go on together from the first half of their checkpoints.
+    checkpoints = tmp_path / "two" / "checkpoints"
+    shutil.rmtree(checkpoints / "step-00000008")
+    before = weights(tmp_path / "two")
+    run_elsewhere(split, tmp_path / "two", num_processes=2, resume=True)
+    assert weights(tmp_path / "two") == before
+
+
+needs_deepspeed = pytest.mark.skipif(
+    importlib.util.find_spec("deepspeed") is None
+    or importlib.util.find_spec("ninja") is None
+    or shutil.which("g++") is None,
+    reason="deepspeed, or ninja or g++ with which it builds its communication, is not installed",
+)
+
+
+@needs_deepspeed
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_deepspeed_zero_1_equals_plain_training(
+    config: TrainConfig, tmp_path: Path, num_processes: int
+) -> None:
+    """The first start on a machine compiles for about a minute."""
+    plain = replace(config, num_steps=5, micro_batch_size=4)
+    train(plain, tmp_path / "plain")
+    zero = replace(plain, deepspeed="configs/deepspeed/zero1.json", micro_batch_size=1)
+    run_elsewhere(zero, tmp_path / "zero", num_processes=num_processes)
+    same_losses(tmp_path / "zero", tmp_path / "plain")
+    if num_processes == 1:
+        before = weights(tmp_path / "zero")
+        shutil.rmtree(tmp_path / "zero" / "checkpoints" / "step-00000005")
+        run_elsewhere(zero, tmp_path / "zero", resume=True)
+        assert weights(tmp_path / "zero") == before

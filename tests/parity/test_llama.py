@@ -20,7 +20,9 @@ NAMES = {
 def rename(name: str) -> str:
     if name in NAMES:
         return NAMES[name]
-    name = name.removeprefix("model.").replace("layers.", "blocks.").replace("self_attn", "attention")
+    name = (
+        name.removeprefix("model.").replace("layers.", "blocks.").replace("self_attn", "attention")
+    )
     name = name.replace("input_layernorm", "attention_norm")
     return name.replace("post_attention_layernorm", "mlp_norm")
 

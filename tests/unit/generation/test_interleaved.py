@@ -110,10 +110,7 @@ def test_tokens_equal_those_of_a_slow_reference(
         eager.model, eager.grammar, prefixes, settings,
         seed=7, max_tokens=48,
     )  # fmt: skip
-    expected = [
-        slow_reference(eager, p, settings, row, 48)
-        for row, p in enumerate(prefixes)
-    ]
+    expected = [slow_reference(eager, p, settings, row, 48) for row, p in enumerate(prefixes)]
     assert sampled == expected
     assert max(s.count(v.boi) for s in sampled) >= 3
 

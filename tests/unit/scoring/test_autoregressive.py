@@ -68,9 +68,7 @@ def by_hand(toy: PretrainedModel, segments: list, chosen, bounds: range) -> np.n
         logits = toy.model.head(hidden_states(toy, ids))
     allowed = torch.tensor([[bounds.start, bounds.stop]])
     log_probs = mask_logits(logits[:-1], allowed)
-    return np.array(
-        [log_probs[t, i].item() for t, i in enumerate(ids[1:].tolist()) if chosen(i)]
-    )
+    return np.array([log_probs[t, i].item() for t, i in enumerate(ids[1:].tolist()) if chosen(i)])
 
 
 def test_per_token_values_equal_stepping_a_cache(toy: PretrainedModel) -> None:
@@ -88,9 +86,7 @@ def test_per_token_values_equal_stepping_a_cache(toy: PretrainedModel) -> None:
     assert len(expected) == len(toy.text_tokenizer.encode(text)) + 1
     np.testing.assert_allclose(scored.log_probs, expected, atol=1e-10)
     (scored,) = Likelihood(toy, "vocabulary").score_text_given_image([(None, text)])
-    expected = by_hand(
-        toy, [Text(text)], lambda i: i in v.text_range or i == v.eos, range(v.size)
-    )
+    expected = by_hand(toy, [Text(text)], lambda i: i in v.text_range or i == v.eos, range(v.size))
     np.testing.assert_allclose(scored.log_probs, expected, atol=1e-10)
 
 

@@ -19,7 +19,8 @@ class TableScorer:
     def score(self, grids: list[Grid]) -> list[Scores]:
         return [
             Scores(
-                np.log([[LIKELIHOODS[t] for t in g.texts]]) - (IMAGES[1] is g.images[0]) * np.log(100)
+                np.log([[LIKELIHOODS[t] for t in g.texts]])
+                - (IMAGES[1] is g.images[0]) * np.log(100)
             )
             for g in grids
         ]
@@ -53,7 +54,7 @@ def test_very_unlikely_classes_do_not_underflow() -> None:
 
 @pytest.mark.parametrize("template", ["a cat", "{} or {}"])
 def test_a_template_without_one_place_is_refused(template: str) -> None:
-    with pytest.raises(ConfigError, match="must hold {} once"):
+    with pytest.raises(ConfigError, match=r"must hold \{\} once"):
         classify(TableScorer(), IMAGES, ["cat"], templates=[template])
 
 

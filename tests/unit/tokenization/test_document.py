@@ -75,9 +75,7 @@ def test_documents_round_trip(v: Vocabulary, parts: list[Segment]) -> None:
 @pytest.mark.parametrize("v", VOCABULARIES.values(), ids=VOCABULARIES.keys())
 @settings(deadline=None, max_examples=60)
 @given(parts=documents)
-def test_arrays_equal_what_stepping_the_grammar_yields(
-    v: Vocabulary, parts: list[Segment]
-) -> None:
+def test_arrays_equal_what_stepping_the_grammar_yields(v: Vocabulary, parts: list[Segment]) -> None:
     encoded = encode(parts, v)
     grammar = Grammar(v, GRID)
     state = grammar.start(1)
@@ -142,7 +140,11 @@ def test_what_does_not_fit_is_named_with_its_document() -> None:
         encode([Image(np.array([[0, 1, 2], [3, 4, 5]]))], v)
     with pytest.raises(TokenError, match="'d' has 10 tokens, more than the context of 9"):
         encode_document(
-            Document(id="d", segments=[Image(np.zeros(GRID, int))]), v, TEXT, grid=GRID, max_tokens=9
+            Document(id="d", segments=[Image(np.zeros(GRID, int))]),
+            v,
+            TEXT,
+            grid=GRID,
+            max_tokens=9,
         )
     no_video = Vocabulary(image=Codebook(5, "a"), text_size=TEXT.size)
     with pytest.raises(TokenError, match="no video codebook"):
