@@ -31,7 +31,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-45
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold a mapping of keys to values")
@@ -49,7 +49,7 @@ def parse_config(cls: type[T], content: object, source: str) -> T:
     except GenvlmError as error:
         raise ConfigError(f"{source}: {error}") from None
     except ValidationError as error:
-        raise ConfigError(f"{source}: {_sentence(cls, error)}") from None
+        raise ConfigError(f"{source}: {_sentence(cls, error, content)}") from None
 
 
 def load_config(cls: type[T], path: Path) -> T:
@@ -67,10 +67,10 @@ def to_plain(config: Any) -> Any:
     return TypeAdapter(type(config)).dump_python(config, mode="json")
 
 
-def _sentence(cls: type, error: ValidationError) -> str:
-    first = error.errors()[0]
-    # Tags of discriminated unions stand in the location too; they are no keys of the file.
-    location = [str(p) for p in first["loc"]]
+def _sentence(cls: type, error: ValidationError, content: object) -> str:
+    # A misspelt required key is also missing: its spelling is what to mend.
+    first = min(error.errors(), key=lambda e: e["type"] != "unexpected_keyword_argument")
+    location = _keys_of_file(first["loc"], content)
     path = ".".join(location)
     more = f" ({error.error_count() - 1} more problems)" if error.error_count() > 1 else ""
     if first["type"] == "unexpected_keyword_argument":
@@ -82,6 +82,20 @@ def _sentence(cls: type, error: ValidationError) -> str:
         return f"key {path!r} is missing{more}"
     message = first["msg"].removeprefix("Value error, ")
     return f"key {path!r}: {message}, got {first['input']!r}{more}"
+
+
+def _keys_of_file(location: tuple[int | str, ...], content: Any) -> list[str]:
+    """The location without the tags of discriminated unions, which are no keys of the file."""
+    keys = []
+    for number, part in enumerate(location, 1):
+        if isinstance(content, dict):
+            if part not in content and number < len(location):
+                continue
+            content = content.get(part)
+        elif isinstance(content, list | tuple) and isinstance(part, int):
+            content = content[part]
+        keys.append(str(part))
+    return keys
 
 
 def _known_keys(cls: Any) -> set[str]:

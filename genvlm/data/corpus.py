@@ -36,7 +36,7 @@ from genvlm.tokenization.document import Document, Image, Segment, Text
 from genvlm.tokenization.image import ImageTokenizer
 
 # Part of the cache's key: raise it when a source renders differently from the same settings.
-_RENDERING = 1
+_RENDERING = 2
 _CHUNK = 512
 
 
@@ -114,7 +114,7 @@ def build_corpus(
     encode()
     if not samples:
         raise DataError("the data sources hold no documents")
-    corpus = Corpus(samples, np.concatenate(codes) if codes else np.zeros((0, *tokenizer.grid)))
+    corpus = Corpus(samples, np.concatenate(codes) if codes else np.zeros((0, *tokenizer.grid), np.int32))
     if path is not None:
         _save(corpus, path)
     return corpus
@@ -181,20 +181,34 @@ def _count_pictures(source: Source) -> int:
 
 
 def _cache_key(config: DataConfig, tokenizer: ImageTokenizer) -> str:
-    files = [
-        _file_state(Path(s.path))
-        for s in config.sources
-        if isinstance(s, CaptionsSource | DocumentsSource)
-    ]
+    files = [_file_states(source) for source in config.sources]
     payload = [_RENDERING, to_plain(config)["sources"], tokenizer.fingerprint, files]
     return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
 
 
-def _file_state(path: Path) -> list[object]:
-    """Names, sizes and times under a path: a changed picture makes another key."""
-    root = path if path.is_dir() else path.parent
-    states = [(str(p.relative_to(root)), p.stat()) for p in sorted(root.rglob("*")) if p.is_file()]
-    return [[name, state.st_size, state.st_mtime_ns] for name, state in states]
+def _file_states(source: Source) -> list[list[object]]:
+    """Names, sizes and times of a user's files: a changed picture makes another key.
+
+    Only of the files that the source names: a run may write beside them.
+    """
+    match source:
+        case CaptionsSource():
+            root = Path(source.path)
+            paths = [root / "captions.jsonl", *(pair.image for pair in read_captions(root))]
+        case DocumentsSource():
+            listed = [s for d in read_documents(Path(source.path)) for s in d.segments]
+            paths = [Path(source.path), *(s for s in listed if isinstance(s, Path))]
+        case _:
+            paths = []
+    return [[str(path), *_file_state(path)] for path in paths]
+
+
+def _file_state(path: Path) -> list[int]:
+    try:
+        state = path.stat()
+    except OSError:  # reading it says what is wrong
+        return []
+    return [state.st_size, state.st_mtime_ns]
 
 
 def _save(corpus: Corpus, path: Path) -> None:

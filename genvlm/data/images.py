@@ -21,10 +21,10 @@ def load_image(path: str | Path) -> RGBImage:
     """Decode one picture file; transparency is laid over white.
 
     Raises:
-        ImageError: missing, empty, truncated, not a picture, or over 64 megapixels.
+        ImageError: missing, empty, truncated, not a picture, over 64 megapixels, or 32-bit grey.
     """
     path = Path(path)
-    if not path.is_file():
+    if not _is_file(path):
         raise ImageError(f"no picture at {path}: check the path")
     if path.stat().st_size == 0:
         raise ImageError(f"{path} is empty (0 bytes): replace it or remove it from the list")
@@ -38,6 +38,11 @@ def load_image(path: str | Path) -> RGBImage:
                     raise ImageError(
                         f"{path} has {width}x{height} pixels, more than the limit of "
                         f"{MAX_PIXELS / 1e6:.0f} megapixels: scale it down first"
+                    )
+                if image.mode in ("I", "F"):
+                    raise ImageError(
+                        f"{path} holds 32-bit grey values, of which none is known to be white: "
+                        "save it with 8 or 16 bits"
                     )
                 image.load()
                 return _flatten(image)
@@ -58,7 +63,19 @@ def save_image(image: RGBImage, path: str | Path) -> None:
     Image.fromarray(image).save(path, format="PNG")
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than the file system allows
+        return False
+
+
 def _flatten(image: Image.Image) -> RGBImage:
+    if image.mode.startswith("I;16"):  # Pillow would clip 16 bits to 255 rather than scale them
+        levels = np.asarray(image)
+        grey = (levels >> 8).astype(np.uint8)
+        grey[levels == image.info.get("transparency", -1)] = 255
+        return np.repeat(grey[..., None], 3, axis=-1)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")

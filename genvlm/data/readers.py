@@ -6,7 +6,7 @@ Every reader checks each line against its schema and names file and line when on
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from genvlm.errors import DataError
 
@@ -37,14 +37,17 @@ def read_captions(folder: Path) -> list[Pair]:
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """A JSONL file of {"id"?, "image", "text"} lines; image paths are relative to the file."""
+    """A JSONL file of {"id"?, "image", "text"} lines.
+
+    Image paths are relative to the file and stay inside its folder.
+    """
     pairs = []
     seen: set[str] = set()
     for number, row in _rows(path):
         where = f"{path} line {number}"
-        image = _text_field(row, "image", where)
+        image = _image_field(row, where)
         pair = Pair(
-            id=str(row.get("id", image if "id" not in row else "")) or image,
+            id=_text_field(row, "id", where) if "id" in row else image,
             image=path.parent / image,
             text=_text_field(row, "text", where),
         )
@@ -58,7 +61,8 @@ def read_pairs(path: Path) -> list[Pair]:
 
 def read_documents(path: Path) -> list[DocumentFile]:
     """A JSONL file of {"id", "segments": [{"text"} | {"image"}], "loss"?: [bool]} lines."""
-    documents = []
+    documents: list[DocumentFile] = []
+    seen: set[str] = set()
     for number, row in _rows(path):
         where = f"{path} line {number}"
         segments: list[str | Path] = []
@@ -70,7 +74,7 @@ def read_documents(path: Path) -> list[DocumentFile]:
             if kinds == {"text"}:
                 segments.append(_text_field(segment, "text", where))
             elif kinds == {"image"}:
-                segments.append(path.parent / _text_field(segment, "image", where))
+                segments.append(path.parent / _image_field(segment, where))
             else:
                 raise DataError(
                     f'{where}: a segment is {{"text": ...}} or {{"image": path}}, '
@@ -83,15 +87,17 @@ def read_documents(path: Path) -> list[DocumentFile]:
             or not all(isinstance(x, bool) for x in loss)
         ):
             raise DataError(f"{where}: 'loss' must hold one true or false for each segment")
-        documents.append(
-            DocumentFile(id=_text_field(row, "id", where), segments=segments, loss=loss)
-        )
+        document = DocumentFile(id=_text_field(row, "id", where), segments=segments, loss=loss)
+        if document.id in seen:
+            raise DataError(f"{where}: the id {document.id!r} stands twice: make ids unique")
+        seen.add(document.id)
+        documents.append(document)
     return documents
 
 
 def read_classes(path: Path) -> list[str]:
     """Class names, one a line. Raises DataError for none, empty lines in between, or duplicates."""
-    names = [line.strip() for line in _read(path).splitlines()]
+    names = [line.strip() for line in _read(path).split("\n")]
     while names and not names[-1]:
         names.pop()
     if len(names) < 2:
@@ -105,7 +111,8 @@ def read_classes(path: Path) -> list[str]:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
-    lines = _read(path).splitlines()
+    # Not splitlines: JSON texts may hold U+2028 and its like, which end no line of JSONL.
+    lines = _read(path).split("\n")
     if not any(line.strip() for line in lines):
         raise DataError(f"{path} is empty: give one JSON object a line")
     for number, line in enumerate(lines, 1):
@@ -113,7 +120,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path} line {number} is not JSON ({error})") from None
         if not isinstance(row, dict):
             raise DataError(f"{path} line {number} must be a JSON object")
@@ -124,7 +131,7 @@ def _read(path: Path) -> str:
     if not path.is_file():
         raise DataError(f"no file at {path}: check the path")
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # a byte order mark is no part of a name
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path} is not valid UTF-8 (byte {error.start}): save it as UTF-8"
@@ -137,4 +144,22 @@ def _text_field(row: dict[str, object], key: str, where: str) -> str:
         raise DataError(f"{where}: key {key!r} is missing or not a text")
     if not value.strip():
         raise DataError(f"{where}: {key!r} is empty")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            f"{where}: {key!r} holds half of a surrogate pair, which is no character: mend its "
+            "\\u escapes"
+        ) from None
     return value
+
+
+def _image_field(row: dict[str, object], where: str) -> str:
+    image = _text_field(row, "image", where)
+    path = PurePath(image)
+    if path.is_absolute() or ".." in path.parts:
+        raise DataError(
+            f"{where}: 'image' must be a path inside the folder of the file, got {image!r}: "
+            "move the picture there"
+        )
+    return image

@@ -78,7 +78,7 @@ def verify_checkpoint(folder: Path) -> None:
     """Raise CheckpointError unless every file of the manifest is there with its hash."""
     try:
         files = json.loads((folder / _MANIFEST).read_text())["files"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise CheckpointError(f"checkpoint {folder} has no readable manifest") from None
     for name, expected in files.items():
         path = folder / name

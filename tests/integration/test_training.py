@@ -359,8 +359,3 @@ def test_deepspeed_zero_1_equals_plain_training(
     zero = replace(plain, deepspeed="configs/deepspeed/zero1.json", micro_batch_size=1)
     run_elsewhere(zero, tmp_path / "zero", num_processes=num_processes)
     same_losses(tmp_path / "zero", tmp_path / "plain")
-    if num_processes == 1:
-        before = weights(tmp_path / "zero")
-        shutil.rmtree(tmp_path / "zero" / "checkpoints" / "step-00000005")
-        run_elsewhere(zero, tmp_path / "zero", resume=True)
-        assert weights(tmp_path / "zero") == before
