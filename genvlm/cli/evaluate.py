@@ -22,7 +22,9 @@ def add_parser(commands: Subparsers) -> None:
     parser.add_argument("--model", type=Path, required=True, help="model folder")
     parser.add_argument("--out", type=Path, required=True, help="folder for items and summary")
     parser.add_argument(
-        "--direction", choices=("image_given_text", "text_given_image"), default="image_given_text"
+        "--direction",
+        choices=("image_given_text", "text_given_image"),
+        help="default: emoji-classes by log p(image | text), the others by log p(text | image)",
     )
     parser.add_argument(
         "--alpha", type=float, default=0.0,

@@ -54,7 +54,7 @@ def recolour(images: Images, generator: torch.Generator) -> Images:
     """Mix the colour channels of each picture mildly; white stays white and grey stays grey."""
     n = len(images)
     noise = torch.randn(n, 3, 3, generator=generator)
-    # Rows that sum to exactly one map every grey to itself.
+    # Rows that sum to one map every grey to itself.
     mix = torch.eye(3) + 0.35 * (noise - noise.mean(-1, keepdim=True))
     gamma = torch.exp(0.25 * torch.randn(n, 1, 1, 1, generator=generator))
     unit = torch.einsum("nij,njhw->nihw", mix, (images + 1) / 2).clamp(0, 1)

@@ -114,7 +114,8 @@ def build_corpus(
     encode()
     if not samples:
         raise DataError("the data sources hold no documents")
-    corpus = Corpus(samples, np.concatenate(codes) if codes else np.zeros((0, *tokenizer.grid), np.int32))
+    codes.append(np.zeros((0, *tokenizer.grid), np.int32))  # documents may hold no picture
+    corpus = Corpus(samples, np.concatenate(codes))
     if path is not None:
         _save(corpus, path)
     return corpus

@@ -33,6 +33,13 @@ from genvlm.scoring.protocols import Scorer
 
 BENCHMARKS = ("scenes", "emoji-pairs", "emoji-classes")
 NEIGHBOUR = "pixel 1-NN"
+# Fixed in advance: classes by Bayes' rule on log p(image | text); pairs, whose texts compete for
+# one picture, by log p(text | image). `--direction` gives the other one.
+DIRECTIONS: dict[str, Direction] = {
+    "scenes": "text_given_image",
+    "emoji-pairs": "text_given_image",
+    "emoji-classes": "image_given_text",
+}
 # Pictures that the neighbour of a scene is sought among.
 _REFERENCE_SCENES = 4000
 
@@ -92,18 +99,23 @@ def evaluate(
     name: str,
     pretrained: PretrainedModel,
     *,
-    direction: Direction = "image_given_text",
+    direction: Direction | None = None,
     alpha: float = 0.0,
     limit: int | None = None,
     shuffled: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Run one benchmark with its controls; `shuffled` adds the shuffled-image control, which
-    costs as much as the scorer itself."""
+    """Run one benchmark with its controls.
+
+    Args:
+        direction: what is scored; by default the benchmark's own of `DIRECTIONS`.
+        limit: items per set, for a smaller version.
+        shuffled: add the shuffled-image control, which costs as much as the scorer itself.
+    """
     benchmark = build_benchmark(name, limit=limit)
     records = run_benchmark(
         benchmark,
-        LikelihoodScorer(pretrained, direction, alpha=alpha),
+        LikelihoodScorer(pretrained, direction or DIRECTIONS[name], alpha=alpha),
         build_controls(name, pretrained),
         progress,
         shuffled=shuffled,

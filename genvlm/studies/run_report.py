@@ -33,7 +33,7 @@ from genvlm.evaluation.report import (
     save_report,
 )
 from genvlm.models.pretrained import PretrainedModel, load_pretrained
-from genvlm.studies.evaluations import BENCHMARKS, NEIGHBOUR, build_benchmark
+from genvlm.studies.evaluations import BENCHMARKS, DIRECTIONS, NEIGHBOUR, build_benchmark
 
 EVAL_FOLDER, SCENES_FOLDER, STORIES_FOLDER = "eval", "scene_generation", "stories"
 _TITLES = {
@@ -42,6 +42,9 @@ _TITLES = {
     "emoji-classes": "Zero-shot classification of 100 concepts",
 }
 _MAX_BROWSED = 40
+_SCORED = {
+    "image_given_text": "log p(image | text)", "text_given_image": "log p(text | image)",
+}  # fmt: skip
 
 
 def build_report(run: Path, commands: str = "") -> Path:
@@ -172,7 +175,8 @@ def _benchmark_section(name: str, folder: Path) -> tuple[Section, Headline]:
     table = Table(
         ["percent", *metrics],
         rows,
-        "Strict rule (a tie is wrong) with 95 % intervals. Controls stand beside the model.",
+        f"By {_SCORED[DIRECTIONS[name]]}, strict rule (a tie is wrong), 95 % intervals; controls "
+        "stand beside the model.",
         highlight_rows=[0],
         bars=metrics,
     )

@@ -1,0 +1,264 @@
+"""From sources to codes: encoded once, cached by all that matters, drawn anew each epoch."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genvlm.config.data import (
+    CaptionsSource,
+    DataConfig,
+    DocumentsSource,
+    EmojiSource,
+    ScenesSource,
+    StoriesSource,
+)
+from genvlm.data.corpus import Corpus, Sample, build_corpus
+from genvlm.data.emoji import split_concepts
+from genvlm.data.images import save_image
+from genvlm.errors import DataError, ImageError
+from genvlm.testing.tiny import tiny_image_tokenizer, tiny_pairs, write_tiny_captions
+from genvlm.tokenization.document import Document, Image, Text
+from genvlm.tokenization.image import ImageTokenizer
+
+TOKENIZER = tiny_image_tokenizer()
+GENERATED = DataConfig(sources=(ScenesSource(num=12), StoriesSource(num=3)))
+CODES = np.arange(16).reshape(1, 4, 4)
+
+
+def _captions(folder: Path) -> DataConfig:
+    return DataConfig(sources=(CaptionsSource(path=str(write_tiny_captions(folder))),))
+
+
+def _documents(folder: Path, *rows: dict[str, object]) -> DataConfig:
+    folder.mkdir(exist_ok=True)
+    path = folder / "documents.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return DataConfig(sources=(DocumentsSource(path=str(path)),))
+
+
+def _plain(document: Document) -> list[object]:
+    return [s.text if isinstance(s, Text) else s.codes.tolist() for s in document.segments]
+
+
+def _draws(config: DataConfig, num: int = 4000) -> list[str]:
+    """Per epoch, the letters of one pair: T for its text, I for its picture."""
+    corpus = Corpus([Sample("a", ("a cow", 0), True)], CODES)
+    documents = (corpus.document(0, config, 0, epoch) for epoch in range(num))
+    return ["".join("T" if isinstance(s, Text) else "I" for s in d.segments) for d in documents]
+
+
+def _count_encodings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    calls: list[int] = []
+    encode = ImageTokenizer.encode
+
+    def counted(self: ImageTokenizer, images: list[np.ndarray]) -> np.ndarray:
+        calls.append(len(images))
+        return encode(self, images)
+
+    monkeypatch.setattr(ImageTokenizer, "encode", counted)
+    return calls
+
+
+def test_every_picture_is_encoded_as_the_tokenizer_does(tmp_path: Path) -> None:
+    corpus = build_corpus(_captions(tmp_path), TOKENIZER, None)
+    texts, pictures = zip(*tiny_pairs(), strict=True)
+    assert [s.segments for s in corpus.samples] == [(t, i) for i, t in enumerate(texts)]
+    assert np.array_equal(corpus.codes, TOKENIZER.encode(pictures))
+
+
+def test_stories_alternate_sentences_and_their_own_pictures() -> None:
+    corpus = build_corpus(GENERATED, TOKENIZER, None)
+    numbers = [s for sample in corpus.samples for s in sample.segments if isinstance(s, int)]
+    assert numbers == list(range(len(corpus.codes)))
+    for sample in corpus.samples[12:]:
+        assert not sample.pair
+        assert [type(s) for s in sample.segments] == [str, int] * (len(sample.segments) // 2)
+
+
+def test_ids_are_unique_over_all_sources(tmp_path: Path) -> None:
+    pairs = _captions(tmp_path).sources[0]
+    config = DataConfig(sources=(*GENERATED.sources, pairs, pairs))
+    ids = [s.id for s in build_corpus(config, TOKENIZER, None).samples]
+    assert len(ids) == len(set(ids)) == 12 + 3 + 2 * len(tiny_pairs())
+
+
+def test_an_emoji_source_holds_training_families_only_and_its_copies() -> None:
+    config = DataConfig(sources=(EmojiSource(vendors=("noto",), augmented_copies=1),))
+    corpus = build_corpus(config, TOKENIZER, None)
+    half = len(corpus.samples) // 2
+    labels = [concept.label for concept in split_concepts(held_out=False)]
+    assert [s.segments[0] for s in corpus.samples[:half]] == labels
+    assert [s.id.rsplit("-", 1)[1] for s in corpus.samples] == ["0"] * half + ["1"] * half
+    assert (corpus.codes[:half] != corpus.codes[half:]).any(axis=(1, 2)).mean() > 0.8
+
+
+def test_a_cached_corpus_is_read_rather_than_encoded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = _count_encodings(monkeypatch)
+    first = build_corpus(GENERATED, TOKENIZER, tmp_path)
+    assert calls
+    calls.clear()
+    again = build_corpus(GENERATED, TOKENIZER, tmp_path)
+    assert calls == []
+    assert list(again.samples) == list(first.samples)
+    assert np.array_equal(again.codes, first.codes)
+    assert again.codes.dtype == first.codes.dtype
+    assert [p.suffix for p in tmp_path.iterdir()] == [".npz"]
+
+
+def test_what_is_drawn_each_epoch_does_not_touch_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_corpus(GENERATED, TOKENIZER, tmp_path)
+    calls = _count_encodings(monkeypatch)
+    config = DataConfig(sources=GENERATED.sources, condition_dropout=0.5, image_first=0.0)
+    build_corpus(config, TOKENIZER, tmp_path)
+    assert calls == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        ScenesSource(num=13),
+        ScenesSource(num=12, seed=1),
+        ScenesSource(num=12, vendors=("twemoji",)),
+        ScenesSource(num=12, counts=0.5),
+    ],
+)
+def test_another_source_is_encoded_anew(tmp_path: Path, source: ScenesSource) -> None:
+    build_corpus(DataConfig(sources=(ScenesSource(num=12),)), TOKENIZER, tmp_path)
+    config = DataConfig(sources=(source,))
+    cached, fresh = (build_corpus(config, TOKENIZER, c) for c in (tmp_path, None))
+    assert list(cached.samples) == list(fresh.samples)
+    assert np.array_equal(cached.codes, fresh.codes)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_another_tokenizer_does_not_read_codes_of_the_first(tmp_path: Path) -> None:
+    build_corpus(GENERATED, TOKENIZER, tmp_path)
+    other = tiny_image_tokenizer(seed=1)
+    fresh = build_corpus(GENERATED, other, None)
+    assert np.array_equal(build_corpus(GENERATED, other, tmp_path).codes, fresh.codes)
+
+
+def test_a_changed_picture_or_caption_is_encoded_anew(tmp_path: Path) -> None:
+    config, cache = _captions(tmp_path / "data"), tmp_path / "cache"
+    before = build_corpus(config, TOKENIZER, cache)
+    picture = tmp_path / "data" / "0.png"
+    save_image(np.zeros((16, 16, 3), np.uint8), picture)
+    os.utime(picture, ns=(1, 1))
+    changed = build_corpus(config, TOKENIZER, cache)
+    assert not np.array_equal(changed.codes[0], before.codes[0])
+    assert np.array_equal(changed.codes[1:], before.codes[1:])
+    listed = tmp_path / "data" / "captions.jsonl"
+    listed.write_text(listed.read_text().replace("a red square", "a crimson square"))
+    assert "crimson" in str(build_corpus(config, TOKENIZER, cache).samples[0].segments[0])
+
+
+def test_a_run_that_writes_beside_the_data_keeps_its_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = _documents(tmp_path, {"id": "d", "segments": [{"text": "a"}, {"image": "a.png"}]})
+    save_image(np.zeros((16, 16, 3), np.uint8), tmp_path / "a.png")
+    cache = tmp_path / "run" / "cache"
+    build_corpus(config, TOKENIZER, cache)
+    (tmp_path / "run" / "log.jsonl").write_text("{}")
+    calls = _count_encodings(monkeypatch)
+    build_corpus(config, TOKENIZER, cache)
+    assert calls == []
+
+
+def test_documents_keep_order_loss_and_every_segment_in_every_epoch(tmp_path: Path) -> None:
+    save_image(np.zeros((16, 16, 3), np.uint8), tmp_path / "a.png")
+    segments = [{"image": "a.png"}, {"text": "first"}, {"text": "second"}]
+    config = _documents(tmp_path, {"id": "d", "segments": segments, "loss": [False, True, True]})
+    for cache in (None, tmp_path / "cache", tmp_path / "cache"):
+        corpus = build_corpus(config, TOKENIZER, cache)
+        documents = [corpus.document(0, config, 0, epoch) for epoch in range(20)]
+        assert {json.dumps(_plain(d)) for d in documents} == {json.dumps(_plain(documents[0]))}
+        assert [type(s) for s in documents[0].segments] == [Image, Text, Text]
+        assert list(documents[0].loss or ()) == [False, True, True]
+
+
+def test_documents_without_pictures_make_a_corpus(tmp_path: Path) -> None:
+    config = _documents(tmp_path, {"id": "d", "segments": [{"text": "only words"}]})
+    corpus = build_corpus(config, TOKENIZER, None)
+    assert corpus.codes.shape == (0, 4, 4)
+    assert np.issubdtype(corpus.codes.dtype, np.integer)
+    assert _plain(corpus.document(0, config, 0, 0)) == ["only words"]
+
+
+def test_no_documents_at_all_are_refused() -> None:
+    with pytest.raises(DataError, match="no documents"):
+        build_corpus(DataConfig(sources=(ScenesSource(num=0),)), TOKENIZER, None)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_listed_picture_that_is_missing_is_named(tmp_path: Path, cached: bool) -> None:
+    config = _captions(tmp_path / "data")
+    cache = tmp_path / "cache" if cached else None
+    build_corpus(config, TOKENIZER, cache)
+    (tmp_path / "data" / "3.png").unlink()
+    with pytest.raises(ImageError, match=r"no picture at .*3\.png"):
+        build_corpus(config, TOKENIZER, cache)
+
+
+def test_progress_ends_at_its_total() -> None:
+    reports: list[tuple[int, int]] = []
+    build_corpus(GENERATED, TOKENIZER, None, lambda done, total: reports.append((done, total)))
+    assert reports
+    assert all(done <= total for done, total in reports)
+
+
+def test_a_document_is_a_function_of_its_arguments() -> None:
+    corpus = build_corpus(GENERATED, TOKENIZER, None)
+    table = {
+        (i, seed, epoch): json.dumps(_plain(corpus.document(i, GENERATED, seed, epoch)))
+        for i in range(12)
+        for seed in (0, 1)
+        for epoch in range(8)
+    }
+    for (i, seed, epoch), document in reversed(table.items()):
+        assert json.dumps(_plain(corpus.document(i, GENERATED, seed, epoch))) == document
+    for other in ({"seed": 1}, {"epoch": 1}):
+        changed = [
+            table[i, other.get("seed", 0), other.get("epoch", 0)] != table[i, 0, 0]
+            for i in range(12)
+        ]
+        assert any(changed)
+
+
+def test_another_place_in_the_corpus_changes_nothing() -> None:
+    sample = Sample("a", ("a cow", 0), True)
+    alone = Corpus([sample], CODES)
+    behind = Corpus([Sample("b", ("b", 0), True), sample], CODES)
+    for epoch in range(30):
+        first = alone.document(0, GENERATED, 0, epoch)
+        assert _plain(first) == _plain(behind.document(1, GENERATED, 0, epoch))
+
+
+def test_conditions_are_dropped_in_a_tenth_and_orders_are_even() -> None:
+    draws = _draws(GENERATED)
+    share = {kind: draws.count(kind) / len(draws) for kind in ("TI", "IT", "T", "I")}
+    assert sum(share.values()) == 1
+    assert share["T"] + share["I"] == pytest.approx(0.1, abs=0.02)
+    assert share["T"] == pytest.approx(share["I"], abs=0.015)
+    assert share["TI"] == pytest.approx(0.45, abs=0.03)
+    assert share["IT"] == pytest.approx(0.45, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("dropout", "image_first", "expected"),
+    [(0.0, 0.0, {"TI"}), (0.0, 1.0, {"IT"}), (1.0, 0.0, {"I"}), (1.0, 1.0, {"T"})],
+)
+def test_what_is_dropped_is_the_part_that_stands_first(
+    dropout: float, image_first: float, expected: set[str]
+) -> None:
+    config = DataConfig(
+        sources=GENERATED.sources, condition_dropout=dropout, image_first=image_first
+    )
+    assert set(_draws(config, 50)) == expected
