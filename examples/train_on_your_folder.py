@@ -28,8 +28,8 @@ def main(folder: str, run: str, num_steps: int = 200) -> Path:
         data=DataConfig(sources=(CaptionsSource(path=folder),)),
         optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=10),
         num_steps=num_steps,
-        global_batch_size=8,
-        micro_batch_size=8,
+        global_batch_size=4,
+        micro_batch_size=4,
     )
     return train(config, Path(run))
 

@@ -1,13 +1,18 @@
-"""Checkpoints: whole or absent, verified, and one run to a folder."""
+"""What a kill leaves behind at each moment of writing a checkpoint."""
 
+import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from genvlm.errors import CheckpointError, TrainingError
 from genvlm.training.checkpoint import (
-    checkpoint_step,
+    hash_file,
     list_checkpoints,
     lock_run,
     newest_valid,
@@ -16,64 +21,153 @@ from genvlm.training.checkpoint import (
 )
 
 
-def _save(root, step, keep=2):
-    return save_checkpoint(root, step, lambda f: (f / "state").write_bytes(b"x" * step), keep=keep)
+def _write(folder: Path) -> None:
+    (folder / "model").mkdir()
+    (folder / "model" / "weights").write_bytes(b"weights")
+    (folder / "state").write_bytes(b"state")
 
 
-def test_the_newest_valid_one_is_found_and_older_ones_go_last(tmp_path):
-    for step in (5, 10, 15):
-        _save(tmp_path, step)
-    assert [checkpoint_step(f) for f in list_checkpoints(tmp_path)] == [10, 15]
-    assert newest_valid(tmp_path, pytest.fail) == tmp_path / "step-00000015"
+def test_the_manifest_names_every_file_with_its_hash(tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path, 7, _write)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["step"] == 7
+    assert manifest["files"] == {
+        name: hash_file(folder / name) for name in ("model/weights", "state")
+    }
+    verify_checkpoint(folder)
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "manifest"])
-def test_a_damaged_checkpoint_is_passed_over_aloud(tmp_path, damage):
-    _save(tmp_path, 5)
-    folder = _save(tmp_path, 10)
-    state = folder / "state"
-    match damage:
-        case "flip":
-            state.write_bytes(b"y" + state.read_bytes()[1:])
-        case "truncate":
-            state.write_bytes(state.read_bytes()[:-1])
-        case "remove":
-            state.unlink()
-        case "manifest":
-            (folder / "manifest.json").write_text("{")
-    with pytest.raises(CheckpointError):
-        verify_checkpoint(folder)
-    said = []
-    assert newest_valid(tmp_path, said.append) == tmp_path / "step-00000005"
-    assert "step-00000010" in said[0]
+def test_nothing_is_published_while_files_are_written(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 1, _write)
+    seen = []
+
+    def write(folder: Path) -> None:
+        _write(folder)
+        seen.append((list_checkpoints(tmp_path), folder.name))
+
+    save_checkpoint(tmp_path, 2, write)
+    ((published, name),) = seen
+    assert [p.name for p in published] == ["step-00000001"]
+    assert not name.startswith("step-")
+    assert [p.name for p in list_checkpoints(tmp_path)] == ["step-00000001", "step-00000002"]
 
 
-def test_a_failed_save_leaves_the_older_one(tmp_path):
-    _save(tmp_path, 5)
+@pytest.mark.parametrize("moment", ["write", "manifest", "fsync", "replace"])
+def test_a_kill_before_the_rename_leaves_the_older_one(tmp_path: Path, moment: str) -> None:
+    save_checkpoint(tmp_path, 1, _write)
+    code = """
+import os, signal, sys
+from pathlib import Path
+import genvlm.training.checkpoint as checkpoint
 
-    def fail(folder):
-        (folder / "half").write_bytes(b"1")
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def write(folder):
+    (folder / "state").write_bytes(b"half")
+    match sys.argv[2]:
+        case "write": die()
+        case "manifest": Path.write_text = die
+        case "fsync": os.fsync = die
+        case "replace": Path.replace = die
+
+checkpoint.save_checkpoint(Path(sys.argv[1]), 2, write, keep=1)
+"""
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path), moment], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert newest_valid(tmp_path, pytest.fail) == tmp_path / "step-00000001"
+    save_checkpoint(tmp_path, 2, _write)
+    assert newest_valid(tmp_path, pytest.fail) == tmp_path / "step-00000002"
+
+
+def test_files_reach_the_disk_before_the_name_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def record_fsync(descriptor: int) -> None:
+        order.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    def record_replace(self: Path, target: Path) -> Path:
+        order.append("RENAME")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(Path, "replace", record_replace)
+    save_checkpoint(tmp_path / "checkpoints", 3, _write)
+    before, after = order[: order.index("RENAME")], order[order.index("RENAME") + 1 :]
+    assert {"weights", "state", "manifest.json", "model"} <= set(before)
+    assert after == ["checkpoints"]
+
+
+def test_older_ones_go_only_when_the_new_one_stands(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 1, _write, keep=1)
+
+    def fail(folder: Path) -> None:
         raise OSError("no space left on device")
 
     with pytest.raises(OSError, match="no space"):
-        save_checkpoint(tmp_path, 10, fail)
-    assert newest_valid(tmp_path, pytest.fail) == tmp_path / "step-00000005"
+        save_checkpoint(tmp_path, 2, fail, keep=1)
+    assert [p.name for p in list_checkpoints(tmp_path)] == ["step-00000001"]
+    save_checkpoint(tmp_path, 2, _write, keep=1)
+    assert [p.name for p in list_checkpoints(tmp_path)] == ["step-00000002"]
 
 
-def test_a_second_process_in_the_folder_is_refused(tmp_path):
-    code = (
-        "import sys\nfrom pathlib import Path\nfrom genvlm.training.checkpoint import lock_run\n"
-        "with lock_run(Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as holder:
-        assert holder.stdout.readline().strip() == "held"
-        with pytest.raises(TrainingError, match="another run"), lock_run(tmp_path):
+def test_the_same_step_again_replaces_it(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 1, _write)
+    folder = save_checkpoint(tmp_path, 1, lambda f: (f / "state").write_bytes(b"new") and None)
+    assert (folder / "state").read_bytes() == b"new"
+    assert not (folder / "model").exists()
+    verify_checkpoint(folder)
+
+
+def test_steps_are_ordered_as_numbers(tmp_path: Path) -> None:
+    for step in (1000, 9, 200):
+        save_checkpoint(tmp_path, step, _write, keep=9)
+    names = [p.name for p in list_checkpoints(tmp_path)]
+    assert names == ["step-00000009", "step-00000200", "step-00001000"]
+
+
+@pytest.mark.parametrize("manifest", [None, b"", b"{", b"[]", b"3", b"{}", b"\xff"])
+def test_a_checkpoint_without_a_readable_manifest_is_refused(
+    tmp_path: Path, manifest: bytes | None
+) -> None:
+    folder = save_checkpoint(tmp_path, 1, _write)
+    path = folder / "manifest.json"
+    if manifest is None:
+        path.unlink()
+    else:
+        path.write_bytes(manifest)
+    with pytest.raises(CheckpointError, match="no readable manifest"):
+        verify_checkpoint(folder)
+
+
+def test_one_changed_bit_is_found_and_the_file_named(tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path, 1, _write)
+    (folder / "model" / "weights").write_bytes(b"weightr")
+    with pytest.raises(CheckpointError, match="model/weights is not what was written"):
+        verify_checkpoint(folder)
+
+
+def test_without_a_valid_one_there_is_none_and_each_is_named(tmp_path: Path) -> None:
+    assert newest_valid(tmp_path / "missing", pytest.fail) is None
+    for step in (1, 2):
+        (save_checkpoint(tmp_path, step, _write) / "state").unlink()
+    said: list[str] = []
+    assert newest_valid(tmp_path, said.append) is None
+    assert ["step-00000002" in said[0], "step-00000001" in said[1]] == [True, True]
+
+
+def test_a_second_holder_in_the_same_process_is_refused_until_the_first_lets_go(
+    tmp_path: Path,
+) -> None:
+    run = tmp_path / "new" / "run"
+    with lock_run(run):
+        with pytest.raises(TrainingError, match="choose another --out"), lock_run(run):
+            pytest.fail("two runs in one folder")
+        with lock_run(tmp_path / "other"):
             pass
-        holder.kill()
-    with lock_run(tmp_path):  # the lock died with its process
-        pass
+    with lock_run(run):
+        shutil.rmtree(tmp_path / "other")
