@@ -10,8 +10,7 @@ from pathlib import Path
 from genvlm.config.schema import load_config
 from genvlm.config.training import TrainConfig
 from genvlm.data.emoji import load_drawings, split_concepts
-from genvlm.data.images import load_image
-from genvlm.data.readers import read_documents
+from genvlm.data.images import RGBImage, load_image
 from genvlm.errors import DataError
 from genvlm.evaluation.plots import Bar, bars_with_intervals, loss_curves
 from genvlm.evaluation.records import ItemRecord, read_records
@@ -157,11 +156,17 @@ def _generation_section(folder: Path) -> tuple[Section, Headline]:
 
 
 def _stories_section(folder: Path) -> Section:
+    # Not read_documents: a sample may have ended at once and hold nothing, which is worth seeing.
     stories = [
-        Story([s if isinstance(s, str) else load_image(s) for s in document.segments])
-        for document in read_documents(folder / "documents.jsonl")
+        Story([_story_part(segment, folder) for segment in json.loads(line)["segments"]])
+        for line in (folder / "documents.jsonl").read_text(encoding="utf-8").split("\n")
+        if line
     ]
     return Section("Interleaved stories", stories, "Text and pictures, sampled as one sequence.")
+
+
+def _story_part(segment: dict[str, str], folder: Path) -> str | RGBImage:
+    return segment["text"] if "text" in segment else load_image(folder / segment["image"])
 
 
 def _benchmark_section(name: str, folder: Path) -> tuple[Section, Headline]:
