@@ -178,8 +178,8 @@ class _Rows:
         room = self.limit - self.cache.lengths[: self.num]
         v = self.grammar.vocabulary
         forbidden = self.grammar.over_budget(self.state, room)
-        conditional[:, v.boi].masked_fill_(forbidden[:, 0], -torch.inf)
-        conditional[:, v.bov].masked_fill_(forbidden[:, 1], -torch.inf)
+        for begin in (v.boi, v.bov):
+            conditional[:, begin].masked_fill_(forbidden, -torch.inf)
         ending = self.grammar.must_end_video(self.state, room)
         bounds = torch.where(
             ending[:, None], torch.tensor([v.eov, v.eov + 1], device=self.device), bounds

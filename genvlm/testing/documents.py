@@ -1,13 +1,13 @@
 """A second opinion on token sequences: a regular expression, sharing no code with the grammar.
 
-Ids are told apart by arithmetic alone: codes 0..K-1, then EOV EOI PAD BOS EOS BOI BOV, then text.
+Ids are told apart by arithmetic alone: codes 0..K-1, then EOV EOI PAD BOS BOV EOS BOI, then text.
 """
 
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-_LETTERS = "veP" + "BEiV"
+_LETTERS = "veP" + "BVEi"
 
 
 class ParsedDocument(NamedTuple):

@@ -122,16 +122,12 @@ class Grammar:
 
     def over_budget(
         self, state: GrammarState, room: Int[Tensor, " batch"]
-    ) -> Bool[Tensor, "batch 2"]:
-        """Whether BOI and BOV are forbidden: no whole image or frame fits into `room` tokens.
+    ) -> Bool[Tensor, " batch"]:
+        """Rows where BOI and BOV are forbidden: no whole image or frame fits into `room` tokens.
 
         A second mask beside `allowed`, for sampling only: likelihoods never depend on it.
         """
-        text = state.mode == Mode.TEXT
-        no_video = self.vocabulary.video is None
-        too_long = text & (room < self.image_tokens)
-        # A video is ended by `must_end_video` when its next frame no longer fits.
-        return torch.stack([too_long, too_long | (text & no_video)], -1)
+        return (state.mode == Mode.TEXT) & (room < self.image_tokens)
 
     def must_end_video(self, state: GrammarState, room: Int[Tensor, " batch"]) -> Tensor:
         """Rows at a frame's edge where another frame and its EOV no longer fit."""

@@ -1,8 +1,8 @@
 """One flat vocabulary in contiguous ranges: visual codes | control | text.
 
 Two id spaces meet only here: `codes` (0..codebook_size-1, what a quantizer emits) and `token_ids`
-(what the transformer reads). The control range ends in EOS BOI BOV, so that everything the text
-state allows is one slice; it begins with EOV behind the last codebook, so that "another frame or
+(what the transformer reads). The control range ends in BOV EOS BOI, so that everything the text
+state allows is one slice, with a video codebook or without; it begins with EOV behind the last codebook, so that "another frame or
 the end of the video" is one slice too.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from genvlm.errors import TokenError
 
-_CONTROL = ("EOV", "EOI", "PAD", "BOS", "EOS", "BOI", "BOV")
+_CONTROL = ("EOV", "EOI", "PAD", "BOS", "BOV", "EOS", "BOI")
 
 
 class Modality(IntEnum):
@@ -82,8 +82,9 @@ class Vocabulary:
 
     @property
     def text_state_range(self) -> range:
-        """What may follow in text: EOS, BOI, BOV (when there is video) or a text piece."""
-        return range(self.eos, self.text_range.stop)
+        """What may follow in text: EOS, BOI, a text piece, and BOV when there is video."""
+        first = self.eos if self.video is None else self.bov
+        return range(first, self.text_range.stop)
 
     @property
     def eov(self) -> int:

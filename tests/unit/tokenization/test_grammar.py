@@ -71,11 +71,15 @@ def test_another_frame_or_the_end_is_one_slice() -> None:
 
 def test_budget_forbids_an_image_that_does_not_fit() -> None:
     state = read(V.bos)
-    forbidden = [GRAMMAR.over_budget(state, torch.tensor([room]))[0].tolist() for room in (3, 4)]
-    assert forbidden == [[True, True], [False, False]]
+    forbidden = [GRAMMAR.over_budget(state, torch.tensor([room])).item() for room in (3, 4)]
+    assert forbidden == [True, False]
+
+
+def test_a_video_cannot_begin_without_a_video_codebook() -> None:
     without_video = Grammar(Vocabulary(image=Codebook(4, "a"), text_size=10), (1, 2))
     state = read(without_video.vocabulary.bos, grammar=without_video)
-    assert without_video.over_budget(state, torch.tensor([99]))[0].tolist() == [False, True]
+    with pytest.raises(TokenError, match="TEXT"):
+        without_video.step(state, torch.tensor([without_video.vocabulary.bov]))
 
 
 def test_a_video_must_end_when_the_next_frame_does_not_fit() -> None:

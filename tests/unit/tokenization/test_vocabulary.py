@@ -25,7 +25,8 @@ def test_ranges_are_contiguous_and_cover_every_id_once(v: Vocabulary) -> None:
 
 @every_vocabulary
 def test_what_text_allows_is_one_slice(v: Vocabulary) -> None:
-    assert set(v.text_state_range) == {v.eos, v.boi, v.bov, *v.text_range}
+    begins_video = {v.bov} if v.video is not None else set()
+    assert set(v.text_state_range) == {v.eos, v.boi, *begins_video, *v.text_range}
     assert not {v.eov, v.eoi, v.pad, v.bos} & set(v.text_state_range)
 
 
