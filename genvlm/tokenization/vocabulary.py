@@ -2,8 +2,8 @@
 
 Two id spaces meet only here: `codes` (0..codebook_size-1, what a quantizer emits) and `token_ids`
 (what the transformer reads). The control range ends in BOV EOS BOI, so that everything the text
-state allows is one slice, with a video codebook or without; it begins with EOV behind the last codebook, so that "another frame or
-the end of the video" is one slice too.
+state allows is one slice, with a video codebook or without; it begins with EOV behind the last
+codebook, so that "another frame or the end of the video" is one slice too.
 """
 
 from collections.abc import Mapping
