@@ -32,7 +32,7 @@ class ObjectiveConfig:
 @strict
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW with warm-up and a cosine down to a tenth of the peak."""
+    """AdamW with warm-up and a cosine down to `final_fraction` of the peak."""
 
     learning_rate: float
     warmup_steps: int = 100

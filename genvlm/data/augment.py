@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genvlm.tokenization.image import to_pixels, to_uint8
+
 Images = Tensor
 """Float (B, 3, H, W), pixels in [-1, 1]."""
 
@@ -73,9 +75,7 @@ def augment_drawings(drawings: np.ndarray, *, seed: int) -> np.ndarray:
     Half of them keep their colours: a caption may name one.
     """
     generator = torch.Generator().manual_seed(seed)
-    images = torch.from_numpy(drawings.astype(np.float32)).permute(0, 3, 1, 2) / 127.5 - 1
-    moved = affine(images, generator)
+    moved = affine(to_pixels(drawings), generator)
     recoloured = torch.rand(len(moved), generator=generator) < 0.5
     moved = torch.where(recoloured[:, None, None, None], recolour(moved, generator), moved)
-    scaled = ((moved.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return scaled.permute(0, 2, 3, 1).contiguous().numpy()
+    return to_uint8(moved)

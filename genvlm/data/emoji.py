@@ -33,26 +33,12 @@ _SHEETS = {
     "twemoji": "twemoji_64_native_pal.png",
     "fluent": "fluent_flat_64_native_pal.png",
 }
-COLOURS = [
-    "red",
-    "orange",
-    "yellow",
-    "green",
-    "blue",
-    "purple",
-    "brown",
-    "black",
-    "white",
-    "pink",
-    "grey",
-    "light",
-    "dark",
-    "large",
-    "medium",
-    "small",
-]
+COLOURS = frozenset(
+    "red orange yellow green blue purple brown black white pink grey".split()  # noqa: SIM905
+)
+_SHADES = "light dark large medium small".split()  # noqa: SIM905
 _GENDER = re.compile(r"\b(?:man|woman|men|women|boy|girl|person|people|mr|mrs|mx)(?:[’']s)?\b")
-_COLOUR = re.compile(r"\b(?:" + "|".join(COLOURS) + r")\b|-small")
+_COLOUR = re.compile(r"\b(?:" + "|".join([*sorted(COLOURS), *_SHADES]) + r")\b|-small")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,13 @@ from genvlm.config.transformer import TransformerConfig
 from genvlm.errors import CheckpointError
 from genvlm.models.build import build_transformer
 from genvlm.models.mixed_modal.transformer import MixedModalTransformer
-from genvlm.nn.safetensors_folder import fingerprint_tensors, load_into, load_tensors, save_tensors
+from genvlm.nn.safetensors_folder import (
+    fingerprint_tensors,
+    hash_file,
+    load_into,
+    load_tensors,
+    save_tensors,
+)
 from genvlm.tokenization.grammar import Grammar
 from genvlm.tokenization.image import ImageTokenizer, load_image_tokenizer
 from genvlm.tokenization.text import TextTokenizer, load_text_tokenizer
@@ -100,7 +106,7 @@ def save_pretrained(pretrained: PretrainedModel, folder: Path, card: str) -> Non
     (folder / _CONFIG).write_text(dump_config(config))
     (folder / "README.md").write_text(card)
     files = [folder / _CONFIG, folder / _WEIGHTS, *sorted(tokenizers.iterdir())]
-    manifest = {str(p.relative_to(folder)): _hash(p) for p in files}
+    manifest = {str(p.relative_to(folder)): hash_file(p) for p in files}
     (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
@@ -151,10 +157,5 @@ def _verify(folder: Path) -> None:
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
             raise CheckpointError(f"{folder} lacks {name}: copy the model folder again")
-        if _hash(path) != expected:
+        if hash_file(path) != expected:
             raise CheckpointError(f"{path} was altered or damaged: copy the model folder again")
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -33,8 +33,8 @@ from genvlm.scoring.protocols import Scorer
 
 BENCHMARKS = ("scenes", "emoji-pairs", "emoji-classes")
 NEIGHBOUR = "pixel 1-NN"
-# Fixed in advance: classes by Bayes' rule on log p(image | text); pairs, whose texts compete for
-# one picture, by log p(text | image). `--direction` gives the other one.
+# Classes by Bayes' rule on log p(image | text). Scenes and pairs by log p(text | image), chosen
+# after a first demo model had shown it to be the better one; `--direction` gives the other.
 DIRECTIONS: dict[str, Direction] = {
     "scenes": "text_given_image",
     "emoji-pairs": "text_given_image",

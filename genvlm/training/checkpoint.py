@@ -7,7 +7,6 @@ sha256 of every file, and only then renamed into place; older ones are deleted l
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from genvlm.errors import CheckpointError, TrainingError
+from genvlm.nn.safetensors_folder import hash_file
 
 _MANIFEST = "manifest.json"
 _PREFIX = "step-"
@@ -86,12 +86,6 @@ def verify_checkpoint(folder: Path) -> None:
             raise CheckpointError(f"checkpoint {folder} lacks {name}")
         if hash_file(path) != expected:
             raise CheckpointError(f"checkpoint {folder}: {name} is not what was written")
-
-
-def hash_file(path: Path) -> str:
-    """sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

@@ -35,7 +35,8 @@ class StepResult:
     counts: dict[str, int]
     grad_norm: float
     skipped: bool
-    """The gradient was not finite: parameters and optimizer are untouched."""
+    """The gradient was not finite: parameters and optimizer are untouched. Under DeepSpeed, which
+    steps by its own rules, this only reports it."""
 
 
 class Engine:

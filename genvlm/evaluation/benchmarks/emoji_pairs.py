@@ -13,6 +13,7 @@ from itertools import combinations
 from typing import Literal
 
 from genvlm.data.emoji import (
+    COLOURS,
     UNSEEN_VENDOR,
     Concept,
     Vendor,
@@ -28,21 +29,6 @@ Kind = Literal["colour", "direction", "gender", "number", "expression", "other"]
 MAX_ITEMS = 1000
 MAX_PER_FRAME = 20
 
-_COLOUR = frozenset(
-    [
-        "red",
-        "orange",
-        "yellow",
-        "green",
-        "blue",
-        "purple",
-        "brown",
-        "black",
-        "white",
-        "pink",
-        "grey",
-    ]
-)
 _DIRECTION = frozenset(
     [
         "up",
@@ -176,7 +162,7 @@ def _both_directions(pair: LabelPair, vendor: Vendor) -> Iterator[Item]:
 def _kind(first: Concept, second: Concept, words: Sequence[str]) -> Kind:
     """What sort of words makes the difference."""
     changed = set(words)
-    if changed <= _COLOUR:
+    if changed <= COLOURS:
         return "colour"
     if changed <= _DIRECTION:
         return "direction"
