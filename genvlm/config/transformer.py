@@ -25,6 +25,13 @@ class TransformerConfig:
     context_length: int
     """Most tokens of one sequence."""
     rope_theta: float = 10_000.0
+    rotary_dims: tuple[int, int, int, int] | None = None
+    """Dimensions of a head turned by (sequence index, frame, row, column); None: all by the index.
+
+    LlamaGen's 2-D positions are (0, 0, head_dim / 2, head_dim / 2).
+    """
+    axis_theta: float = 100.0
+    """Base of the frequencies of frame, row and column, which count to dozens, not to thousands."""
     qk_norm: bool = True
     """RMSNorm of queries and keys per head, as Chameleon needs to stay stable over modalities."""
     norm_eps: float = 1e-5
@@ -39,3 +46,9 @@ class TransformerConfig:
             )
         if self.head_dim % 2:
             raise ConfigError(f"head_dim {self.head_dim} is odd: rotary positions turn pairs")
+        dims = self.rotary_dims
+        if dims is not None and (sum(dims) != self.head_dim or any(d < 0 or d % 2 for d in dims)):
+            raise ConfigError(
+                f"rotary_dims {list(dims)} must be even numbers that add up to head_dim "
+                f"{self.head_dim}"
+            )

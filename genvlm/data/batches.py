@@ -28,6 +28,8 @@ class Batch:
 
     token_ids: Int[Tensor, "batch tokens"]
     modality: Int[Tensor, "batch tokens"]
+    positions: Int[Tensor, "batch tokens 3"]
+    """(frame, row, column) of codes, -1 elsewhere."""
     loss_weights: Float[Tensor, "batch tokens"]
     """0 for padding."""
     loss_denominator: float
@@ -115,11 +117,17 @@ def collate(documents: Sequence[EncodedDocument], pad: int, denominator: float) 
 
     def padded(name: str, fill: int) -> np.ndarray:
         columns = [getattr(d, name) for d in documents]
-        return np.stack([np.pad(c, (0, longest - len(c)), constant_values=fill) for c in columns])
+        return np.stack(
+            [
+                np.pad(c, [(0, longest - len(c)), *[(0, 0)] * (c.ndim - 1)], constant_values=fill)
+                for c in columns
+            ]
+        )
 
     return Batch(
         torch.from_numpy(padded("token_ids", pad)),
         torch.from_numpy(padded("modality", 0)).long(),
+        torch.from_numpy(padded("positions", -1)).long(),
         torch.from_numpy(padded("loss_weights", 0)),
         denominator,
     )
@@ -131,6 +139,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
         batch,
         token_ids=batch.token_ids.to(device),
         modality=batch.modality.to(device),
+        positions=batch.positions.to(device),
         loss_weights=batch.loss_weights.to(device),
     )
 

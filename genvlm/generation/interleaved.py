@@ -148,26 +148,22 @@ class _Rows:
         self.num = len(prefixes)
         self.twins = self.num if guided else 0
         self.device = model.embedding.weight.device
-        self.state = self._read_prefixes()
+        self.state, positions = _read(grammar, self.sequences, self.device)
         self.finished = torch.zeros(self.num, dtype=torch.bool, device=self.device)
         self.cache = KVCache(
             model.config, self.num + self.twins, limit,
             dtype=model.embedding.weight.dtype, device=self.device,
         )  # fmt: skip
-        lengths = torch.tensor([len(s) for s in self.sequences], device=self.device)
-        pad = grammar.vocabulary.pad
-        longest = int(lengths.max())
-        padded = [s + [pad] * (longest - len(s)) for s in self.sequences]
+        read = self.sequences
         if guided:
             # A twin has read BOS, and BOI when the prompt ends in the middle of an image's begin.
-            twins = [self._twin_prefix(s) for s in self.sequences]
-            padded += [s + [pad] * (longest - len(s)) for s in twins]
-            lengths = torch.cat(
-                [lengths, torch.tensor([len(s) for s in twins], device=self.device)]
-            )
-        hidden = model(torch.tensor(padded, device=self.device), cache=self.cache)
+            read = read + [self._twin_prefix(s) for s in self.sequences]
+            _, positions = _read(grammar, read, self.device)
+        lengths = torch.tensor([len(s) for s in read], device=self.device)
+        padded = _pad(read, grammar.vocabulary.pad).to(self.device)
+        hidden = model(padded, positions=positions, cache=self.cache)
         self.cache.lengths = lengths
-        self.hidden = hidden[torch.arange(len(padded), device=self.device), lengths - 1]
+        self.hidden = hidden[torch.arange(len(read), device=self.device), lengths - 1]
         self._finish(torch.zeros_like(self.finished))
 
     def log_probs(self, guidance_scale: float) -> Tensor:
@@ -196,10 +192,10 @@ class _Rows:
         """Append one token to every unfinished row and run the model on it."""
         pad = self.grammar.vocabulary.pad
         active = ~self.finished
+        own = self.grammar.placement(self.state).positions
         stepped = self.grammar.step(self.state, token_ids)
-        self.state = GrammarState(
-            *(torch.where(active, new, old) for new, old in zip(stepped, self.state, strict=True))
-        )
+        self.state = _choose(active, stepped, self.state)
+        positions = torch.stack([own, self.grammar.placement(self.state).positions], 1)
         for row in active.nonzero()[:, 0].tolist():
             self.sequences[row].append(int(token_ids[row]))
         fed, advancing = torch.where(active, token_ids, pad), active
@@ -211,6 +207,7 @@ class _Rows:
             self.cache.lengths = lengths
             fed = torch.cat([fed, torch.where(in_image, token_ids, pad)])
             advancing = torch.cat([active, in_image])
+            positions = positions.repeat(2, 1, 1)
         ended_image = active & (token_ids == self.grammar.vocabulary.eoi)
         self._finish(ended_image if stop_after_image else torch.zeros_like(active))
         if bool(self.finished.all()):
@@ -218,28 +215,45 @@ class _Rows:
         # A row that is full has finished; its slot is clamped because the write must go somewhere.
         full = self.cache.lengths >= self.cache.capacity
         self.cache.lengths = self.cache.lengths - full.long()
-        self.hidden = self.model(fed[:, None], cache=self.cache)[:, 0]
+        self.hidden = self.model(fed[:, None], positions=positions, cache=self.cache)[:, 0]
         self.cache.lengths = self.cache.lengths + (advancing & ~full).long() + full.long()
 
     def _finish(self, also: Tensor) -> None:
         lengths = torch.tensor([len(s) for s in self.sequences], device=self.device)
         self.finished |= also | (self.state.mode == Mode.DONE) | (lengths >= self.limit)
 
-    def _read_prefixes(self) -> GrammarState:
-        """States behind the prefixes, which may differ in length."""
-        states = []
-        for sequence in self.sequences:
-            state = self.grammar.start(1, self.device)
-            for token_id in sequence:
-                state = self.grammar.step(state, torch.tensor([token_id], device=self.device))
-            states.append(state)
-        return GrammarState(*(torch.cat(column) for column in zip(*states, strict=True)))
-
     def _twin_prefix(self, sequence: list[int]) -> list[int]:
         v = self.grammar.vocabulary
         if v.boi in sequence and v.eoi not in sequence[_last(sequence, v.boi) :]:
             return [v.bos, *sequence[_last(sequence, v.boi) :]]
         return [v.bos]
+
+
+def _read(
+    grammar: Grammar, sequences: Sequence[Sequence[int]], device: torch.device
+) -> tuple[GrammarState, Int[Tensor, "batch longest+1 3"]]:
+    """States behind the sequences, and the positions of their tokens and of the one that follows."""
+    lengths = torch.tensor([len(s) for s in sequences], device=device)
+    state = grammar.start(len(sequences), device)
+    positions = []
+    for t, column in enumerate(_pad(sequences, grammar.vocabulary.pad).to(device).T):
+        positions.append(grammar.placement(state).positions)
+        reading = t < lengths
+        # A row that has been read to its end takes the step of a document that is done.
+        done = GrammarState(torch.full_like(state.mode, Mode.DONE), state.frame, state.index)
+        stepped = grammar.step(_choose(reading, state, done), column)
+        state = _choose(reading, stepped, state)
+    positions.append(grammar.placement(state).positions)
+    return state, torch.stack(positions, 1)
+
+
+def _choose(rows: Tensor, yes: GrammarState, no: GrammarState) -> GrammarState:
+    return GrammarState(*(torch.where(rows, a, b) for a, b in zip(yes, no, strict=True)))
+
+
+def _pad(sequences: Sequence[Sequence[int]], pad: int) -> Int[Tensor, "batch longest"]:
+    longest = max(len(s) for s in sequences)
+    return torch.tensor([[*s, *[pad] * (longest - len(s))] for s in sequences])
 
 
 def _last(sequence: list[int], token_id: int) -> int:

@@ -5,6 +5,7 @@ V vocabulary.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,19 +18,29 @@ from torch.utils.checkpoint import checkpoint
 _MAX_LOGITS = 2**24
 
 
+class Rotary(NamedTuple):
+    """Cosines and sines of rotary position embedding, in float32."""
+
+    cos: Float[Tensor, "batch tokens 1 half"]
+    sin: Float[Tensor, "batch tokens 1 half"]
+
+
 def rotary_table(
-    head_dim: int, positions: Int[Tensor, "batch tokens"], theta: float
-) -> tuple[Float[Tensor, "batch tokens 1 half"], Float[Tensor, "batch tokens 1 half"]]:
-    """Cosines and sines of rotary position embedding (Su et al. 2021), in float32."""
-    half = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32)
-    angles = positions[..., None].float() * theta ** (-half / head_dim)
-    return angles.cos()[:, :, None], angles.sin()[:, :, None]
+    coordinates: Int[Tensor, "batch tokens axes"], dims: Sequence[int], thetas: Sequence[float]
+) -> Rotary:
+    """Rotary position embedding (Su et al. 2021) over one or more axes.
+
+    Axis `a` turns `dims[a]` dimensions of a head with frequencies `thetas[a]^(-2i / dims[a])`.
+    """
+    angles = []
+    for axis, (dim, theta) in enumerate(zip(dims, thetas, strict=True)):
+        half = torch.arange(0, dim, 2, device=coordinates.device, dtype=torch.float32)
+        angles.append(coordinates[..., axis, None].float() * theta ** (-half / max(dim, 1)))
+    turned = torch.cat(angles, -1)[:, :, None]
+    return Rotary(turned.cos(), turned.sin())
 
 
-def rotate(
-    x: Float[Tensor, "batch tokens heads dim"],
-    table: tuple[Tensor, Tensor],
-) -> Float[Tensor, "batch tokens heads dim"]:
+def rotate(x: Float[Tensor, "batch tokens heads dim"], table: Rotary) -> Tensor:
     """Turn the pairs (i, i + dim/2) by the angles of the table (the layout of Hugging Face)."""
     cos, sin = (t.to(x.dtype) for t in table)
     first, second = x.chunk(2, dim=-1)
@@ -68,7 +79,7 @@ class Attention(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch tokens hidden"],
-        rotary: tuple[Tensor, Tensor],
+        rotary: tuple[Rotary, Rotary],
         mask: Bool[Tensor, "batch 1 tokens keys"] | None,
         cache: LayerCache | None,
         slots: Int[Tensor, "batch tokens"] | None,
@@ -76,12 +87,14 @@ class Attention(nn.Module):
         """Attend.
 
         Args:
+            rotary: of the queries and of the keys.
             mask: True where a query may see a key; None means causal within `x`.
             cache: written at `slots` (one row of indices per batch row), then read whole.
         """
         shape = (*x.shape[:2], -1, self.head_dim)
-        q = rotate(self.q_norm(self.q_proj(x).view(shape)), rotary)
-        k = rotate(self.k_norm(self.k_proj(x).view(shape)), rotary)
+        of_queries, of_keys = rotary
+        q = rotate(self.q_norm(self.q_proj(x).view(shape)), of_queries)
+        k = rotate(self.k_norm(self.k_proj(x).view(shape)), of_keys)
         v = self.v_proj(x).view(shape)
         if cache is not None:
             rows = torch.arange(len(x), device=x.device)[:, None]

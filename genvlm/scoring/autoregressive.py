@@ -104,12 +104,14 @@ class Likelihood:
         model, vocabulary = self.pretrained.model, self.pretrained.vocabulary
         longest = max(len(s.token_ids) for s in sequences)
         token_ids = torch.full((len(sequences), longest), vocabulary.pad)
+        positions = torch.full((len(sequences), longest, 3), -1)
         chosen = torch.zeros(len(sequences), longest, dtype=torch.bool)
         for row, (sequence, mask) in enumerate(zip(sequences, masks, strict=True)):
             token_ids[row, : len(mask)] = torch.from_numpy(sequence.token_ids)
+            positions[row, : len(mask)] = torch.from_numpy(sequence.positions).long()
             chosen[row, : len(mask)] = torch.from_numpy(mask)
         # Padding stands on the right, behind everything that a causal model reads.
-        hidden = model(token_ids[:, :-1])
+        hidden = model(token_ids[:, :-1], positions=positions)
         targets, wanted = token_ids[:, 1:], chosen[:, 1:]
         scored = model.head(hidden[wanted], targets[wanted], self._bounds(targets[wanted]))
         counts = [int(m.sum()) for m in masks]

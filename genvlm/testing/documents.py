@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
+
 _LETTERS = "veP" + "BVEi"
 
 
@@ -47,3 +49,16 @@ def _letter(token_id: int, codebook_size: int, text_size: int) -> str:
     if 0 <= behind < len(_LETTERS):
         return _LETTERS[behind]
     return "t" if 0 <= behind - len(_LETTERS) < text_size else "?"
+
+
+def image_positions(token_ids: Sequence[int], boi: int, grid: tuple[int, int]) -> torch.Tensor:
+    """(1, tokens + 1, 3): positions of tokens without videos and of the one behind the last.
+
+    Counts codes since the last BOI, and shares no code with grammar and documents.
+    """
+    places, since = [], grid[0] * grid[1]
+    for token_id in [*token_ids, -1]:
+        inside = since < grid[0] * grid[1]
+        places.append([0, *divmod(since, grid[1])] if inside else [-1, -1, -1])
+        since = 0 if token_id == boi else since + 1
+    return torch.tensor([places])

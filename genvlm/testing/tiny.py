@@ -67,6 +67,7 @@ def tiny_transformer_config(
     num_kv_heads: int = 2,
     qk_norm: bool = True,
     initializer_std: float = 0.2,
+    rotary_dims: tuple[int, int, int, int] | None = (2, 2, 2, 2),
 ) -> TransformerConfig:
     """Two layers of width 32; the large initial weights make its predictions differ."""
     return TransformerConfig(
@@ -79,6 +80,7 @@ def tiny_transformer_config(
         context_length=context_length,
         qk_norm=qk_norm,
         initializer_std=initializer_std,
+        rotary_dims=rotary_dims,
     )
 
 

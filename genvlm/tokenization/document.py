@@ -55,7 +55,8 @@ class EncodedDocument(NamedTuple):
     token_ids: Int[np.ndarray, " tokens"]
     modality: Int8[np.ndarray, " tokens"]
     positions: Int16[np.ndarray, "tokens 3"]
-    """(frame, row, column) of a code, -1 for every other token."""
+    """(frame, row, column) of a code; of EOV, that of the code which stood there if the video went
+    on, since what precedes a token must tell its position; -1 for every other token."""
     loss_weights: Float32[np.ndarray, " tokens"]
     """Weight of predicting this token from those before it; 0 for BOS, which nothing predicts."""
 
@@ -168,13 +169,15 @@ def _encode_segment(
             return [
                 _encode_control(vocabulary.bov, weight),
                 _encode_codes(vocabulary.video_tokens(codes), Modality.VIDEO, weight),
-                _encode_control(vocabulary.eov, weight),
+                _encode_control(vocabulary.eov, weight, (len(codes), 0, 0)),
             ]
 
 
-def _encode_control(token_id: int, weight: float) -> EncodedDocument:
+def _encode_control(
+    token_id: int, weight: float, position: tuple[int, int, int] = (-1, -1, -1)
+) -> EncodedDocument:
     return _encoded(
-        np.array([token_id], np.int64), Modality.CONTROL, np.full((1, 3), -1, np.int16), weight
+        np.array([token_id], np.int64), Modality.CONTROL, np.array([position], np.int16), weight
     )
 
 

@@ -19,7 +19,7 @@ SHAPES = {
         num_kv_heads=kv_heads, qk_norm=norm
     )
     for kv_heads, norm in itertools.product((1, 2, 4), (True, False))
-}
+} | {"rotary positions by index alone": tiny_transformer_config(rotary_dims=None)}
 
 
 @pytest.fixture(params=SHAPES.values(), ids=SHAPES.keys())
@@ -31,6 +31,12 @@ def tokens(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(VOCAB, shape, generator=torch.Generator().manual_seed(seed))
 
 
+def places(ids: torch.Tensor, at: int = 0) -> torch.Tensor:
+    """Positions of tokens `at`, at + 1 ... and of the one behind them; only one shape reads them."""
+    table = torch.randint(-1, 4, (4, 32, 3), generator=torch.Generator().manual_seed(9))
+    return table[: ids.shape[0], at : at + ids.shape[1] + 1]
+
+
 def close(a: torch.Tensor, b: torch.Tensor, tolerance: float = 1e-5) -> None:
     torch.testing.assert_close(a, b, atol=tolerance, rtol=0)
 
@@ -40,16 +46,15 @@ def test_future_tokens_do_not_change_earlier_outputs(model: MixedModalTransforme
     ids = tokens(2, 12)
     changed = ids.clone()
     changed[:, 7:] = (changed[:, 7:] + 1) % VOCAB
-    before, after = model(ids), model(changed)
+    before, after = (model(i, positions=places(ids)) for i in (ids, changed))
     assert torch.equal(before[:, :7], after[:, :7])
     assert (before[:, 7:] - after[:, 7:]).abs().amax(-1).min() > 1e-3
 
 
 def test_gradients_reach_no_later_token(model: MixedModalTransformer) -> None:
-    hidden = model(tokens(1, 9))
     embedded = model.embedding(tokens(1, 9)).detach().requires_grad_()
     model.embedding.register_forward_hook(lambda *_: embedded)
-    hidden = model(tokens(1, 9))
+    hidden = model(tokens(1, 9), positions=places(tokens(1, 9)))
     hidden[:, 4].sum().backward()
     assert embedded.grad[:, :5].abs().amax(-1).min() > 0
     assert embedded.grad[:, 5:].abs().max() == 0
@@ -62,19 +67,22 @@ def test_cached_equals_uncached(model: MixedModalTransformer, parts: tuple[int, 
     cache = KVCache(model.config, 3, 16)
     outputs, at = [], 0
     for n in parts:
-        outputs.append(model(ids[:, at : at + n], cache=cache))
+        part = ids[:, at : at + n]
+        outputs.append(model(part, positions=places(part, at), cache=cache))
         cache.lengths = cache.lengths + n
         at += n
-    close(torch.cat(outputs, 1), model(ids))
+    close(torch.cat(outputs, 1), model(ids, positions=places(ids)))
 
 
 @torch.no_grad()
 def test_padding_changes_nothing(model: MixedModalTransformer) -> None:
     ids = tokens(1, 8)
     padded = torch.cat([ids, torch.full((1, 5), 3)], 1)
-    close(model(padded)[:, :8], model(ids))
+    alone = model(ids, positions=places(ids))
+    close(model(padded, positions=places(padded))[:, :8], alone)
     # And neither do neighbours in the batch.
-    close(model(torch.cat([ids, tokens(3, 8, seed=5)]))[:1], model(ids))
+    batch = torch.cat([ids, tokens(3, 8, seed=5)])
+    close(model(batch, positions=places(batch))[:1], alone)
 
 
 @torch.no_grad()
@@ -85,26 +93,45 @@ def test_rows_of_different_lengths_share_a_cache(model: MixedModalTransformer) -
     prefix = ids[:, :9].clone()
     for row, n in enumerate(lengths.tolist()):
         prefix[row, n:] = 0  # padding, which the next tokens overwrite
-    hidden = model(prefix, cache=cache)
+    hidden = model(prefix, positions=places(prefix), cache=cache)
     cache.lengths = lengths.clone()
     rows = torch.arange(3)
-    expected = model(ids)
+    expected = model(ids, positions=places(ids))
     close(hidden[rows, lengths - 1], expected[rows, lengths - 1])
     for step in range(6):
         at = lengths + step
-        hidden = model(ids[rows, at][:, None], cache=cache)[:, 0]
+        two = places(ids)[rows[:, None], at[:, None] + torch.arange(2)]
+        hidden = model(ids[rows, at][:, None], positions=two, cache=cache)[:, 0]
         cache.lengths = cache.lengths + 1
         close(hidden, expected[rows, at])
 
 
 @torch.no_grad()
-def test_explicit_positions_and_mask_equal_the_defaults(model: MixedModalTransformer) -> None:
+def test_explicit_indices_and_mask_equal_the_defaults(model: MixedModalTransformer) -> None:
     ids = tokens(2, 10)
     mask = torch.ones(10, 10, dtype=torch.bool).tril()[None, None].expand(2, 1, -1, -1)
-    given = model(ids, positions=torch.arange(10).expand(2, -1), mask=mask)
-    close(given, model(ids))
+    at = places(ids)
+    default = model(ids, positions=at)
+    close(model(ids, positions=at, indices=torch.arange(10).expand(2, -1), mask=mask), default)
     # Rotary positions are relative: all of them moved by the same number change nothing.
-    close(model(ids, positions=torch.arange(10)[None] + 17), model(ids), 1e-4)
+    moved = torch.arange(10)[None] + 17
+    close(model(ids, positions=at + 5, indices=moved), default, 1e-4)
+
+
+@torch.no_grad()
+def test_queries_stand_where_their_prediction_will_stand() -> None:
+    config = tiny_transformer_config(rotary_dims=(2, 2, 2, 2))
+    model = build_transformer(config, VOCAB, seed=1).eval()
+    ids = tokens(1, 6)
+    at = places(ids)
+    for axis in range(3):
+        moved = at.clone()
+        moved[:, -1, axis] += 1  # the position of the seventh token, which is not read yet
+        changed = (model(ids, positions=moved) - model(ids, positions=at)).abs().amax(-1)[0]
+        assert changed[:5].max() == 0
+        assert changed[5] > 1e-4
+    with pytest.raises(ValueError, match="needs the positions"):
+        model(ids)
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -127,7 +154,8 @@ def test_grouped_heads_equal_full_heads_with_repeated_weights() -> None:
         state[name] = state[name].view(2, 8, -1).repeat_interleave(2, 0).reshape(32, -1)
     full.load_state_dict(state)
     with torch.no_grad():
-        close(full(tokens(2, 9)), grouped(tokens(2, 9)))
+        ids = tokens(2, 9)
+        close(full(ids, positions=places(ids)), grouped(ids, positions=places(ids)))
 
 
 def test_one_seed_gives_one_model_and_residual_branches_start_smaller() -> None:

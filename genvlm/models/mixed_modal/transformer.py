@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from genvlm.config.transformer import TransformerConfig
 from genvlm.errors import TokenError
-from genvlm.nn.layers import Attention, LayerCache, SwiGLU, TokenHead, rotary_table
+from genvlm.nn.layers import Attention, LayerCache, Rotary, SwiGLU, TokenHead, rotary_table
 
 
 class KVCache:
@@ -65,7 +65,7 @@ class Block(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch tokens hidden"],
-        rotary: tuple[Tensor, Tensor],
+        rotary: tuple[Rotary, Rotary],
         mask: Bool[Tensor, "batch 1 tokens keys"] | None,
         cache: LayerCache | None,
         slots: Int[Tensor, "batch tokens"] | None,
@@ -104,14 +104,17 @@ class MixedModalTransformer(nn.Module):
         self,
         token_ids: Int[Tensor, "batch tokens"],
         *,
-        positions: Int[Tensor, "batch tokens"] | None = None,
+        positions: Int[Tensor, "batch tokens+1 3"] | None = None,
+        indices: Int[Tensor, "batch tokens"] | None = None,
         mask: Bool[Tensor, "batch 1 tokens keys"] | None = None,
         cache: KVCache | None = None,
     ) -> Float[Tensor, "batch tokens hidden"]:
         """Hidden states after the last norm.
 
         Args:
-            positions: rotary positions; 0..T-1 by default, or on from each row's cached length.
+            positions: (frame, row, column) of each token and of the one behind the last, -1 where
+                it is no code: `EncodedDocument.positions`. Read with `rotary_dims` only.
+            indices: places in the sequence; 0..T-1 by default, or on from each row's cached length.
             mask: True where a query may see a key; causal by default, which with padding on the
                 right needs nothing more.
             cache: new keys are written behind each row's `lengths`. The caller advances
@@ -135,14 +138,31 @@ class MixedModalTransformer(nn.Module):
                 f"{token_ids.shape[1]} tokens do not fit the context of "
                 f"{self.config.context_length}: shorten the text or drop images"
             )
-        if positions is None:
-            positions = (
-                slots
-                if slots is not None
-                else torch.arange(token_ids.shape[1], device=token_ids.device)[None]
-            )
-        rotary = rotary_table(self.config.head_dim, positions, self.config.rope_theta)
+        if indices is None:
+            steps = torch.arange(token_ids.shape[1], device=token_ids.device)
+            indices = slots if slots is not None else steps[None]
+        rotary = self._rotary(indices, positions)
         x = self.embedding(token_ids)
         for i, block in enumerate(self.blocks):
             x = block(x, rotary, mask, cache.layers[i] if cache is not None else None, slots)
         return self.norm(x)
+
+    def _rotary(self, indices: Tensor, positions: Tensor | None) -> tuple[Rotary, Rotary]:
+        """Tables of queries and keys.
+
+        A query stands where the token that it predicts will stand, a key where its own token does,
+        so that "the code above" is one offset at the begin of a row as anywhere else.
+        """
+        config = self.config
+        if config.rotary_dims is None:
+            table = rotary_table(indices[..., None], (config.head_dim,), (config.rope_theta,))
+            return table, table
+        if positions is None:
+            raise ValueError("this model has rotary_dims: it needs the positions of its tokens")
+        thetas = (config.rope_theta, *3 * (config.axis_theta,))
+
+        def table_of(places: Tensor) -> Rotary:
+            index = indices[..., None].expand(*places.shape[:2], 1)
+            return rotary_table(torch.cat([index, places], -1), config.rotary_dims, thetas)
+
+        return table_of(positions[:, 1:]), table_of(positions[:, :-1])

@@ -21,7 +21,7 @@ class NextTokenObjective(nn.Module):
 
     def forward(self, batch: Batch) -> Losses:
         """Losses of one micro-batch; positions of weight 0 are never computed by the head."""
-        hidden = self.model(batch.token_ids[:, :-1])
+        hidden = self.model(batch.token_ids[:, :-1], positions=batch.positions)
         weights = batch.loss_weights[:, 1:]
         learned = weights > 0
         weights = weights[learned]

@@ -14,7 +14,7 @@ from genvlm.generation.sampling import (
     row_generators,
 )
 from genvlm.models.pretrained import PretrainedModel
-from genvlm.testing.documents import parse_image_text
+from genvlm.testing.documents import image_positions, parse_image_text
 from genvlm.testing.tiny import tiny_pretrained
 from genvlm.tokenization.document import Image, Segment, Text
 
@@ -73,7 +73,8 @@ def slow_reference(
     sequence = list(prefix)
 
     def predict(seen: list[int], low: int, high: int, room: int) -> torch.Tensor:
-        logits = model.head(model(torch.tensor([seen]))[:, -1]).double()
+        at = image_positions(seen, v.boi, (2, 2))
+        logits = model.head(model(torch.tensor([seen]), positions=at)[:, -1]).double()
         if low == v.eos and room < 6:
             logits[:, v.boi] = -torch.inf
         return mask_logits(logits, torch.tensor([[low, high]]))

@@ -14,6 +14,7 @@ from genvlm.models.mixed_modal.transformer import KVCache
 from genvlm.models.pretrained import PretrainedModel
 from genvlm.scoring.autoregressive import BlindScorer, Likelihood, LikelihoodScorer
 from genvlm.scoring.protocols import Grid
+from genvlm.testing.documents import image_positions
 from genvlm.testing.tiny import tiny_pairs, tiny_pretrained
 from genvlm.tokenization.document import Document, Image, Text, encode_document
 
@@ -53,8 +54,10 @@ def hidden_states(toy: PretrainedModel, token_ids: np.ndarray) -> torch.Tensor:
     """One token at a time, through a cache."""
     cache = KVCache(toy.model.config, 1, len(token_ids), dtype=torch.float64)
     states = []
-    for token_id in token_ids.tolist():
-        states.append(toy.model(torch.tensor([[token_id]]), cache=cache)[0, 0])
+    at = image_positions(token_ids.tolist(), toy.vocabulary.boi, (2, 2))
+    for t, token_id in enumerate(token_ids.tolist()):
+        one = torch.tensor([[token_id]])
+        states.append(toy.model(one, positions=at[:, t : t + 2], cache=cache)[0, 0])
         cache.lengths = cache.lengths + 1
     return torch.stack(states)
 
@@ -157,7 +160,7 @@ def test_text_is_normalised_over_what_sampling_draws_from(toy: PretrainedModel) 
     v = toy.vocabulary
     ids = torch.tensor([[v.bos]])
     with torch.no_grad():
-        logits = toy.model.head(toy.model(ids)[:, -1])
+        logits = toy.model.head(toy.model(ids, positions=torch.full((1, 2, 3), -1))[:, -1])
     piece = toy.text_tokenizer.encode("blue")[0]
     (scored,) = Likelihood(toy).score_text_given_image([(None, "blue")])
     drawn = mask_logits(logits, torch.tensor([[v.eos, v.size]]))[0, v.text_range.start + piece]
