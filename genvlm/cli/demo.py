@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from genvlm.cli.parsing import Subparsers, add_command
+from genvlm.cli.parsing import Subparsers, add_command, seed
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -19,7 +19,7 @@ def add_parser(commands: Subparsers) -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="run folder")
     parser.add_argument("--config", default="configs/demo/emoji.yaml")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted demo")
     parser.add_argument(
         "--quick", action="store_true", help="60 steps and few items: shows the page, not a result"

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from genvlm.cli.parsing import Subparsers, add_command, progress_bar
+from genvlm.cli.parsing import Subparsers, add_command, progress_bar, seed
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -24,7 +24,7 @@ def add_parser(commands: Subparsers) -> None:
         "--document", type=Path, help="JSONL of documents; each is continued freely"
     )
     parser.add_argument("--num", type=int, default=4, help="continuations of each prompt")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--max-tokens", type=int, help="of prompt and continuation together")
     parser.add_argument("--temperature", type=float, default=0.9)

@@ -29,6 +29,13 @@ def add_command(
     return parser
 
 
+def seed(text: str) -> int:
+    """An argparse type: a whole number from 0 on."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no seed: give a whole number from 0 on")
+    return int(text)
+
+
 @contextmanager
 def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error; call it with (done, total). Silent when not a terminal."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from genvlm.config.schema import strict
+from genvlm.config.schema import Seed, strict
 
 VendorName = Literal["noto", "twemoji", "fluent"]
 
@@ -22,7 +22,7 @@ class ScenesSource:
     """Probability of a third icon."""
     counts: float = 0.0
     """Probability of counts of one to three."""
-    seed: int = 0
+    seed: Seed = 0
 
 
 @strict
@@ -34,7 +34,7 @@ class EmojiSource:
     vendors: tuple[VendorName, ...] = ("noto", "twemoji")
     augmented_copies: int = 0
     """Copies of each drawing, moved, turned and recoloured before tokenisation."""
-    seed: int = 0
+    seed: Seed = 0
 
 
 @strict
@@ -45,7 +45,7 @@ class StoriesSource:
     kind: Literal["stories"] = "stories"
     num: int
     vendors: tuple[VendorName, ...] = ("noto",)
-    seed: int = 0
+    seed: Seed = 0
 
 
 @strict

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from genvlm.config.schema import strict
+from genvlm.config.schema import Seed, strict
 from genvlm.errors import ConfigError
 
 
@@ -93,7 +93,7 @@ class VQGANTrainConfig:
     """Share of single drawings that are moved, turned, scaled and recoloured."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """float32, or bfloat16 autocast where the processor supports it."""
-    seed: int = 0
+    seed: Seed = 0
     checkpoint_every: int = 500
     weights_dtype: Literal["float16", "float32"] = "float16"
     """On disk; read back as float32."""

@@ -6,15 +6,18 @@ unknown keys. Errors name the file, the path of the key and the nearest known ke
 
 import dataclasses
 import difflib
+import json
+import re
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from genvlm.errors import ConfigError, GenvlmError
 
 T = TypeVar("T")
+Seed = Annotated[int, Field(ge=0)]
 
 
 def strict(cls: type[T]) -> type[T]:
@@ -23,12 +26,32 @@ def strict(cls: type[T]) -> type[T]:
     return cls
 
 
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which a key given twice is an error and 3e-3 is a number, as in YAML 1.2."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key {twice!r} is given twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises ConfigError: missing, not UTF-8, not YAML, no mapping."""
     if not path.is_file():
         raise ConfigError(f"no configuration at {path}: check the path")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 (it is safe)
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-45
@@ -45,7 +68,8 @@ def parse_config(cls: type[T], content: object, source: str) -> T:
         ConfigError: one sentence for the first problem, with the path of the key.
     """
     try:
-        return TypeAdapter(cls).validate_python(content)
+        # As JSON, because pydantic is strict there without refusing lists for tuples.
+        return TypeAdapter(cls).validate_json(json.dumps(content, default=str), strict=True)
     except GenvlmError as error:
         raise ConfigError(f"{source}: {error}") from None
     except ValidationError as error:

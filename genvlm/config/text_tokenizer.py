@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from genvlm.config.schema import strict
+from genvlm.config.schema import Seed, strict
 
 
 @strict
@@ -16,4 +16,4 @@ class TextTokenizerConfig:
     """Pieces, 256 of them for single bytes."""
     num_scenes: int = 4000
     num_stories: int = 500
-    seed: int = 0
+    seed: Seed = 0

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from genvlm.config.data import DataConfig
-from genvlm.config.schema import strict
+from genvlm.config.schema import Seed, strict
 from genvlm.config.transformer import TransformerConfig
 from genvlm.errors import ConfigError
 
@@ -63,7 +63,7 @@ class TrainConfig:
     precision: Literal["float32", "bfloat16"] = "float32"
     deepspeed: str | None = None
     """A DeepSpeed JSON of `configs/deepspeed/`; None trains with Accelerate alone."""
-    seed: int = 0
+    seed: Seed = 0
     log_every: int = 10
     checkpoint_every: int = 500
 

@@ -4,7 +4,6 @@ A corpus holds samples (text and references to codes); what is drawn anew each e
 a pair comes first, whether the condition is dropped) is keyed by (seed, epoch, sample id).
 """
 
-import hashlib
 import json
 import os
 import zlib
@@ -32,6 +31,7 @@ from genvlm.data.readers import read_captions, read_documents
 from genvlm.data.scenes import render_scene, sample_scenes
 from genvlm.data.stories import sample_stories
 from genvlm.errors import DataError
+from genvlm.nn.safetensors_folder import fingerprint_of
 from genvlm.tokenization.document import Document, Image, Segment, Text
 from genvlm.tokenization.image import ImageTokenizer
 
@@ -184,7 +184,7 @@ def _count_pictures(source: Source) -> int:
 def _cache_key(config: DataConfig, tokenizer: ImageTokenizer) -> str:
     files = [_file_states(source) for source in config.sources]
     payload = [_RENDERING, to_plain(config)["sources"], tokenizer.fingerprint, files]
-    return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
+    return fingerprint_of(payload)
 
 
 def _file_states(source: Source) -> list[list[object]]:

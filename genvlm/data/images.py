@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from genvlm.errors import ImageError
 
@@ -18,7 +18,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
 
 def load_image(path: str | Path) -> RGBImage:
-    """Decode one picture file; transparency is laid over white.
+    """Decode one picture file; transparency is laid over white and EXIF orientation applied.
 
     Raises:
         ImageError: missing, empty, truncated, not a picture, over 64 megapixels, or 32-bit grey.
@@ -45,7 +45,7 @@ def load_image(path: str | Path) -> RGBImage:
                         "save it with 8 or 16 bits"
                     )
                 image.load()
-                return _flatten(image)
+                return _flatten(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
         raise ImageError(
             f"{path} is not a picture that can be read ({', '.join(FORMATS)})"

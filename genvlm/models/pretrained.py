@@ -4,7 +4,6 @@ config.yaml, model.safetensors, tokenizers/ (text and image), manifest.json (sha
 README.md (the card).
 """
 
-import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from genvlm.errors import CheckpointError
 from genvlm.models.build import build_transformer
 from genvlm.models.mixed_modal.transformer import MixedModalTransformer
 from genvlm.nn.safetensors_folder import (
+    fingerprint_of,
     fingerprint_tensors,
     hash_file,
     load_into,
@@ -78,8 +78,7 @@ class PretrainedModel:
             "text_tokenizer": self.text_tokenizer.fingerprint,
             "image_tokenizer": self.image_tokenizer.fingerprint,
         }
-        text = json.dumps(payload, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return fingerprint_of(payload)
 
 
 def build_vocabulary(text: TextTokenizer, image: ImageTokenizer) -> Vocabulary:

@@ -1,6 +1,7 @@
 """Tensors on disk as safetensors, and the fingerprint of what they say. No pickle is ever read."""
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,6 +69,12 @@ def fingerprint_tensors(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def fingerprint_of(payload: object) -> str:
+    """sha256 of canonical JSON: sorted keys, no blanks, ASCII."""
+    text = json.dumps(payload, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def hash_file(path: Path) -> str:

@@ -4,8 +4,6 @@ A scorer takes grids (every image against every text) and returns matrices; high
 Decision rules, ties and statistics belong to `genvlm.evaluation`, never to a scorer.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
@@ -14,6 +12,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from genvlm.data.images import RGBImage
+from genvlm.nn.safetensors_folder import fingerprint_of
 
 Unit = Literal["nats", "bound_nats", "reweighted_loss", "cosine", "probability", "arbitrary"]
 
@@ -53,12 +52,6 @@ class ScorerInfo:
     def fingerprint(self) -> str:
         """sha256 of the canonical JSON of name, unit and settings."""
         return fingerprint_of({"name": self.name, "unit": self.unit, **self.settings})
-
-
-def fingerprint_of(payload: Mapping[str, object]) -> str:
-    """sha256 (hex) of canonical JSON: sorted keys, no blanks."""
-    text = json.dumps(payload, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Scorer(Protocol):

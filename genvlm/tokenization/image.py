@@ -13,7 +13,13 @@ from torch import Tensor
 from genvlm.config.image_tokenizer import VQGANConfig
 from genvlm.config.schema import dump_config, load_config, to_plain
 from genvlm.errors import CheckpointError, ImageError
-from genvlm.nn.safetensors_folder import fingerprint_tensors, load_into, load_tensors, save_tensors
+from genvlm.nn.safetensors_folder import (
+    fingerprint_of,
+    fingerprint_tensors,
+    load_into,
+    load_tensors,
+    save_tensors,
+)
 from genvlm.tokenization.vqgan import VQGAN
 
 CONFIG_FILE = "image.yaml"
@@ -36,8 +42,12 @@ class ImageTokenizer:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over weights and configuration."""
-        weights = fingerprint_tensors(self.network.state_dict())
-        return fingerprint_tensors({f"{weights}|{to_plain(self.config)}": torch.zeros(1)})
+        return fingerprint_of(
+            {
+                "weights": fingerprint_tensors(self.network.state_dict()),
+                "model": to_plain(self.config),
+            }
+        )
 
     @cached_property
     def codebook_fingerprint(self) -> str:

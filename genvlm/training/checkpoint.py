@@ -28,8 +28,9 @@ def save_checkpoint(root: Path, step: int, write: Callable[[Path], None], *, kee
     """
     root.mkdir(parents=True, exist_ok=True)
     final = root / f"{_PREFIX}{step:08d}"
+    for left_by_a_kill in root.glob(".tmp-*"):
+        shutil.rmtree(left_by_a_kill, ignore_errors=True)
     temporary = root / f".tmp-{step:08d}-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     write(temporary)
     manifest = {
@@ -63,14 +64,24 @@ def checkpoint_step(folder: Path) -> int:
 
 
 def newest_valid(root: Path, warn: Callable[[str], None]) -> Path | None:
-    """The newest checkpoint whose files match its manifest; says aloud what it passes over."""
-    for folder in reversed(list_checkpoints(root)):
+    """The newest checkpoint whose files match its manifest; says aloud what it passes over.
+
+    Raises:
+        CheckpointError: there are checkpoints and none of them is valid.
+    """
+    found = list_checkpoints(root)
+    for folder in reversed(found):
         try:
             verify_checkpoint(folder)
         except CheckpointError as error:
             warn(f"{error}; trying the one before it")
             continue
         return folder
+    if found:
+        raise CheckpointError(
+            f"none of the {len(found)} checkpoints in {root} is whole: remove that folder to begin "
+            f"again, or copy it again"
+        )
     return None
 
 

@@ -163,6 +163,13 @@ class Engine:
         """Until every process is here."""
         self._accelerator.wait_for_everyone()
 
+    def largest(self, number: int) -> int:
+        """The largest of the numbers that the processes call this with."""
+        if self.num_processes == 1:
+            return number
+        mine = torch.tensor([number], device=self._accelerator.device)
+        return int(self._accelerator.gather(mine).max())
+
     def _no_sync(self, last: bool) -> Any:
         if last or self._uses_deepspeed or self.num_processes == 1:
             return contextlib.nullcontext()

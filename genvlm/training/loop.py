@@ -144,13 +144,14 @@ def _run(
                     log.write(json.dumps(record) + "\n")
                     log.flush()
                     progress.step(record, config.num_steps)
-            if done % config.checkpoint_every == 0 or done == config.num_steps or stopped:
+            # Processes get the signal at different moments and must all leave at the same step.
+            stop = engine.largest(stopped[0] if stopped else 0)
+            if done % config.checkpoint_every == 0 or done == config.num_steps or stop:
                 _save(engine, checkpoints, done)
-            if stopped and done < config.num_steps:
+            if stop and done < config.num_steps:
                 raise StoppedError(
-                    f"stopped at step {done} by {signal.Signals(stopped[0]).name}; go on with "
-                    f"--resume",
-                    stopped[0],
+                    f"stopped at step {done} by {signal.Signals(stop).name}; go on with --resume",
+                    stop,
                 )
     state = engine.state_dict()
     objective.load_state_dict({name: t.to(torch.float32) for name, t in state.items()})

@@ -68,11 +68,28 @@ def test_the_path_holds_only_keys_of_the_file(source: object, said: str) -> None
     assert said in _message(DataConfig, content)
 
 
-@pytest.mark.parametrize("value", ["wide", None, 1.5, [1], {"a": 1}])
+@pytest.mark.parametrize("value", ["wide", "32", None, 1.5, True, [1], {"a": 1}])
 def test_a_wrong_type_is_named_with_the_value(value: object) -> None:
     message = _message(TransformerConfig, SHAPE | {"hidden_size": value})
     assert "key 'hidden_size'" in message
     assert repr(value) in message
+
+
+def test_numbers_are_read_as_in_yaml_1_2(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("a: 3e-3\nb: 1E5\nc: -.5e+2\nd: e3\ne: 3e\nf: 2.5\n")
+    assert read_yaml(file) == {"a": 0.003, "b": 1e5, "c": -50.0, "d": "e3", "e": "3e", "f": 2.5}
+
+
+def test_a_key_given_twice_is_an_error_at_any_depth(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("model:\n  width: 1\n  depth: 2\n  width: 3\n")
+    with pytest.raises(ConfigError, match=r"a\.yaml.*'width' is given twice.*line 2"):
+        read_yaml(file)
+
+
+def test_a_negative_seed_is_refused() -> None:
+    assert "greater than or equal to 0" in _message(ScenesSource, {"num": 1, "seed": -1})
 
 
 @pytest.mark.parametrize("content", [{}, {1: 2}, {"model": 3}])

@@ -33,6 +33,17 @@ def _load(tmp_path: Path, content: bytes) -> np.ndarray:
     return load_image(path)
 
 
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+    upright = np.zeros((8, 16, 3), np.uint8)
+    upright[:, :8] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held turned: show it a quarter turn clockwise
+    Image.fromarray(np.rot90(upright, 1)).save(tmp_path / "x.jpg", exif=exif, quality=100)
+    loaded = load_image(tmp_path / "x.jpg")
+    assert loaded.shape == (8, 16, 3)
+    assert np.abs(loaded.astype(int) - upright).max() < 10
+
+
 def test_a_whole_bomb_is_refused_without_decoding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

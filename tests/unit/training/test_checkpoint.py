@@ -144,6 +144,14 @@ def test_a_checkpoint_without_a_readable_manifest_is_refused(
         verify_checkpoint(folder)
 
 
+def test_what_a_kill_left_unfinished_is_removed_by_the_next_save(tmp_path: Path) -> None:
+    left = tmp_path / ".tmp-00000001-123"
+    left.mkdir()
+    (left / "weights").write_bytes(b"half")
+    save_checkpoint(tmp_path, 2, _write)
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000002"]
+
+
 def test_one_changed_bit_is_found_and_the_file_named(tmp_path: Path) -> None:
     folder = save_checkpoint(tmp_path, 1, _write)
     (folder / "model" / "weights").write_bytes(b"weightr")
@@ -151,12 +159,13 @@ def test_one_changed_bit_is_found_and_the_file_named(tmp_path: Path) -> None:
         verify_checkpoint(folder)
 
 
-def test_without_a_valid_one_there_is_none_and_each_is_named(tmp_path: Path) -> None:
+def test_without_a_valid_one_nothing_begins_again_silently(tmp_path: Path) -> None:
     assert newest_valid(tmp_path / "missing", pytest.fail) is None
     for step in (1, 2):
         (save_checkpoint(tmp_path, step, _write) / "state").unlink()
     said: list[str] = []
-    assert newest_valid(tmp_path, said.append) is None
+    with pytest.raises(CheckpointError, match="none of the 2 checkpoints"):
+        newest_valid(tmp_path, said.append)
     assert ["step-00000002" in said[0], "step-00000001" in said[1]] == [True, True]
 
 
