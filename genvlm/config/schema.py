@@ -51,7 +51,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"no configuration at {path}: check the path")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 (it is safe)
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-45

@@ -232,7 +232,7 @@ class _Rows:
 def _read(
     grammar: Grammar, sequences: Sequence[Sequence[int]], device: torch.device
 ) -> tuple[GrammarState, Int[Tensor, "batch longest+1 3"]]:
-    """States behind the sequences, and the positions of their tokens and of the one that follows."""
+    """States behind the sequences; positions of their tokens and of the one that follows."""
     lengths = torch.tensor([len(s) for s in sequences], device=device)
     state = grammar.start(len(sequences), device)
     positions = []

@@ -12,6 +12,7 @@ from genvlm.data.scenes import render_scene, sample_scenes
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.benchmark import Benchmark, run_benchmark
 from genvlm.evaluation.benchmarks.emoji_classes import (
+    NUM_CLASSES,
     build_emoji_classes,
     class_concepts,
     labelled_drawings,
@@ -32,6 +33,8 @@ from genvlm.scoring.controls import (
 from genvlm.scoring.protocols import Scorer
 
 BENCHMARKS = ("scenes", "emoji-pairs", "emoji-classes")
+# Sets of each, which `limit` cuts one by one: swapped and replaced scenes; vendors of the classes.
+NUM_SETS = {"scenes": 2, "emoji-pairs": 1, "emoji-classes": 3}
 NEIGHBOUR = "pixel 1-NN"
 # Classes by Bayes' rule on log p(image | text). Scenes and pairs by log p(text | image), chosen
 # after a first demo model had shown it to be the better one; `--direction` gives the other.
@@ -66,7 +69,7 @@ def build_benchmark(name: str, *, limit: int | None = None) -> Benchmark:
         case "emoji-pairs":
             return build_emoji_pairs(max_items=limit or 1000)
         case "emoji-classes":
-            return build_emoji_classes()
+            return build_emoji_classes(num_shown=limit or NUM_CLASSES)
     raise EvaluationError(f"no benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}")
 
 

@@ -32,7 +32,13 @@ from genvlm.evaluation.report import (
     save_report,
 )
 from genvlm.models.pretrained import PretrainedModel, load_pretrained
-from genvlm.studies.evaluations import BENCHMARKS, DIRECTIONS, NEIGHBOUR, build_benchmark
+from genvlm.studies.evaluations import (
+    BENCHMARKS,
+    DIRECTIONS,
+    NEIGHBOUR,
+    NUM_SETS,
+    build_benchmark,
+)
 
 EVAL_FOLDER, SCENES_FOLDER, STORIES_FOLDER = "eval", "scene_generation", "stories"
 _TITLES = {
@@ -209,8 +215,7 @@ def _neighbour_note(summary: dict, metric: str) -> str:
 
 def _browsed(name: str, version: str, records: list[ItemRecord]) -> list[BrowserItem]:
     """Items with their pictures, which are rendered again from the benchmark's own seed."""
-    limit = len(records) // 2 if name == "scenes" else len(records)
-    benchmark = build_benchmark(name, limit=limit)
+    benchmark = build_benchmark(name, limit=len(records) // NUM_SETS[name])
     if benchmark.version != version:
         return []
     items = {item.grid.item_id: item for item in benchmark.items}

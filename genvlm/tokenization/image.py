@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -39,6 +39,11 @@ class ImageTokenizer:
         """Rows and columns of codes of a picture."""
         return self.config.grid_size, self.config.grid_size
 
+    @property
+    def codebook(self) -> Float[Tensor, "codes dim"]:
+        """The vectors that codes stand for."""
+        return self.network.quantize.codebook
+
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over weights and configuration."""
@@ -52,7 +57,7 @@ class ImageTokenizer:
     @cached_property
     def codebook_fingerprint(self) -> str:
         """sha256 over the codebook: tokenizers that share it may share token ids."""
-        return fingerprint_tensors({"codebook": self.network.quantize.codebook})
+        return fingerprint_tensors({"codebook": self.codebook})
 
     @torch.no_grad()
     def encode(

@@ -82,7 +82,9 @@ def train(
         corpus = build_corpus(config.data, image, out / "cache", progress.tokenize)
         torch.manual_seed(config.seed)
         vocabulary = build_vocabulary(text, image)
-        model = build_transformer(config.model, vocabulary.size, seed=config.seed)
+        model = build_transformer(
+            config.model, vocabulary.size, seed=config.seed, codebook=image.codebook
+        )
         weights = modality_weights(config.objective.text_weight, config.objective.image_weight)
         source = BatchSource(
             corpus=corpus,

@@ -32,7 +32,7 @@ def tokens(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def places(ids: torch.Tensor, at: int = 0) -> torch.Tensor:
-    """Positions of tokens `at`, at + 1 ... and of the one behind them; only one shape reads them."""
+    """Positions of tokens `at`, at + 1 ... and of the one behind them."""
     table = torch.randint(-1, 4, (4, 32, 3), generator=torch.Generator().manual_seed(9))
     return table[: ids.shape[0], at : at + ids.shape[1] + 1]
 
@@ -167,6 +167,23 @@ def test_one_seed_gives_one_model_and_residual_branches_start_smaller() -> None:
     assert not torch.equal(first.embedding.weight, other.embedding.weight)
     block = first.blocks[0]
     assert block.attention.o_proj.weight.std() < 0.7 * block.attention.q_proj.weight.std()
+
+
+def test_like_codes_begin_alike_and_other_rows_as_before() -> None:
+    codebook = torch.randn(20, 4, generator=torch.Generator().manual_seed(5))
+    codebook[1] = codebook[0]
+    codebook[3] = -codebook[2]
+    config = tiny_transformer_config(initializer_std=0.02)
+    plain = build_transformer(config, VOCAB, seed=3)
+    seeded = build_transformer(config, VOCAB, seed=3, codebook=codebook)
+    for name in ("embedding.weight", "head.proj.weight"):
+        before, rows = plain.get_parameter(name), seeded.get_parameter(name)
+        assert torch.equal(before[20:], rows[20:])
+        torch.testing.assert_close(rows[1], rows[0])
+        torch.testing.assert_close(rows[3], -rows[2])
+        assert rows[:20].std() > 2 * before.std()
+    again = build_transformer(config, VOCAB, seed=3, codebook=codebook)
+    assert torch.equal(again.head.proj.weight, seeded.head.proj.weight)
 
 
 def score(

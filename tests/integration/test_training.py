@@ -293,12 +293,35 @@ train(load_config(TrainConfig, Path(sys.argv[1])), Path(sys.argv[2]), resume=len
 """
 
 
+STOP_ONE = """
+import contextlib
+import os
+import signal
+from genvlm.training.engine import Engine
+from genvlm.training.loop import StoppedError
+
+plain = Engine.train_step
+
+def with_signal(self, step, batches):
+    if (self.rank, step) == (1, 2):
+        signal.raise_signal(signal.SIGTERM)
+    return plain(self, step, batches)
+
+Engine.train_step = with_signal
+""" + TRAIN.replace("\ntrain(", "\nwith contextlib.suppress(StoppedError):\n    train(")
+
+
 def run_elsewhere(
-    config: TrainConfig, out: Path, *, num_processes: int = 1, resume: bool = False
+    config: TrainConfig,
+    out: Path,
+    *,
+    num_processes: int = 1,
+    resume: bool = False,
+    code: str = TRAIN,
 ) -> None:
     """Train in processes of their own: DeepSpeed and process groups leave marks behind."""
     script = out.with_suffix(".py")
-    script.write_text(TRAIN)
+    script.write_text(code)
     out.with_suffix(".yaml").write_text(dump_config(config))
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
     done = subprocess.run(
@@ -338,6 +361,17 @@ def test_two_processes_equal_one(config: TrainConfig, finished: Path, tmp_path: 
     before = weights(tmp_path / "two")
     run_elsewhere(split, tmp_path / "two", num_processes=2, resume=True)
     assert weights(tmp_path / "two") == before
+
+
+def test_a_signal_to_one_process_stops_all_at_one_step(
+    config: TrainConfig, finished: Path, tmp_path: Path
+) -> None:
+    split = replace(config, micro_batch_size=1)
+    run_elsewhere(split, tmp_path / "two", num_processes=2, code=STOP_ONE)
+    checkpoints = list_checkpoints(tmp_path / "two" / "checkpoints")
+    assert [p.name for p in checkpoints] == ["step-00000003"]
+    run_elsewhere(split, tmp_path / "two", num_processes=2, resume=True)
+    same_losses(tmp_path / "two", finished)
 
 
 needs_deepspeed = pytest.mark.skipif(

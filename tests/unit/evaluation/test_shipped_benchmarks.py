@@ -220,6 +220,16 @@ def test_drawings_of_training_vendors_are_moved_and_those_of_the_unseen_one_are_
         assert item.grid.images[0].dtype == np.uint8
 
 
+def test_a_smaller_version_shows_fewer_pictures_and_keeps_all_classes(classes: Benchmark) -> None:
+    few = build_emoji_classes(num_shown=10)
+    assert few.version == f"{classes.version}+num_shown=10"
+    assert len(few.items) == 30
+    whole = {item.grid.item_id: item for item in classes.items}
+    for item in few.items:
+        same = whole[item.grid.item_id]
+        assert (item.correct, item.grid.texts) == (same.correct, same.grid.texts)
+
+
 def test_the_pixel_neighbour_gets_what_the_card_says(classes: Benchmark) -> None:
     scorer = PixelNeighbourScorer(*labelled_drawings(class_concepts()))
     result = summarize(run_benchmark(classes, scorer, {"constant": ConstantScorer()}), classes.card)
