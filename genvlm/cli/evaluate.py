@@ -14,11 +14,15 @@ def add_parser(commands: Subparsers) -> None:
         commands,
         "eval",
         run,
-        summary="Run a benchmark: scenes, emoji-pairs or emoji-classes, each beside its controls.",
+        summary="Run a benchmark beside its controls: scenes (-rich: three icons and counts; "
+        "-fluent: icons of the unseen vendor), emoji-pairs, emoji-classes.",
         example="genvlm eval run scenes --model runs/demo/model --out runs/demo/eval/scenes",
     )
     parser.add_argument("action", choices=("run",))
-    parser.add_argument("benchmark", help="scenes, emoji-pairs or emoji-classes")
+    parser.add_argument(
+        "benchmark",
+        help="scenes, scenes-fluent, scenes-rich, scenes-rich-fluent, emoji-pairs or emoji-classes",
+    )
     parser.add_argument("--model", type=Path, required=True, help="model folder")
     parser.add_argument("--out", type=Path, required=True, help="folder for items and summary")
     parser.add_argument(

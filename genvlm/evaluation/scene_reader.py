@@ -5,6 +5,7 @@ the picture, side by side or one above the other. It must itself read real scene
 error before it may judge generated ones.
 """
 
+import itertools
 from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
@@ -43,12 +44,12 @@ class ReadingShares(NamedTuple):
     n: int
 
 
-def read_scenes(images: Sequence[RGBImage], vendor: Vendor) -> list[Reading]:
-    """The two-icon scene nearest to each 64x64 picture."""
+def read_scenes(images: Sequence[RGBImage], vendors: tuple[Vendor, ...]) -> list[Reading]:
+    """The two-icon scene nearest to each 64x64 picture, in the drawings of any of the vendors."""
     pixels = np.stack(images).astype(np.float32) / 255
     candidates = []
     for corners, relation in ((_SIDE_BY_SIDE, "left of"), (_STACKED, "above")):
-        (first, near), (second, far) = (_nearest(pixels, r, c, vendor) for r, c in corners)
+        (first, near), (second, far) = (_nearest(pixels, r, c, vendors) for r, c in corners)
         candidates.append((first, relation, second, (near + far) / 2))
     readings = []
     for i in range(len(images)):
@@ -59,11 +60,11 @@ def read_scenes(images: Sequence[RGBImage], vendor: Vendor) -> list[Reading]:
 
 
 def judge_scenes(
-    images: Sequence[RGBImage], scenes: Sequence[Scene], vendor: Vendor
+    images: Sequence[RGBImage], scenes: Sequence[Scene], vendors: tuple[Vendor, ...]
 ) -> list[tuple[bool, bool]]:
     """For each picture whether it shows both icons, and whether the relation holds as well."""
     verdicts = []
-    for reading, scene in zip(read_scenes(images, vendor), scenes, strict=True):
+    for reading, scene in zip(read_scenes(images, vendors), scenes, strict=True):
         both = {reading.first.label, reading.second.label} == {
             scene.first.label,
             scene.second.label,
@@ -88,20 +89,20 @@ def reading_shares(verdicts: Sequence[tuple[bool, bool]]) -> ReadingShares:
 
 
 def _nearest(
-    pixels: np.ndarray, row: int, column: int, vendor: Vendor
+    pixels: np.ndarray, row: int, column: int, vendors: tuple[Vendor, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Per picture the number of the nearest icon in one window, and its distance."""
     windows = pixels[:, row : row + _WINDOW, column : column + _WINDOW].reshape(len(pixels), -1)
-    bank, squares = _templates(vendor)
+    bank, squares = _templates(vendors)
     distances = squares - 2 * windows @ bank.T + (windows**2).sum(1, keepdims=True)
     per_icon = len(_SIZES) * len(_SHIFTS) ** 2
-    return distances.argmin(1) // per_icon, distances.min(1) / windows.shape[1]
+    return distances.argmin(1) // per_icon % len(ICONS), distances.min(1) / windows.shape[1]
 
 
 @cache
-def _templates(vendor: Vendor) -> tuple[np.ndarray, np.ndarray]:
+def _templates(vendors: tuple[Vendor, ...]) -> tuple[np.ndarray, np.ndarray]:
     rows = []
-    for icon in ICONS:
+    for vendor, icon in itertools.product(vendors, ICONS):
         drawing = Image.fromarray(load_drawings(vendor)[find_concept(icon.label).index])
         for size in _SIZES:
             small = drawing.resize((size, size), Image.Resampling.LANCZOS)

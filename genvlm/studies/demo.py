@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
+from genvlm.config.data import ScenesSource, VendorName
 from genvlm.config.training import TrainConfig
 from genvlm.data.corpus import Corpus, build_corpus
 from genvlm.data.images import save_image
 from genvlm.generation.interleaved import sample_documents
 from genvlm.models.build import build_transformer
 from genvlm.models.pretrained import PretrainedModel, load_pretrained
-from genvlm.studies.evaluations import BENCHMARKS, evaluate, save_evaluation
+from genvlm.studies.evaluations import BENCHMARKS, CLASSES, PAIRS, evaluate, save_evaluation
 from genvlm.studies.run_report import EVAL_FOLDER, SCENES_FOLDER, STORIES_FOLDER, build_report
 from genvlm.studies.samples import write_samples
 from genvlm.studies.scene_generation import SETTINGS, SceneGeneration, generate_scenes
@@ -48,23 +49,40 @@ def run_demo(
     pretrained = load_pretrained(out / MODEL_FOLDER)
     corpus = build_corpus(config.data, pretrained.image_tokenizer, out / "cache")
     stage("drawing held-out captions")
-    generation = generate_scenes(pretrained, corpus.codes, num=num_pictures, seed=config.seed)
+    generation = generate_scenes(
+        pretrained, corpus.codes, num=num_pictures, seed=config.seed, vendors=_vendors(config)
+    )
     write_generation(generation, pretrained, corpus, out / SCENES_FOLDER)
     stage("telling stories")
     stories = sample_documents(
         pretrained, [[Text(o)] for o in _STORY_OPENINGS], SETTINGS, seed=config.seed
     )
     write_samples(stories, pretrained, out / STORIES_FOLDER)
-    for name in BENCHMARKS:
+    for name in _benchmarks(config):
         stage(f"evaluating {name}")
         # A picture against 100 classes costs as much as 100 pairs: the demo shows a quarter of
         # them and leaves out the shuffled-image control; `genvlm eval run emoji-classes` has all.
-        classes = name == "emoji-classes"
+        classes = name == CLASSES
         limit = min(eval_limit or _SHOWN_CLASSES, _SHOWN_CLASSES) if classes else eval_limit
         evaluation = evaluate(name, pretrained, limit=limit, shuffled=not classes)
         save_evaluation(evaluation, out / EVAL_FOLDER / name)
     stage("writing the report")
     return build_report(out, commands)
+
+
+def _benchmarks(config: TrainConfig) -> tuple[str, ...]:
+    """All, or those that a model trained on two-icon scenes can be asked."""
+    rich = any(s.three or s.counts for s in _scenes(config))
+    return BENCHMARKS if rich else ("scenes", PAIRS, CLASSES)
+
+
+def _vendors(config: TrainConfig) -> tuple[VendorName, ...]:
+    """Of the scenes that the model has learned."""
+    return tuple(sorted({v for s in _scenes(config) for v in s.vendors})) or ("noto",)
+
+
+def _scenes(config: TrainConfig) -> list[ScenesSource]:
+    return [s for s in config.data.sources if isinstance(s, ScenesSource)]
 
 
 def write_generation(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from genvlm.data.emoji import TRAINING_VENDORS, load_concepts
+from genvlm.data.emoji import TRAINING_VENDORS, UNSEEN_VENDOR, Vendor, load_concepts
 from genvlm.data.scenes import render_scene, sample_scenes
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.benchmark import Benchmark, run_benchmark
@@ -32,17 +32,27 @@ from genvlm.scoring.controls import (
 )
 from genvlm.scoring.protocols import Scorer
 
-BENCHMARKS = ("scenes", "emoji-pairs", "emoji-classes")
-# Sets of each, which `limit` cuts one by one: swapped and replaced scenes; vendors of the classes.
-NUM_SETS = {"scenes": 2, "emoji-pairs": 1, "emoji-classes": 3}
-NEIGHBOUR = "pixel 1-NN"
-# Classes by Bayes' rule on log p(image | text). Scenes and pairs by log p(text | image), chosen
-# after a first demo model had shown it to be the better one; `--direction` gives the other.
-DIRECTIONS: dict[str, Direction] = {
-    "scenes": "text_given_image",
-    "emoji-pairs": "text_given_image",
-    "emoji-classes": "image_given_text",
+
+@dataclass(frozen=True, kw_only=True)
+class SceneSet:
+    """Whose icons a scene benchmark shows, and how rich its scenes are."""
+
+    vendor: Vendor = "noto"
+    three: float = 0.0
+    """Probability of a third icon."""
+    counts: float = 0.0
+    """Probability that a two-icon scene has counts of one to three."""
+
+
+SCENE_SETS = {
+    "scenes": SceneSet(),
+    "scenes-fluent": SceneSet(vendor=UNSEEN_VENDOR),
+    "scenes-rich": SceneSet(three=0.35, counts=0.5),
+    "scenes-rich-fluent": SceneSet(vendor=UNSEEN_VENDOR, three=0.35, counts=0.5),
 }
+PAIRS, CLASSES = "emoji-pairs", "emoji-classes"
+BENCHMARKS = (*SCENE_SETS, PAIRS, CLASSES)
+NEIGHBOUR = "pixel 1-NN"
 # Pictures that the neighbour of a scene is sought among.
 _REFERENCE_SCENES = 4000
 
@@ -62,14 +72,13 @@ def build_benchmark(name: str, *, limit: int | None = None) -> Benchmark:
     Raises:
         EvaluationError: no benchmark of that name.
     """
-    match name:
-        case "scenes":
-            n = limit or 400
-            return build_scenes(num_swapped=n, num_replaced=n)
-        case "emoji-pairs":
-            return build_emoji_pairs(max_items=limit or 1000)
-        case "emoji-classes":
-            return build_emoji_classes(num_shown=limit or NUM_CLASSES)
+    if name in SCENE_SETS:
+        n, of = limit or 400, SCENE_SETS[name]
+        return build_scenes(of.vendor, n, n, three=of.three, counts=of.counts)
+    if name == PAIRS:
+        return build_emoji_pairs(max_items=limit or 1000)
+    if name == CLASSES:
+        return build_emoji_classes(num_shown=limit or NUM_CLASSES)
     raise EvaluationError(f"no benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}")
 
 
@@ -81,21 +90,32 @@ def build_controls(name: str, pretrained: PretrainedModel) -> dict[str, Scorer]:
         "format": FormatScorer(),
         "blind": BlindScorer(pretrained),
     }
-    match name:
-        case "scenes":
-            scenes = list(sample_scenes(_REFERENCE_SCENES, 0))
-            pictures = [
-                render_scene(s, "noto", np.random.default_rng([0, i, 1]))
-                for i, s in enumerate(scenes)
-            ]
-            controls[NEIGHBOUR] = CaptionTransferScorer(pictures, [s.caption for s in scenes])
-        case "emoji-pairs":
-            references = labelled_drawings(load_concepts(), TRAINING_VENDORS)
-            controls[NEIGHBOUR] = PixelNeighbourScorer(*references)
-        case "emoji-classes":
-            references = labelled_drawings(class_concepts(), TRAINING_VENDORS)
-            controls[NEIGHBOUR] = PixelNeighbourScorer(*references)
+    if name in SCENE_SETS:
+        of = SCENE_SETS[name]
+        scenes = list(sample_scenes(_REFERENCE_SCENES, 0, three=of.three, counts=of.counts))
+        pictures = [
+            render_scene(s, "noto", np.random.default_rng([0, i, 1])) for i, s in enumerate(scenes)
+        ]
+        controls[NEIGHBOUR] = CaptionTransferScorer(pictures, [s.caption for s in scenes])
+    else:
+        concepts = class_concepts() if name == CLASSES else load_concepts()
+        references = labelled_drawings(concepts, TRAINING_VENDORS)
+        controls[NEIGHBOUR] = PixelNeighbourScorer(*references)
     return controls
+
+
+def default_direction(name: str) -> Direction:
+    """Classes by Bayes' rule on log p(image | text), scenes and pairs by log p(text | image).
+
+    The latter was chosen after a first demo model had shown it to be the better one.
+    """
+    return "image_given_text" if name == CLASSES else "text_given_image"
+
+
+def limit_of(name: str, num_items: int) -> int:
+    """The `limit` that gives a benchmark of so many items: it cuts each of its sets."""
+    sets = {PAIRS: 1, CLASSES: len(TRAINING_VENDORS) + 1}.get(name, 2)
+    return num_items // sets
 
 
 def evaluate(
@@ -111,14 +131,14 @@ def evaluate(
     """Run one benchmark with its controls.
 
     Args:
-        direction: what is scored; by default the benchmark's own of `DIRECTIONS`.
+        direction: what is scored; by default `default_direction`.
         limit: items per set, for a smaller version.
         shuffled: add the shuffled-image control, which costs as much as the scorer itself.
     """
     benchmark = build_benchmark(name, limit=limit)
     records = run_benchmark(
         benchmark,
-        LikelihoodScorer(pretrained, direction or DIRECTIONS[name], alpha=alpha),
+        LikelihoodScorer(pretrained, direction or default_direction(name), alpha=alpha),
         build_controls(name, pretrained),
         progress,
         shuffled=shuffled,

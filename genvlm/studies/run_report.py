@@ -34,17 +34,22 @@ from genvlm.evaluation.report import (
 from genvlm.models.pretrained import PretrainedModel, load_pretrained
 from genvlm.studies.evaluations import (
     BENCHMARKS,
-    DIRECTIONS,
+    CLASSES,
     NEIGHBOUR,
-    NUM_SETS,
+    PAIRS,
     build_benchmark,
+    default_direction,
+    limit_of,
 )
 
 EVAL_FOLDER, SCENES_FOLDER, STORIES_FOLDER = "eval", "scene_generation", "stories"
 _TITLES = {
     "scenes": "Compositional judgement: two pictures, two captions",
-    "emoji-pairs": "Compositional judgement: one emoji, two labels",
-    "emoji-classes": "Zero-shot classification of 100 concepts",
+    "scenes-fluent": "The same with icons of the unseen vendor",
+    "scenes-rich": "Compositional judgement with three icons, counts and colours",
+    "scenes-rich-fluent": "The same with icons of the unseen vendor",
+    PAIRS: "Compositional judgement: one emoji, two labels",
+    CLASSES: "Zero-shot classification of 100 concepts",
 }
 _MAX_BROWSED = 40
 _SCORED = {
@@ -186,8 +191,8 @@ def _benchmark_section(name: str, folder: Path) -> tuple[Section, Headline]:
     table = Table(
         ["percent", *metrics],
         rows,
-        f"By {_SCORED[DIRECTIONS[name]]}, strict rule (a tie is wrong), 95 % intervals; controls "
-        "stand beside the model.",
+        f"By {_SCORED[default_direction(name)]}, strict rule (a tie is wrong), 95 % intervals; "
+        "controls stand beside the model.",
         highlight_rows=[0],
         bars=metrics,
     )
@@ -215,7 +220,7 @@ def _neighbour_note(summary: dict, metric: str) -> str:
 
 def _browsed(name: str, version: str, records: list[ItemRecord]) -> list[BrowserItem]:
     """Items with their pictures, which are rendered again from the benchmark's own seed."""
-    benchmark = build_benchmark(name, limit=len(records) // NUM_SETS[name])
+    benchmark = build_benchmark(name, limit=limit_of(name, len(records)))
     if benchmark.version != version:
         return []
     items = {item.grid.item_id: item for item in benchmark.items}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from genvlm.data.emoji import Vendor
 from genvlm.data.images import RGBImage
 from genvlm.data.scenes import Scene, render_scene, sample_scenes
 from genvlm.evaluation.scene_reader import ReadingShares, judge_scenes, reading_shares
@@ -41,10 +42,15 @@ def generate_scenes(
     *,
     num: int = 200,
     seed: int = 0,
+    vendors: tuple[Vendor, ...] = ("noto",),
     settings: SamplingSettings = SETTINGS,
     progress: Callable[[int], None] = lambda done: None,
 ) -> SceneGeneration:
-    """Draw `num` held-out two-icon captions and let the reader judge."""
+    """Draw `num` held-out two-icon captions and let the reader judge.
+
+    Args:
+        vendors: whose icons the model has learned; a caption does not say which it wants.
+    """
     scenes = list(sample_scenes(num, _SEED_OF_SCENES, held_out=True))
     documents = sample_documents(
         pretrained,
@@ -59,15 +65,15 @@ def generate_scenes(
     tokenizer = pretrained.image_tokenizer
     images = list(tokenizer.decode(codes))
     real = [
-        render_scene(s, "noto", np.random.default_rng([_SEED_OF_SCENES, i]))
+        render_scene(s, vendors[i % len(vendors)], np.random.default_rng([_SEED_OF_SCENES, i]))
         for i, s in enumerate(scenes)
     ]
     reconstructed = list(tokenizer.decode(tokenizer.encode(real)))
     known = {c.tobytes() for c in training_codes.astype(np.int64)}
-    verdicts = judge_scenes(images, scenes, "noto")
+    verdicts = judge_scenes(images, scenes, vendors)
 
     def shares(pictures: list[RGBImage], of: list[Scene]) -> ReadingShares:
-        return reading_shares(judge_scenes(pictures, of, "noto"))
+        return reading_shares(judge_scenes(pictures, of, vendors))
 
     return SceneGeneration(
         scenes=scenes,
