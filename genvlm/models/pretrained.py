@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from genvlm.config.schema import dump_config, load_config, strict, to_plain
+from genvlm.config.schema import dump_config, parse_config, read_yaml, strict, to_plain
 from genvlm.config.transformer import TransformerConfig
 from genvlm.errors import CheckpointError
 from genvlm.models.build import build_transformer
@@ -27,7 +27,7 @@ from genvlm.tokenization.image import ImageTokenizer, load_image_tokenizer
 from genvlm.tokenization.text import TextTokenizer, load_text_tokenizer
 from genvlm.tokenization.vocabulary import Codebook, Vocabulary
 
-_SCHEMA = 1
+_SCHEMA = 2
 _CONFIG, _WEIGHTS, _TOKENIZERS, _MANIFEST = (
     "config.yaml", "model.safetensors", "tokenizers", "manifest.json",
 )  # fmt: skip
@@ -42,6 +42,8 @@ class ModelFolderConfig:
     model: TransformerConfig
     condition_dropout: float
     """What it was trained with; without it, p(image) and p(text) were never learned."""
+    vocabulary: str
+    """Fingerprint of the table of ids."""
     text_tokenizer: str
     """Fingerprint."""
     image_tokenizer: str
@@ -95,6 +97,7 @@ def save_pretrained(pretrained: PretrainedModel, folder: Path, card: str) -> Non
         schema_version=_SCHEMA,
         model=pretrained.model.config,
         condition_dropout=pretrained.condition_dropout,
+        vocabulary=fingerprint_of(pretrained.vocabulary.fingerprint_payload()),
         text_tokenizer=pretrained.text_tokenizer.fingerprint,
         image_tokenizer=pretrained.image_tokenizer.fingerprint,
     )
@@ -116,12 +119,13 @@ def load_pretrained(folder: Path) -> PretrainedModel:
         CheckpointError: not a model folder, a file missing or altered, tokenizers of another model.
     """
     _verify(folder)
-    config = load_config(ModelFolderConfig, folder / _CONFIG)
-    if config.schema_version != _SCHEMA:
+    content = read_yaml(folder / _CONFIG)
+    if content.get("schema_version") != _SCHEMA:
         raise CheckpointError(
-            f"{folder} has schema {config.schema_version}; this genvlm reads {_SCHEMA}: "
+            f"{folder} has schema {content.get('schema_version')}; this genvlm reads {_SCHEMA}: "
             f"use the version that wrote it"
         )
+    config = parse_config(ModelFolderConfig, content, str(folder / _CONFIG))
     text = load_text_tokenizer(folder / _TOKENIZERS)
     image = load_image_tokenizer(folder / _TOKENIZERS)
     for kind, found, expected in (
@@ -133,7 +137,12 @@ def load_pretrained(folder: Path) -> PretrainedModel:
                 f"the {kind} tokenizer in {folder} is not the one the model was trained with "
                 f"(fingerprint {found[:12]}, expected {expected[:12]}): copy the folder again"
             )
-    model = build_transformer(config.model, build_vocabulary(text, image).size)
+    vocabulary = build_vocabulary(text, image)
+    if fingerprint_of(vocabulary.fingerprint_payload()) != config.vocabulary:
+        raise CheckpointError(
+            f"{folder} was written with another layout of token ids: use the genvlm that wrote it"
+        )
+    model = build_transformer(config.model, vocabulary.size)
     load_into(model, load_tensors(folder / _WEIGHTS), str(folder / _WEIGHTS))
     return PretrainedModel(
         model=model.eval().requires_grad_(False),
