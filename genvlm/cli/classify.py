@@ -5,7 +5,8 @@ import json
 import math
 from pathlib import Path
 
-from genvlm.cli.parsing import Subparsers, add_command
+from genvlm.cli.inputs import load_fitted
+from genvlm.cli.parsing import Subparsers, add_command, positive
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -25,22 +26,23 @@ def add_parser(commands: Subparsers) -> None:
     parser.add_argument(
         "--template", action="append", help="text with {} for the class name; may be repeated"
     )
-    parser.add_argument("--top", type=int, default=5, help="classes to print per picture")
+    parser.add_argument("--top", type=positive, default=5, help="classes to print per picture")
     parser.add_argument("--json", action="store_true", help="print JSON alone")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Classify and print the most probable classes."""
-    from genvlm.data.images import load_image
     from genvlm.data.readers import read_classes
     from genvlm.models.pretrained import load_pretrained
     from genvlm.scoring.autoregressive import LikelihoodScorer
     from genvlm.scoring.zero_shot import classify
 
     classes = read_classes(arguments.classes)
-    images = [load_image(path) for path in arguments.images]
-    scorer = LikelihoodScorer(load_pretrained(arguments.model), "image_given_text")
-    posterior = classify(scorer, images, classes, templates=arguments.template or ("{}",))
+    pretrained = load_pretrained(arguments.model)
+    images = [load_fitted(path, pretrained) for path in arguments.images]
+    scorer = LikelihoodScorer(pretrained, "image_given_text")
+    templates = arguments.template or ["{}"]
+    posterior = classify(scorer, images, classes, templates=templates)
     results = {
         str(path): [
             {
@@ -56,7 +58,10 @@ def run(arguments: argparse.Namespace) -> int:
     }
     if arguments.json:
         listed = [{"image": image, "classes": ranked} for image, ranked in results.items()]
-        print(json.dumps({"scorer": scorer.info.fingerprint, "unit": "nats", "results": listed}))
+        described = {
+            "scorer": scorer.info.fingerprint, "templates": templates, "unit": "nats",
+        }  # fmt: skip
+        print(json.dumps(described | {"results": listed}))
         return 0
     for image, ranked in results.items():
         print(image)

@@ -21,14 +21,10 @@ def add_parser(commands: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the resolved YAML, or that the file is sound."""
     from genvlm.config.assets import resolve_path
-    from genvlm.config.image_tokenizer import VQGANTrainConfig
-    from genvlm.config.schema import dump_config, load_config, read_yaml
-    from genvlm.config.text_tokenizer import TextTokenizerConfig
-    from genvlm.config.training import TrainConfig
+    from genvlm.config.kinds import config_class
+    from genvlm.config.schema import dump_config, load_config
 
     path = resolve_path(arguments.file)
-    classes: dict[str, type] = {"vqgan": VQGANTrainConfig, "sentencepiece": TextTokenizerConfig}
-    kind = read_yaml(path).get("kind", "mixed_modal")
-    config: object = load_config(classes.get(kind, TrainConfig), path)
+    config: object = load_config(config_class(path), path)
     print(dump_config(config).rstrip() if arguments.action == "show" else f"{path} is sound")
     return 0

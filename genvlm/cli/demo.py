@@ -1,6 +1,7 @@
 """`genvlm demo`: the whole story in one command and one page."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -47,8 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
             progress=progress,
             stage=lambda name: print(f"genvlm demo: {name}", file=sys.stderr),
             resume=arguments.resume,
-            commands=f"genvlm demo --config {arguments.config} --seed {arguments.seed} "
-            f"--out {arguments.out}",
+            commands=shlex.join(["genvlm", *sys.argv[1:]]),
             num_pictures=20 if arguments.quick else 200,
             eval_limit=30 if arguments.quick else None,
         )

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from genvlm.cli.parsing import Subparsers, add_command, progress_bar
+from genvlm.cli.parsing import Subparsers, add_command, positive, progress_bar
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -34,7 +34,7 @@ def add_parser(commands: Subparsers) -> None:
         "--alpha", type=float, default=0.0,
         help="subtract alpha times the unconditional log-probability (1: PMI)",
     )  # fmt: skip
-    parser.add_argument("--limit", type=int, help="items per set; a smaller, other version")
+    parser.add_argument("--limit", type=positive, help="items per set; a smaller, other version")
     parser.add_argument("--json", action="store_true", help="print the summary and nothing else")
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from genvlm.cli.parsing import Subparsers, add_command, progress_bar, seed
+from genvlm.cli.parsing import Subparsers, add_command, positive, progress_bar, seed
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -23,12 +23,12 @@ def add_parser(commands: Subparsers) -> None:
     prompt.add_argument(
         "--document", type=Path, help="JSONL of documents; each is continued freely"
     )
-    parser.add_argument("--num", type=int, default=4, help="continuations of each prompt")
+    parser.add_argument("--num", type=positive, default=4, help="continuations of each prompt")
     parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--max-tokens", type=int, help="of prompt and continuation together")
+    parser.add_argument("--max-tokens", type=positive, help="of prompt and continuation together")
     parser.add_argument("--temperature", type=float, default=0.9)
-    parser.add_argument("--top-k", type=int)
+    parser.add_argument("--top-k", type=positive)
     parser.add_argument("--top-p", type=float, default=0.95)
     parser.add_argument("--guidance-scale", type=float, default=1.0)
 
@@ -37,7 +37,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Sample, write, print the page's path."""
     from genvlm.data.images import load_image
     from genvlm.data.readers import read_documents
-    from genvlm.errors import ConfigError
     from genvlm.generation.interleaved import sample_documents
     from genvlm.generation.sampling import SamplingSettings
     from genvlm.models.pretrained import load_pretrained
@@ -50,8 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         top_p=arguments.top_p,
         guidance_scale=arguments.guidance_scale,
     )
-    if arguments.num < 1:
-        raise ConfigError(f"--num is {arguments.num}: give at least 1")
+    arguments.out.mkdir(parents=True, exist_ok=True)
     pretrained = load_pretrained(arguments.model)
     prompts: list[list[Segment]] = []
     if arguments.prompt is not None:

@@ -46,6 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return OUR_FAULT
+    except OSError as error:  # a folder that is a file, no permission, a full disk
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"genvlm: {error.strerror or error}{where}: check paths and space", file=sys.stderr)
+        return USER_ERROR
     except Exception:
         traceback.print_exc()
         print("genvlm: this is a fault of genvlm, not of your input", file=sys.stderr)

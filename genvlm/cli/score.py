@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
+from genvlm.cli.inputs import check_output_file, load_fitted
 from genvlm.cli.parsing import Subparsers, add_command
 
 
@@ -31,23 +33,29 @@ def add_parser(commands: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Score and write one line per pair."""
-    from genvlm.data.images import load_image
     from genvlm.data.readers import read_pairs
     from genvlm.models.pretrained import load_pretrained
-    from genvlm.scoring.autoregressive import CodeCache, Likelihood
+    from genvlm.scoring.autoregressive import Likelihood
 
+    check_output_file(arguments.out, but_not=arguments.pairs)
     pairs = read_pairs(arguments.pairs)
-    images = [load_image(pair.image) for pair in pairs]
     pretrained = load_pretrained(arguments.model)
-    likelihood = Likelihood(pretrained, arguments.normalization)
-    codes = CodeCache(pretrained).encode(images)
+    codes = pretrained.image_tokenizer.encode(
+        [load_fitted(pair.image, pretrained) for pair in pairs]
+    )
     texts = [pair.text for pair in pairs]
+    likelihood = Likelihood(pretrained, arguments.normalization)
+    together = list(zip(codes, texts, strict=True))
     scored = {
-        "image_given_text": likelihood.score_image_given_text(list(zip(codes, texts, strict=True))),
-        "image": likelihood.score_image_given_text([(c, None) for c in codes]),
-        "text_given_image": likelihood.score_text_given_image(list(zip(codes, texts, strict=True))),
-        "text": likelihood.score_text_given_image([(None, t) for t in texts]),
+        "image_given_text": likelihood.score_image_given_text(together),
+        "text_given_image": likelihood.score_text_given_image(together),
     }
+    if pretrained.condition_dropout > 0:
+        scored["image"] = likelihood.score_image_given_text([(c, None) for c in codes])
+        scored["text"] = likelihood.score_text_given_image([(None, t) for t in texts])
+    else:
+        note = "log p(image) and log p(text) are left out: the model never learned them"
+        print(f"genvlm score: {note} (condition_dropout 0)", file=sys.stderr)
     lines = []
     for i, pair in enumerate(pairs):
         row: dict[str, object] = {"id": pair.id, "image": str(pair.image), "text": pair.text}
@@ -63,7 +71,6 @@ def run(arguments: argparse.Namespace) -> int:
         }
         lines.append(json.dumps(row, ensure_ascii=False))
     temporary = arguments.out.with_name(arguments.out.name + ".tmp")
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     temporary.replace(arguments.out)
     print(f"{len(lines)} pairs scored into {arguments.out}")

@@ -2,8 +2,13 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from genvlm.cli.parsing import Subparsers, add_command
+
+if TYPE_CHECKING:
+    from genvlm.config.image_tokenizer import VQGANTrainConfig
+    from genvlm.config.training import TrainConfig
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -25,49 +30,40 @@ def run(arguments: argparse.Namespace) -> int:
     """Train and print the model folder."""
     from genvlm.cli.overrides import load_with_overrides
     from genvlm.config.assets import resolve_path
-    from genvlm.config.schema import read_yaml
+    from genvlm.config.image_tokenizer import VQGANTrainConfig
+    from genvlm.config.kinds import config_class
     from genvlm.config.training import TrainConfig
 
     path = resolve_path(arguments.config)
-    kind = read_yaml(path).get("kind", "mixed_modal")
-    if kind == "vqgan":
-        return _train_image_tokenizer(path, arguments)
-    if kind == "sentencepiece":
-        return _train_text_tokenizer(path, arguments)
-    config = load_with_overrides(TrainConfig, path, arguments.overrides)
-    from genvlm.cli.training_progress import training_progress
-    from genvlm.training.loop import train
+    config = load_with_overrides(config_class(path), path, arguments.overrides)
+    if isinstance(config, TrainConfig):
+        folder = _train_transformer(config, arguments)
+    elif isinstance(config, VQGANTrainConfig):
+        folder = _train_image_tokenizer(config, arguments)
+    else:
+        from genvlm.studies.tokenizers import train_text_tokenizer
 
-    with training_progress() as progress:
-        folder = train(config, arguments.out, resume=arguments.resume, progress=progress)
+        folder = train_text_tokenizer(config, arguments.out)
     print(folder)
     return 0
 
 
-def _train_image_tokenizer(path: Path, arguments: argparse.Namespace) -> int:
-    from genvlm.cli.overrides import load_with_overrides
-    from genvlm.cli.parsing import progress_bar
-    from genvlm.config.image_tokenizer import VQGANTrainConfig
-    from genvlm.studies.tokenizers import train_image_tokenizer
-    from genvlm.training.checkpoint import lock_run
+def _train_transformer(config: "TrainConfig", arguments: argparse.Namespace) -> Path:
+    from genvlm.cli.training_progress import training_progress
+    from genvlm.training.loop import train
 
-    config = load_with_overrides(VQGANTrainConfig, path, arguments.overrides)
-    with lock_run(arguments.out), progress_bar("training the image tokenizer") as bar:
-        folder = train_image_tokenizer(
+    with training_progress() as progress:
+        return train(config, arguments.out, resume=arguments.resume, progress=progress)
+
+
+def _train_image_tokenizer(config: "VQGANTrainConfig", arguments: argparse.Namespace) -> Path:
+    from genvlm.cli.parsing import progress_bar
+    from genvlm.studies.tokenizers import train_image_tokenizer
+
+    with progress_bar("training the image tokenizer") as bar:
+        return train_image_tokenizer(
             config,
             arguments.out,
             resume=arguments.resume,
             on_step=lambda step, terms: bar(step, config.num_steps),
         )
-    print(folder)
-    return 0
-
-
-def _train_text_tokenizer(path: Path, arguments: argparse.Namespace) -> int:
-    from genvlm.cli.overrides import load_with_overrides
-    from genvlm.config.text_tokenizer import TextTokenizerConfig
-    from genvlm.studies.tokenizers import train_text_tokenizer
-
-    config = load_with_overrides(TextTokenizerConfig, path, arguments.overrides)
-    print(train_text_tokenizer(config, arguments.out))
-    return 0

@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from genvlm.config.schema import Seed, strict
+from genvlm.config.schema import Positive, Probability, Seed, strict
 
 VendorName = Literal["noto", "twemoji", "fluent"]
+Vendors = Annotated[tuple[VendorName, ...], Field(min_length=1)]
 
 
 @strict
@@ -16,11 +17,11 @@ class ScenesSource:
     """Composed scenes with held-out icon pairs left out."""
 
     kind: Literal["scenes"] = "scenes"
-    num: int
-    vendors: tuple[VendorName, ...] = ("noto",)
-    three: float = 0.0
+    num: Positive
+    vendors: Vendors = ("noto",)
+    three: Probability = 0.0
     """Probability of a third icon."""
-    counts: float = 0.0
+    counts: Probability = 0.0
     """Probability of counts of one to three."""
     seed: Seed = 0
 
@@ -31,7 +32,7 @@ class EmojiSource:
     """Single drawings of the training families with their labels and captions."""
 
     kind: Literal["emoji"] = "emoji"
-    vendors: tuple[VendorName, ...] = ("noto", "twemoji")
+    vendors: Vendors = ("noto", "twemoji")
     augmented_copies: int = 0
     """Copies of each drawing, moved, turned and recoloured before tokenisation."""
     seed: Seed = 0
@@ -43,8 +44,8 @@ class StoriesSource:
     """Interleaved documents: two to four sentences, each followed by its scene."""
 
     kind: Literal["stories"] = "stories"
-    num: int
-    vendors: tuple[VendorName, ...] = ("noto",)
+    num: Positive
+    vendors: Vendors = ("noto",)
     seed: Seed = 0
 
 
@@ -77,8 +78,8 @@ Source = Annotated[
 class DataConfig:
     """All sources, mixed by their sizes, and what is drawn anew for each sample."""
 
-    sources: tuple[Source, ...]
-    condition_dropout: float = 0.1
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    condition_dropout: Probability = 0.1
     """Probability that a pair loses its first part: p(image) and p(text) are learned too."""
-    image_first: float = 0.5
+    image_first: Probability = 0.5
     """Probability that a pair shows its picture first."""

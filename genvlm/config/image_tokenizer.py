@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from genvlm.config.schema import Seed, strict
+from genvlm.config.data import Vendors
+from genvlm.config.schema import Count, Positive, Probability, Seed, Weight, strict
 from genvlm.errors import ConfigError
 
 
@@ -15,23 +16,23 @@ class VQGANConfig:
     The defaults of the published f=8..16 models: patch_size 1, l2_normalized false.
     """
 
-    resolution: int
+    resolution: Positive
     """Side of the square picture in pixels."""
-    patch_size: int = 1
+    patch_size: Positive = 1
     """Space-to-depth factor in front of the encoder: 2 works at half resolution, 4x cheaper."""
-    channels: int = 128
+    channels: Positive = 128
     channel_multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
-    num_res_blocks: int = 2
+    num_res_blocks: Positive = 2
     attn_resolutions: tuple[int, ...] = ()
     """Feature-map sides, after space-to-depth, that get spatial self-attention."""
-    z_channels: int = 256
-    codebook_size: int = 8192
-    codebook_dim: int = 256
+    z_channels: Positive = 256
+    codebook_size: Positive = 8192
+    codebook_dim: Positive = 256
     l2_normalized: bool = False
     """Codes and latents on the unit sphere (ViT-VQGAN): needed for low-dimensional codebooks."""
 
     def __post_init__(self) -> None:
-        if self.resolution % self.downsample_factor:
+        if self.downsample_factor < 1 or self.resolution % self.downsample_factor:
             raise ConfigError(
                 f"resolution {self.resolution} is not a multiple of the downsample factor "
                 f"{self.downsample_factor}: change resolution, patch_size or channel_multipliers"
@@ -59,13 +60,13 @@ class AdversarialConfig:
 
     start_step: int
     """Step from which its gradient reaches the generator; -1 trains without a discriminator."""
-    warmup_steps: int = 300
+    warmup_steps: Count = 300
     """Steps before `start_step` in which the discriminator alone learns."""
-    weight: float = 0.1
+    weight: Weight = 0.1
     """Times the adaptive weight |grad reconstruction| / |grad adversarial| (VQGAN, Eq. 7)."""
-    channels: int = 32
-    num_layers: int = 2
-    learning_rate: float = 4e-4
+    channels: Positive = 32
+    num_layers: Positive = 2
+    learning_rate: Weight = 4e-4
 
 
 @strict
@@ -76,24 +77,24 @@ class VQGANTrainConfig:
     kind: Literal["vqgan"] = "vqgan"
     model: VQGANConfig
     adversarial: AdversarialConfig
-    num_steps: int
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    warmup_steps: int = 200
-    l1_weight: float = 1.0
-    l2_weight: float = 4.0
-    commitment_weight: float = 0.25
-    codebook_weight: float = 1.0
-    restart_after: int = 200
+    num_steps: Positive
+    batch_size: Positive = 32
+    learning_rate: Weight = 1e-3
+    warmup_steps: Count = 200
+    l1_weight: Weight = 1.0
+    l2_weight: Weight = 4.0
+    commitment_weight: Weight = 0.25
+    codebook_weight: Weight = 1.0
+    restart_after: Positive = 200
     """Steps a code may stay unused before it is moved onto a current latent."""
-    vendors: tuple[str, ...] = ("noto", "twemoji")
-    scene_share: float = 0.25
+    vendors: Vendors = ("noto", "twemoji")
+    scene_share: Probability = 0.25
     """Share of composed scenes in a batch; the rest are single drawings."""
-    augment_share: float = 0.4
+    augment_share: Probability = 0.4
     """Share of single drawings that are moved, turned, scaled and recoloured."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """float32, or bfloat16 autocast where the processor supports it."""
     seed: Seed = 0
-    checkpoint_every: int = 500
+    checkpoint_every: Positive = 500
     weights_dtype: Literal["float16", "float32"] = "float16"
     """On disk; read back as float32."""

@@ -17,17 +17,21 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from genvlm.errors import ConfigError, GenvlmError
 
 T = TypeVar("T")
-Seed = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
+Seed = Count
+Positive = Annotated[int, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 def strict(cls: type[T]) -> type[T]:
     """Class decorator: unknown keys of this dataclass are errors."""
-    cls.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
+    cls.__pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)  # type: ignore[attr-defined]
     return cls
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which a key given twice is an error and 3e-3 is a number, as in YAML 1.2."""
+    """Safe YAML with the scalars of version 1.2; a key given twice is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
@@ -38,12 +42,33 @@ class _Loader(yaml.SafeLoader):
             )
         return super().construct_mapping(node, deep)
 
+    def construct_integer(self, node: yaml.ScalarNode) -> int:
+        """Leading zeros are decimal, 0o is octal."""
+        base = {"0o": 8, "0x": 16}.get(node.value[:2], 10)
+        return int(node.value, base)
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every string that the loader would take for something else."""
+
+
+# The core schema of YAML 1.2: 3e-3 is a number, 010 is ten, and 1:30, yes, 2020-01-01 are texts.
+_SCALARS = {
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "int": (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    "float": (
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+}
+for _class in (_Loader, _Dumper):
+    _class.yaml_implicit_resolvers = {}
+    for _name, (_pattern, _first) in _SCALARS.items():
+        _class.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_name}", re.compile(f"(?:{_pattern})$"), list(_first)
+        )
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -54,8 +79,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-45
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply to be a configuration") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold a mapping of keys to values")
     return content
@@ -69,11 +96,13 @@ def parse_config(cls: type[T], content: object, source: str) -> T:
     """
     try:
         # As JSON, because pydantic is strict there without refusing lists for tuples.
-        return TypeAdapter(cls).validate_json(json.dumps(content, default=str), strict=True)
+        return TypeAdapter(cls).validate_json(json.dumps(content), strict=True)
+    except (TypeError, ValueError, RecursionError) as error:
+        if isinstance(error, ValidationError):
+            raise ConfigError(f"{source}: {_sentence(cls, error, content)}") from None
+        raise ConfigError(f"{source} holds what no configuration can hold: {error}") from None
     except GenvlmError as error:
         raise ConfigError(f"{source}: {error}") from None
-    except ValidationError as error:
-        raise ConfigError(f"{source}: {_sentence(cls, error, content)}") from None
 
 
 def load_config(cls: type[T], path: Path) -> T:
@@ -83,7 +112,7 @@ def load_config(cls: type[T], path: Path) -> T:
 
 def dump_config(config: Any) -> str:
     """The resolved configuration as YAML, in the order of its fields."""
-    return yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True)
+    return yaml.dump(to_plain(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def to_plain(config: Any) -> Any:

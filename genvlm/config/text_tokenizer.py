@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from genvlm.config.schema import Seed, strict
+from genvlm.config.schema import Count, Positive, Seed, strict
 
 
 @strict
@@ -12,8 +12,8 @@ class TextTokenizerConfig:
     """Trained on emoji captions of the training families and on scene and story sentences."""
 
     kind: Literal["sentencepiece"] = "sentencepiece"
-    vocab_size: int = 2048
+    vocab_size: Positive = 2048
     """Pieces, 256 of them for single bytes."""
-    num_scenes: int = 4000
-    num_stories: int = 500
+    num_scenes: Count = 4000
+    num_stories: Count = 500
     seed: Seed = 0

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from genvlm.config.data import DataConfig
-from genvlm.config.schema import Seed, strict
+from genvlm.config.schema import Count, Positive, Seed, Weight, strict
 from genvlm.config.transformer import TransformerConfig
 from genvlm.errors import ConfigError
 
@@ -23,9 +23,9 @@ class TokenizersConfig:
 class ObjectiveConfig:
     """Next-token loss."""
 
-    text_weight: float = 1.0
-    image_weight: float = 1.0
-    z_loss_weight: float = 1e-5
+    text_weight: Weight = 1.0
+    image_weight: Weight = 1.0
+    z_loss_weight: Weight = 1e-5
     """Of the squared log normalizer (PaLM), which keeps logits from drifting between modalities."""
 
 
@@ -34,14 +34,14 @@ class ObjectiveConfig:
 class OptimizerConfig:
     """AdamW with warm-up and a cosine down to `final_fraction` of the peak."""
 
-    learning_rate: float
-    warmup_steps: int = 100
-    final_fraction: float = 0.05
+    learning_rate: Weight
+    warmup_steps: Count = 100
+    final_fraction: Weight = 0.05
     """Learning rate at the end, as a share of the peak."""
     betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.1
+    weight_decay: Weight = 0.1
     """On matrices only."""
-    grad_clip: float = 1.0
+    grad_clip: Weight = 1.0
 
 
 @strict
@@ -55,17 +55,17 @@ class TrainConfig:
     data: DataConfig
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig
-    num_steps: int
-    global_batch_size: int
+    num_steps: Positive
+    global_batch_size: Positive
     """Documents per optimizer step, over all processes and accumulation steps."""
-    micro_batch_size: int
+    micro_batch_size: Positive
     """Documents per process and forward pass."""
     precision: Literal["float32", "bfloat16"] = "float32"
     deepspeed: str | None = None
     """A DeepSpeed JSON of `configs/deepspeed/`; None trains with Accelerate alone."""
     seed: Seed = 0
-    log_every: int = 10
-    checkpoint_every: int = 500
+    log_every: Positive = 10
+    checkpoint_every: Positive = 500
 
     def __post_init__(self) -> None:
         if self.num_steps < 1 or self.micro_batch_size < 1 or self.global_batch_size < 1:

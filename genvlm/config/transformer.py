@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from genvlm.config.schema import strict
+from genvlm.config.schema import Positive, Probability, strict
 from genvlm.errors import ConfigError
 
 
@@ -14,15 +14,15 @@ class TransformerConfig:
     The vocabulary size comes from the tokenizers, not from here.
     """
 
-    hidden_size: int
-    num_layers: int
-    num_heads: int
-    num_kv_heads: int
+    hidden_size: Positive
+    num_layers: Positive
+    num_heads: Positive
+    num_kv_heads: Positive
     """Fewer than `num_heads` gives grouped-query attention."""
-    head_dim: int
-    intermediate_size: int
+    head_dim: Positive
+    intermediate_size: Positive
     """Width of the SwiGLU."""
-    context_length: int
+    context_length: Positive
     """Most tokens of one sequence."""
     rope_theta: float = 10_000.0
     rotary_dims: tuple[int, int, int, int] | None = None
@@ -36,11 +36,11 @@ class TransformerConfig:
     """RMSNorm of queries and keys per head, as Chameleon needs to stay stable over modalities."""
     norm_eps: float = 1e-5
     initializer_std: float = 0.02
-    dropout: float = 0.0
+    dropout: Probability = 0.0
     """On the residual branches."""
 
     def __post_init__(self) -> None:
-        if self.num_heads % self.num_kv_heads:
+        if self.num_kv_heads < 1 or self.num_heads % self.num_kv_heads:
             raise ConfigError(
                 f"num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}"
             )

@@ -3,8 +3,9 @@
 B documents, T tokens of the longest one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -84,13 +85,22 @@ class BatchSource:
                 f"the data sources hold {len(self.corpus.samples)} documents, fewer than "
                 f"global_batch_size {self.global_batch_size}: lower it or add documents"
             )
+        whole = replace(self, config=replace(self.config, condition_dropout=0.0))
         for i in range(len(self.corpus.samples)):
-            self._encode(i, 0)
+            whole._encode(i, 0)
 
-    def _order(self, epoch: int) -> list[np.ndarray]:
+    @cached_property
+    def _lengths(self) -> np.ndarray:
+        return np.array([_length(s.segments) for s in self.corpus.samples])
+
+    @cached_property
+    def _order(self) -> Callable[[int], list[np.ndarray]]:
+        return lru_cache(maxsize=1)(self._order_of)  # of the current epoch: every step asks for it
+
+    def _order_of(self, epoch: int) -> list[np.ndarray]:
         rng = np.random.default_rng([self.seed, epoch])
         order = rng.permutation(len(self.corpus.samples))
-        lengths = np.array([_length(s.segments) for s in self.corpus.samples])
+        lengths = self._lengths
         pool = self.global_batch_size * _POOL
         pools = [
             chunk[np.argsort(lengths[chunk], kind="stable")]

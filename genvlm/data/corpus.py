@@ -6,6 +6,7 @@ a pair comes first, whether the condition is dropped) is keyed by (seed, epoch, 
 
 import json
 import os
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -107,7 +108,7 @@ def build_corpus(
         for sample, pictures in _read_source(source, f"{number}-{source.kind}"):
             shifted = tuple(s + num_pictures if isinstance(s, int) else s for s in sample.segments)
             samples.append(Sample(sample.id, shifted, sample.pair, sample.loss))
-            waiting.extend(pictures)
+            waiting.extend(tokenizer.fit(picture) for picture in pictures)
             num_pictures += len(pictures)
             if len(waiting) >= _CHUNK:
                 encode()
@@ -222,10 +223,13 @@ def _save(corpus: Corpus, path: Path) -> None:
 
 
 def _load(path: Path) -> Corpus:
-    with np.load(path, allow_pickle=False) as file:
-        codes, text = file["codes"], file["samples"].tobytes()
-    samples = [
-        Sample(i, tuple(segments), pair, tuple(loss) if loss is not None else None)
-        for i, segments, pair, loss in json.loads(text)
-    ]
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            codes, text = file["codes"], file["samples"].tobytes()
+        samples = [
+            Sample(i, tuple(segments), pair, tuple(loss) if loss is not None else None)
+            for i, segments, pair, loss in json.loads(text)
+        ]
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} is damaged ({error}): delete it, it is made again") from None
     return Corpus(samples, codes)

@@ -204,6 +204,7 @@ def _record(
         credit=credit_item(benchmark.rule, scores.values, item.correct, item.grid.item_id),
         controls=controls,
         fingerprint=scorer.info.fingerprint,
+        scorer=scorer.info.name,
     )
 
 

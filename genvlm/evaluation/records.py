@@ -13,7 +13,7 @@ from jaxtyping import Float64
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.rules import Credit, Rule, check_finite, credit_item
 
-SCHEMA = 1
+SCHEMA = 2
 Status = Literal["answered", "refused", "unparseable", "failed"]
 
 
@@ -45,6 +45,8 @@ class ItemRecord:
     """Score matrices of the controls, by name."""
     fingerprint: str
     """Of the scorer."""
+    scorer: str
+    """Its name."""
     schema: int = SCHEMA
 
     @property

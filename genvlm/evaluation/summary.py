@@ -87,6 +87,7 @@ class Summary:
     controls: Controls
     flags: tuple[str, ...]
     fingerprint: str
+    scorer: str
 
     def to_json(self) -> dict[str, object]:
         """Plain dictionaries and lists for `json.dumps`."""
@@ -142,6 +143,7 @@ def summarize(records: Sequence[ItemRecord], card: Card, *, num_truncated: int =
         ),
         flags=tuple(flags),
         fingerprint=records[0].fingerprint,
+        scorer=records[0].scorer,
     )
 
 

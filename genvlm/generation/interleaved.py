@@ -77,7 +77,8 @@ def sample_documents(
             "this model was trained without condition dropout and knows no p(image) to guide "
             "against: set guidance_scale to 1"
         )
-    limit = max_tokens or pretrained.model.config.context_length
+    context = pretrained.model.config.context_length
+    limit = context if max_tokens is None else max_tokens
     prefixes = [_encode_prompt(pretrained, p, image_next, limit) for p in prompts]
     documents: list[SampledDocument] = []
     for start in range(0, len(prefixes), batch_size):

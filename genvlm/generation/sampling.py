@@ -26,6 +26,8 @@ class SamplingSettings:
     """Of images, against the same image without its text; 1 runs no unconditional row."""
 
     def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and math.isfinite(self.guidance_scale)):
+            raise ConfigError("temperature and guidance_scale must be finite numbers")
         if self.temperature < 0:
             raise ConfigError(f"temperature is {self.temperature}: it must be 0 or more")
         if self.top_k is not None and self.top_k < 1:

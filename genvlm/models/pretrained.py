@@ -112,6 +112,11 @@ def save_pretrained(pretrained: PretrainedModel, folder: Path, card: str) -> Non
     (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether a model folder has been written to its end."""
+    return (folder / _MANIFEST).is_file()
+
+
 def load_pretrained(folder: Path) -> PretrainedModel:
     """Read a model folder.
 
@@ -156,8 +161,8 @@ def _verify(folder: Path) -> None:
     if not folder.is_dir():
         raise CheckpointError(f"no model folder at {folder}: check --model")
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text())
-    except (OSError, ValueError):
+        manifest = dict(json.loads((folder / _MANIFEST).read_text()).items())
+    except (OSError, ValueError, AttributeError):
         raise CheckpointError(
             f"{folder} is not a finished model folder: it has no readable {_MANIFEST}"
         ) from None

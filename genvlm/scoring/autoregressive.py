@@ -9,6 +9,7 @@ Normalization `grammar` is the softmax over the ids that the state allows: what 
 at temperature 1, so that all images of one size sum to 1. `vocabulary` is the raw softmax.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -16,9 +17,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.special import logsumexp
 from torch import Tensor
 
 from genvlm.data.images import RGBImage
+from genvlm.errors import ConfigError, EvaluationError
 from genvlm.models.pretrained import PretrainedModel
 from genvlm.scoring.protocols import Grid, ScorerInfo, Scores
 from genvlm.tokenization.document import Document, EncodedDocument, Image, Text, encode_document
@@ -31,6 +34,8 @@ Codes = np.ndarray
 
 # Tokens of one forward pass: enough to keep two cores busy, small enough for a laptop.
 _TOKENS_PER_BATCH = 8192
+# Images over which a model averages that never learned p(text).
+_UNRELATED = 8
 
 
 class TokenScores(NamedTuple):
@@ -133,7 +138,12 @@ class Likelihood:
 class LikelihoodScorer:
     """Scorer by one direction; with alpha, minus alpha times the unconditional log-probability.
 
-    alpha 1 gives pointwise mutual information. Fix alpha in advance or choose it on validation.
+    alpha 1 gives pointwise mutual information, up to a constant: a text without an image may go on
+    with one, so log p(text) includes the chance that it ends. Fix alpha in advance or choose it on
+    validation.
+
+    Raises:
+        ConfigError: alpha with a model that was trained without condition dropout.
     """
 
     def __init__(
@@ -144,6 +154,11 @@ class LikelihoodScorer:
         alpha: float = 0.0,
         normalization: Normalization = "grammar",
     ) -> None:
+        if alpha and pretrained.condition_dropout == 0:
+            raise ConfigError(
+                f"alpha {alpha:g} subtracts a probability without condition, and this model was "
+                "trained without condition dropout: set alpha to 0"
+            )
         self._likelihood = Likelihood(pretrained, normalization)
         self._direction, self._alpha = direction, alpha
         self._codes = CodeCache(pretrained)
@@ -157,6 +172,7 @@ class LikelihoodScorer:
                 "alpha": alpha,
                 "normalization": normalization,
                 "reduction": "sum",
+                "preprocessing": "fit to a white square",
                 "dtype": str(pretrained.model.embedding.weight.dtype),
                 "model": pretrained.fingerprint,
             },
@@ -193,20 +209,48 @@ class LikelihoodScorer:
 
 
 class BlindScorer:
-    """Control: log p(text) of the same model, which never sees the image."""
+    """Control: the same model on the texts alone; every image of a grid gets the same row.
+
+    log p(text) where the model has learned it (condition dropout); otherwise the mean probability,
+    log(mean(p(text | image))), over 8 images of other grids.
+    """
 
     def __init__(self, pretrained: PretrainedModel) -> None:
         self._likelihood = Likelihood(pretrained)
+        self._codes = CodeCache(pretrained)
+        self._unconditional = pretrained.condition_dropout > 0
+        given = "" if self._unconditional else f" over {_UNRELATED} other images"
         self.info = ScorerInfo(
-            name="blind log p(text)", unit="nats", settings={"model": pretrained.fingerprint}
+            name=f"blind log p(text){given}",
+            unit="nats",
+            settings={"kind": "mixed_modal", "model": pretrained.fingerprint},
         )
 
     def score(self, grids: Sequence[Grid]) -> list[Scores]:
-        """Every image of a grid gets the same row."""
+        """Rows are equal within a grid. Raises EvaluationError: no image of another grid."""
+        if not self._unconditional:
+            return [self._over_others(grid, grids) for grid in grids]
         texts = sorted({text for grid in grids for text in grid.texts})
         scored = self._likelihood.score_text_given_image([(None, text) for text in texts])
         by_text = {t: s.total for t, s in zip(texts, scored, strict=True)}
         return [Scores(np.array([[by_text[t] for t in g.texts]] * len(g.images))) for g in grids]
+
+    def _over_others(self, grid: Grid, grids: Sequence[Grid]) -> Scores:
+        own = self._codes.encode(grid.images)
+        others = [g.images[0] for g in grids if g.item_id != grid.item_id and len(g.images)]
+        codes = [c for c in self._codes.encode(others) if not any((c == o).all() for o in own)]
+        if not codes:
+            raise EvaluationError(
+                f"item {grid.item_id!r}: the blind control of a model without condition dropout "
+                "needs images of other items"
+            )
+        begin = int.from_bytes(hashlib.sha256(grid.item_id.encode()).digest()[:4], "big")
+        drawn = [codes[(begin + k) % len(codes)] for k in range(min(_UNRELATED, len(codes)))]
+        pairs = [(c, t) for t in grid.texts for c in drawn]
+        scored = self._likelihood.score_text_given_image(pairs)
+        totals = np.array([s.total for s in scored]).reshape(len(grid.texts), len(drawn))
+        row = logsumexp(totals, axis=1) - np.log(len(drawn))
+        return Scores(np.tile(row, (len(grid.images), 1)))
 
 
 class CodeCache:
@@ -214,11 +258,11 @@ class CodeCache:
 
     def __init__(self, pretrained: PretrainedModel) -> None:
         self._tokenizer = pretrained.image_tokenizer
-        self._codes: dict[tuple[tuple[int, ...], bytes], Codes] = {}
+        self._codes: dict[str, Codes] = {}
 
     def encode(self, images: Sequence[RGBImage]) -> list[Codes]:
         """Codes of pictures of any size."""
-        keys = [(image.shape, image.tobytes()) for image in images]
+        keys = [f"{i.shape}|{hashlib.sha256(i.tobytes()).hexdigest()}" for i in images]
         new = {k: image for k, image in zip(keys, images, strict=True) if k not in self._codes}
         self._codes.update(zip(new, self._tokenizer.encode(list(new.values())), strict=True))
         return [self._codes[key] for key in keys]

@@ -2,9 +2,8 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from genvlm.config.data import ScenesSource, VendorName
 from genvlm.config.training import TrainConfig
@@ -14,11 +13,18 @@ from genvlm.generation.interleaved import sample_documents
 from genvlm.models.build import build_transformer
 from genvlm.models.pretrained import PretrainedModel, load_pretrained
 from genvlm.studies.evaluations import BENCHMARKS, CLASSES, PAIRS, evaluate, save_evaluation
-from genvlm.studies.run_report import EVAL_FOLDER, SCENES_FOLDER, STORIES_FOLDER, build_report
+from genvlm.studies.run_report import (
+    COMMANDS_FILE,
+    EVAL_FOLDER,
+    SCENES_FOLDER,
+    STORIES_FOLDER,
+    build_report,
+)
 from genvlm.studies.samples import write_samples
 from genvlm.studies.scene_generation import SETTINGS, SceneGeneration, generate_scenes
 from genvlm.tokenization.document import Text
-from genvlm.training.loop import MODEL_FOLDER, Progress, train
+from genvlm.training.loop import Progress, train
+from genvlm.training.run_folder import MODEL_FOLDER
 
 _STORY_OPENINGS = ("first, the penguin", "first, the red heart", "first, the rocket")
 _SHOWN = 24
@@ -44,15 +50,22 @@ def run_demo(
         num_pictures, eval_limit: smaller numbers make a quicker, less certain demo.
     """
     stage("training")
-    if not (resume and (out / MODEL_FOLDER / "manifest.json").is_file()):
-        train(config, out, resume=resume, progress=progress)
+    train(config, out, resume=resume, progress=progress)  # a finished run takes no further step
+    (out / COMMANDS_FILE).write_text(commands + "\n", encoding="utf-8")
     pretrained = load_pretrained(out / MODEL_FOLDER)
     corpus = build_corpus(config.data, pretrained.image_tokenizer, out / "cache")
     stage("drawing held-out captions")
     generation = generate_scenes(
         pretrained, corpus.codes, num=num_pictures, seed=config.seed, vendors=_vendors(config)
     )
-    write_generation(generation, pretrained, corpus, out / SCENES_FOLDER)
+    untrained = generate_scenes(
+        _untrained(pretrained),
+        corpus.codes,
+        num=min(num_pictures, _UNTRAINED_PICTURES),
+        seed=config.seed,
+        vendors=_vendors(config),
+    )
+    write_generation(generation, untrained, pretrained, corpus, out / SCENES_FOLDER)
     stage("telling stories")
     stories = sample_documents(
         pretrained, [[Text(o)] for o in _STORY_OPENINGS], SETTINGS, seed=config.seed
@@ -67,7 +80,7 @@ def run_demo(
         evaluation = evaluate(name, pretrained, limit=limit, shuffled=not classes)
         save_evaluation(evaluation, out / EVAL_FOLDER / name)
     stage("writing the report")
-    return build_report(out, commands)
+    return build_report(out)
 
 
 def _benchmarks(config: TrainConfig) -> tuple[str, ...]:
@@ -86,16 +99,20 @@ def _scenes(config: TrainConfig) -> list[ScenesSource]:
 
 
 def write_generation(
-    generation: SceneGeneration, pretrained: PretrainedModel, corpus: Corpus, folder: Path
+    generation: SceneGeneration,
+    untrained: SceneGeneration,
+    pretrained: PretrainedModel,
+    corpus: Corpus,
+    folder: Path,
 ) -> None:
     """`results.json` and the first pictures, each with the training picture nearest in codes."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = pretrained.image_tokenizer
-    untrained = _untrained_shares(pretrained, corpus)
     items = []
-    shown = zip(generation.scenes, generation.images, generation.verdicts, strict=True)
-    for number, (scene, image, (both, relation)) in enumerate(list(shown)[:_SHOWN]):
-        codes = tokenizer.encode([image])[0]
+    shown = zip(
+        generation.scenes, generation.codes, generation.images, generation.verdicts, strict=True
+    )
+    for number, (scene, codes, image, (both, relation)) in enumerate(list(shown)[:_SHOWN]):
         nearest = int((corpus.codes == codes).sum((1, 2)).argmax())
         names = f"{number:03d}.png", f"{number:03d}-nearest.png"
         save_image(image, folder / names[0])
@@ -110,11 +127,11 @@ def write_generation(
             }
         )
     shares = {
-        "generated": generation.generated[:2],
-        "control: captions shuffled": generation.shuffled[:2],
-        "control: untrained model": untrained,
-        "real pictures after the tokenizer": generation.reconstructed[:2],
-        "real pictures": generation.real[:2],
+        "generated": generation.generated,
+        "control: captions shuffled": generation.shuffled,
+        "control: untrained model": untrained.generated,
+        "real pictures after the tokenizer": generation.reconstructed,
+        "real pictures": generation.real,
     }
     results = {
         "n": generation.generated.n, "shares": shares, "copied": generation.copied, "items": items,
@@ -122,18 +139,12 @@ def write_generation(
     (folder / "results.json").write_text(json.dumps(results, indent=1))
 
 
-def _untrained_shares(pretrained: PretrainedModel, corpus: Corpus) -> tuple[float, float]:
-    """The reader on pictures of the same model before training."""
-    fresh = PretrainedModel(
-        model=build_transformer(
-            pretrained.model.config,
-            pretrained.vocabulary.size,
-            seed=0,
-            codebook=pretrained.image_tokenizer.codebook,
-        ).eval(),
-        text_tokenizer=pretrained.text_tokenizer,
-        image_tokenizer=pretrained.image_tokenizer,
-        condition_dropout=pretrained.condition_dropout,
+def _untrained(pretrained: PretrainedModel) -> PretrainedModel:
+    """The same model before training."""
+    model = build_transformer(
+        pretrained.model.config,
+        pretrained.vocabulary.size,
+        seed=0,
+        codebook=pretrained.image_tokenizer.codebook,
     )
-    codes = np.asarray(corpus.codes)
-    return generate_scenes(fresh, codes, num=_UNTRAINED_PICTURES).generated[:2]
+    return replace(pretrained, model=model.eval())

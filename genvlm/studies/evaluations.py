@@ -1,6 +1,7 @@
 """The project's own benchmarks with their scorers and controls, from a model to a summary."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,12 +74,12 @@ def build_benchmark(name: str, *, limit: int | None = None) -> Benchmark:
         EvaluationError: no benchmark of that name.
     """
     if name in SCENE_SETS:
-        n, of = limit or 400, SCENE_SETS[name]
+        n, of = 400 if limit is None else limit, SCENE_SETS[name]
         return build_scenes(of.vendor, n, n, three=of.three, counts=of.counts)
     if name == PAIRS:
-        return build_emoji_pairs(max_items=limit or 1000)
+        return build_emoji_pairs(max_items=1000 if limit is None else limit)
     if name == CLASSES:
-        return build_emoji_classes(num_shown=limit or NUM_CLASSES)
+        return build_emoji_classes(num_shown=NUM_CLASSES if limit is None else limit)
     raise EvaluationError(f"no benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}")
 
 
@@ -112,10 +113,10 @@ def default_direction(name: str) -> Direction:
     return "image_given_text" if name == CLASSES else "text_given_image"
 
 
-def limit_of(name: str, num_items: int) -> int:
-    """The `limit` that gives a benchmark of so many items: it cuts each of its sets."""
-    sets = {PAIRS: 1, CLASSES: len(TRAINING_VENDORS) + 1}.get(name, 2)
-    return num_items // sets
+def limit_of(version: str) -> int | None:
+    """The `limit` that a benchmark of this version was built with."""
+    found = re.search(r"\b(?:swapped|max_items|num_shown)=(\d+)", version)
+    return int(found[1]) if found else None
 
 
 def evaluate(

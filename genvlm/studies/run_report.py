@@ -31,17 +31,18 @@ from genvlm.evaluation.report import (
     render_report,
     save_report,
 )
-from genvlm.models.pretrained import PretrainedModel, load_pretrained
+from genvlm.models.pretrained import PretrainedModel, is_finished, load_pretrained
 from genvlm.studies.evaluations import (
     BENCHMARKS,
     CLASSES,
     NEIGHBOUR,
     PAIRS,
     build_benchmark,
-    default_direction,
     limit_of,
 )
+from genvlm.training.run_folder import CONFIG_FILE, LOG_FILE, MODEL_FOLDER, read_log
 
+COMMANDS_FILE = "commands.txt"
 EVAL_FOLDER, SCENES_FOLDER, STORIES_FOLDER = "eval", "scene_generation", "stories"
 _TITLES = {
     "scenes": "Compositional judgement: two pictures, two captions",
@@ -52,23 +53,21 @@ _TITLES = {
     CLASSES: "Zero-shot classification of 100 concepts",
 }
 _MAX_BROWSED = 40
-_SCORED = {
-    "image_given_text": "log p(image | text)", "text_given_image": "log p(text | image)",
-}  # fmt: skip
 
 
-def build_report(run: Path, commands: str = "") -> Path:
-    """Write `run/report.html`.
+def build_report(run: Path) -> Path:
+    """Write `run/report.html`; `run/commands.txt` is shown where it is there.
 
     Raises:
         DataError: the folder holds no run.
     """
-    if not (run / "config.yaml").is_file() or not (run / "log.jsonl").is_file():
-        raise DataError(f"{run} is no run folder: it lacks config.yaml or log.jsonl")
-    config = load_config(TrainConfig, run / "config.yaml")
+    if not (run / CONFIG_FILE).is_file() or not (run / LOG_FILE).is_file():
+        raise DataError(f"{run} is no run folder: it lacks {CONFIG_FILE} or {LOG_FILE}")
+    config = load_config(TrainConfig, run / CONFIG_FILE)
+    commands = run / COMMANDS_FILE
     sections, headlines = [_training_section(run)], []
-    if (run / "model").is_dir():
-        pretrained = load_pretrained(run / "model")
+    if is_finished(run / MODEL_FOLDER):  # it may be being written
+        pretrained = load_pretrained(run / MODEL_FOLDER)
         sections.append(_tokenizer_section(pretrained))
         num = sum(p.numel() for p in pretrained.model.parameters())
         headlines.append(Headline("parameters", f"{num / 1e6:.1f} M"))
@@ -88,8 +87,8 @@ def build_report(run: Path, commands: str = "") -> Path:
         Section(
             "How this page was made",
             [
-                *([Code(commands, "bash", "Commands")] if commands else []),
-                Code((run / "config.yaml").read_text(), "yaml", "Configuration", collapsed=True),
+                *([Code(commands.read_text(), "bash", "Commands")] if commands.is_file() else []),
+                Code((run / CONFIG_FILE).read_text(), "yaml", "Configuration", collapsed=True),
             ],
         )
     )
@@ -110,12 +109,11 @@ def build_report(run: Path, commands: str = "") -> Path:
 
 
 def _training_section(run: Path) -> Section:
-    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     return Section(
         "Training",
         [
             Figure(
-                loss_curves(records),
+                loss_curves(read_log(run / LOG_FILE)),
                 "Loss by modality in nats per token.",
                 "Loss curves of text and image tokens over training steps",
             )
@@ -152,7 +150,7 @@ def _generation_section(folder: Path) -> tuple[Section, Headline]:
     ]
     generated = results["shares"]["generated"]
     table = Table(
-        ["pictures", "both icons", "right relation"],
+        ["percent", "both icons", "right relation", "pictures read"],
         rows,
         "Percent, read by nearest icon. The two icons of a caption never met in training.",
         highlight_rows=[0],
@@ -191,7 +189,7 @@ def _benchmark_section(name: str, folder: Path) -> tuple[Section, Headline]:
     table = Table(
         ["percent", *metrics],
         rows,
-        f"By {_SCORED[default_direction(name)]}, strict rule (a tie is wrong), 95 % intervals; "
+        f"By {summary['scorer']}, strict rule (a tie is wrong), 95 % intervals; "
         "controls stand beside the model.",
         highlight_rows=[0],
         bars=metrics,
@@ -220,7 +218,7 @@ def _neighbour_note(summary: dict, metric: str) -> str:
 
 def _browsed(name: str, version: str, records: list[ItemRecord]) -> list[BrowserItem]:
     """Items with their pictures, which are rendered again from the benchmark's own seed."""
-    benchmark = build_benchmark(name, limit=limit_of(name, len(records)))
+    benchmark = build_benchmark(name, limit=limit_of(version))
     if benchmark.version != version:
         return []
     items = {item.grid.item_id: item for item in benchmark.items}

@@ -16,7 +16,10 @@ from genvlm.tokenization.document import Image, Text
 def write_samples(
     documents: Sequence[SampledDocument], pretrained: PretrainedModel, out: Path
 ) -> Path:
-    """Write every document; returns the page. `documents.jsonl` can be read back as a prompt."""
+    """Write every document; returns the page.
+
+    A line of `documents.jsonl` can be read back as a prompt, unless the sample holds nothing.
+    """
     out.mkdir(parents=True, exist_ok=True)
     rows, sections = [], []
     for number, document in enumerate(documents):

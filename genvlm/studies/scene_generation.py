@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int
 
 from genvlm.data.emoji import Vendor
 from genvlm.data.images import RGBImage
@@ -23,6 +24,8 @@ class SceneGeneration:
     """Generated pictures of held-out captions and what the reader says of them."""
 
     scenes: list[Scene]
+    codes: Int[np.ndarray, "images rows columns"]
+    """As sampled."""
     images: list[RGBImage]
     verdicts: list[tuple[bool, bool]]
     generated: ReadingShares
@@ -77,6 +80,7 @@ def generate_scenes(
 
     return SceneGeneration(
         scenes=scenes,
+        codes=codes,
         images=images,
         verdicts=verdicts,
         generated=reading_shares(verdicts),

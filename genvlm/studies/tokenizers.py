@@ -99,6 +99,7 @@ def measure_image_tokenizer(tokenizer: ImageTokenizer) -> dict[str, dict[str, fl
 def _measure(tokenizer: ImageTokenizer, drawings: np.ndarray) -> dict[str, float]:
     from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
+    drawings = np.stack([tokenizer.fit(drawing) for drawing in drawings])
     codes = tokenizer.encode(list(drawings))
     decoded = tokenizer.decode(codes)
     errors = ((drawings.astype(np.float64) - decoded) ** 2).mean((1, 2, 3))

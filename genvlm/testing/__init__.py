@@ -1,1 +1,1 @@
-"""Real components at tiny size, for tests: never mocks. Only tests import this package."""
+"""Real components at tiny size, never mocks; imported by tests and `scripts/` alone."""

@@ -68,7 +68,7 @@ class ImageTokenizer:
         """Codes of pictures; other sizes are scaled to fit and padded to a white square."""
         parts = []
         for start in range(0, len(images), _BATCH):
-            batch = np.stack([self._fit(image) for image in images[start : start + _BATCH]])
+            batch = np.stack([self.fit(image) for image in images[start : start + _BATCH]])
             parts.append(self.network.encode(to_pixels(batch)).numpy())
             progress(min(start + _BATCH, len(images)))
         return np.concatenate(parts) if parts else np.zeros((0, *self.grid), np.int64)
@@ -102,7 +102,8 @@ class ImageTokenizer:
         weights = {name: t.to(dtype) for name, t in self.network.state_dict().items()}
         save_tensors(weights, folder / WEIGHTS_FILE)
 
-    def _fit(self, image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "s s 3"]:
+    def fit(self, image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "s s 3"]:
+        """The picture as the network takes it: scaled to fit, padded to a white square."""
         return fit_square(image, self.config.resolution)
 
 

@@ -12,7 +12,6 @@ from enum import IntEnum
 
 import numpy as np
 from jaxtyping import Int
-from torch import Tensor
 
 from genvlm.errors import TokenError
 
@@ -156,11 +155,6 @@ class Vocabulary:
 
     def _control(self, name: str) -> int:
         return self.control_range.start + _CONTROL.index(name)
-
-
-def in_range(token_ids: Tensor, allowed: range) -> Tensor:
-    """Which token ids lie in a range."""
-    return (token_ids >= allowed.start) & (token_ids < allowed.stop)
 
 
 def _shift(codes: np.ndarray, target: range, kind: str) -> np.ndarray:

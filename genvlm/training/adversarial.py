@@ -6,8 +6,9 @@ does its gradient reach the generator, weighted so that it never outweighs recon
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ from genvlm.errors import TrainingError
 from genvlm.tokenization.image import to_pixels
 from genvlm.tokenization.vqgan import VQGAN
 from genvlm.training.checkpoint import checkpoint_step, newest_valid, save_checkpoint
+from genvlm.training.objectives.next_token import bfloat16_supported
+from genvlm.training.run_folder import CHECKPOINTS, LOG_FILE, claim_run, cut_log, lock_run
 
 Images = Tensor
 """Float (B, 3, H, W), pixels in [-1, 1]."""
@@ -75,17 +78,36 @@ def train_vqgan(
         perceptual: a differentiable distance of two batches in [-1, 1], added with weight one.
 
     Raises:
-        TrainingError: the loss is not finite.
+        TrainingError: the loss is not finite, bfloat16 is asked of a processor without it, or `out`
+            holds another run or is in use.
     """
-    torch.manual_seed(config.seed)
-    state = _build_state(config, initial)
-    checkpoints = out / "checkpoints"
-    if resume and (folder := newest_valid(checkpoints, print)):
-        state.load(folder)
-    out.mkdir(parents=True, exist_ok=True)
+    if config.precision == "bfloat16" and not bfloat16_supported():
+        raise TrainingError("this processor has no bfloat16 units: set precision to float32")
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bfloat16")
+    checkpoints = out / CHECKPOINTS
+    with lock_run(out):
+        claim_run(config, out, resume)
+        torch.manual_seed(config.seed)
+        state = _build_state(config, initial)
+        if resume and (folder := newest_valid(checkpoints, print)):
+            state.load(folder)
+        cut_log(out / LOG_FILE, state.step)
+        _run(state, config, out, perceptual, autocast, on_step)
+    return state.model
+
+
+def _run(
+    state: VQGANState,
+    config: VQGANTrainConfig,
+    out: Path,
+    perceptual: PerceptualLoss | None,
+    autocast: torch.autocast,
+    on_step: Callable[[int, dict[str, float]], None],
+) -> None:
+    """All steps that are left, with log and checkpoints."""
+    checkpoints = out / CHECKPOINTS
     start = time.monotonic()
-    with (out / "log.jsonl").open("a") as log:
+    with (out / LOG_FILE).open("a") as log:
         while state.step < config.num_steps:
             # Keyed by the step: a resumed run sees the batches that it would have seen.
             generator = torch.Generator().manual_seed(config.seed * 1_000_003 + state.step)
@@ -104,14 +126,13 @@ def train_vqgan(
                     state.step,
                     lambda folder: torch.save(state.state_dict(), folder / "state.pt"),
                 )
-    return state.model
 
 
 def sample_batch(config: VQGANTrainConfig, generator: torch.Generator) -> Images:
     """One training batch: drawings of training families, some augmented, and composed scenes."""
     num_scenes = round(config.batch_size * config.scene_share)
     rng = np.random.default_rng(_draw(generator, 2**31))
-    drawings = _training_drawings(tuple(config.vendors))
+    drawings = _training_drawings(config.vendors)
     picks = torch.randint(len(drawings), (config.batch_size - num_scenes,), generator=generator)
     images = drawings[picks]
     images = flip(images, generator)
@@ -121,14 +142,21 @@ def sample_batch(config: VQGANTrainConfig, generator: torch.Generator) -> Images
     augmented = torch.cat(
         [permute_channels(augmented[:half], generator), recolour(augmented[half:], generator)]
     )
-    scenes = [
-        render_scene(sample_scene(rng, three=0.3, counts=0.4), _vendor(config, rng), rng)
-        for _ in range(num_scenes)
-    ]
+    scenes = []
+    for _ in range(num_scenes):
+        scene = sample_scene(rng, three=0.3, counts=0.4)
+        vendor = config.vendors[rng.integers(len(config.vendors))]
+        scenes.append(render_scene(scene, vendor, rng))
     batch = [augmented, images[num_augmented:]]
     if scenes:
         batch.append(to_pixels(np.stack(scenes)))
-    return torch.cat(batch)
+    pictures = torch.cat(batch)
+    side = config.model.resolution
+    if pictures.shape[-1] == side:
+        return pictures
+    # Antialiased, as Pillow scales pictures of another size for the finished tokenizer.
+    scaled = F.interpolate(pictures, (side, side), mode="bicubic", antialias=True)
+    return scaled.clamp(-1, 1)
 
 
 def _train_step(
@@ -202,9 +230,9 @@ def _adaptive_weight(model: VQGAN, reconstruction: Tensor, adversarial: Tensor) 
 
 
 def _build_state(config: VQGANTrainConfig, initial: VQGAN | None) -> VQGANState:
+    model = (initial or VQGAN(config.model)).train()  # says what to do where taming is missing
     from taming.modules.discriminator.model import NLayerDiscriminator, weights_init
 
-    model = (initial or VQGAN(config.model)).train()
     adversarial = config.adversarial
     discriminator = NLayerDiscriminator(
         input_nc=3, ndf=adversarial.channels, n_layers=adversarial.num_layers
@@ -232,26 +260,10 @@ def _set_learning_rate(
         group["lr"] = float(peak * factor)
 
 
-_DRAWINGS: dict[tuple[str, ...], Images] = {}
-
-
-def _training_drawings(vendors: tuple[str, ...]) -> Images:
-    if vendors not in _DRAWINGS:
-        index = [c.index for c in split_concepts(held_out=False)]
-        sheets = [to_pixels(load_drawings(v)[index]) for v in _as_vendors(vendors)]
-        _DRAWINGS[vendors] = torch.cat(sheets)
-    return _DRAWINGS[vendors]
-
-
-def _vendor(config: VQGANTrainConfig, rng: np.random.Generator) -> Vendor:
-    return list(_as_vendors(config.vendors))[rng.integers(len(config.vendors))]
-
-
-def _as_vendors(names: tuple[str, ...]) -> Iterator[Vendor]:
-    for name in names:
-        if name not in ("noto", "twemoji", "fluent"):
-            raise TrainingError(f"no emoji vendor {name!r}: choose noto, twemoji or fluent")
-        yield name  # type: ignore[misc]
+@cache
+def _training_drawings(vendors: tuple[Vendor, ...]) -> Images:
+    index = [c.index for c in split_concepts(held_out=False)]
+    return torch.cat([to_pixels(load_drawings(v)[index]) for v in vendors])
 
 
 def _draw(generator: torch.Generator, high: int) -> int:

@@ -5,15 +5,13 @@ sha256 of every file, and only then renamed into place; older ones are deleted l
 *valid* one is resumed. A hash is no authentication: resume only runs that are your own.
 """
 
-import contextlib
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-from genvlm.errors import CheckpointError, TrainingError
+from genvlm.errors import CheckpointError
 from genvlm.nn.safetensors_folder import hash_file
 
 _MANIFEST = "manifest.json"
@@ -48,7 +46,7 @@ def save_checkpoint(root: Path, step: int, write: Callable[[Path], None], *, kee
         shutil.rmtree(final)
     temporary.replace(final)
     _fsync(root)
-    for old in list_checkpoints(root)[:-keep]:
+    for old in [p for p in list_checkpoints(root) if p != final][: 1 - keep or None]:
         shutil.rmtree(old, ignore_errors=True)
     return final
 
@@ -89,28 +87,15 @@ def verify_checkpoint(folder: Path) -> None:
     """Raise CheckpointError unless every file of the manifest is there with its hash."""
     try:
         files = json.loads((folder / _MANIFEST).read_text())["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+        hashes = dict(files.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError(f"checkpoint {folder} has no readable manifest") from None
-    for name, expected in files.items():
+    for name, expected in hashes.items():
         path = folder / name
         if not path.is_file():
             raise CheckpointError(f"checkpoint {folder} lacks {name}")
         if hash_file(path) != expected:
             raise CheckpointError(f"checkpoint {folder}: {name} is not what was written")
-
-
-@contextlib.contextmanager
-def lock_run(folder: Path) -> Iterator[None]:
-    """Hold a run folder; a second run in it is refused. The lock dies with the process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise TrainingError(
-                f"another run is writing into {folder}: wait for it or choose another --out"
-            ) from None
-        yield
 
 
 def _fsync(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -12,19 +13,17 @@ from pathlib import Path
 import torch
 
 from genvlm.config.assets import resolve_path
-from genvlm.config.schema import dump_config, load_config, to_plain
+from genvlm.config.schema import to_plain
 from genvlm.config.training import TrainConfig
 from genvlm.data.batches import BatchSource
 from genvlm.data.corpus import Corpus, build_corpus
-from genvlm.errors import CheckpointError, TrainingError
+from genvlm.errors import TrainingError
 from genvlm.models.build import build_transformer
 from genvlm.models.pretrained import PretrainedModel, build_vocabulary, save_pretrained
 from genvlm.tokenization.image import load_image_tokenizer
 from genvlm.tokenization.text import load_text_tokenizer
 from genvlm.training.checkpoint import (
     checkpoint_step,
-    list_checkpoints,
-    lock_run,
     newest_valid,
     save_checkpoint,
 )
@@ -34,8 +33,14 @@ from genvlm.training.objectives.next_token import (
     bfloat16_supported,
     modality_weights,
 )
-
-CONFIG_FILE, LOG_FILE, MODEL_FOLDER = "config.yaml", "log.jsonl", "model"
+from genvlm.training.run_folder import (
+    CHECKPOINTS,
+    LOG_FILE,
+    MODEL_FOLDER,
+    claim_run,
+    cut_log,
+    lock_run,
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ def train(
     first = os.environ.get("RANK", "0") == "0"
     with lock_run(out) if first else nullcontext():
         if first:
-            _claim(config, out, resume)
+            claim_run(config, out, resume)
         text = load_text_tokenizer(resolve_path(config.tokenizers.text))
         image = load_image_tokenizer(resolve_path(config.tokenizers.image))
         corpus = build_corpus(config.data, image, out / "cache", progress.tokenize)
@@ -122,14 +127,14 @@ def _run(
     """All steps; afterwards `objective.model` holds the trained weights."""
     engine = _build_engine(config, objective)
     accum = config.grad_accum_steps(engine.num_processes)
-    checkpoints = out / "checkpoints"
+    checkpoints = out / CHECKPOINTS
     start = 0
     if resume and (folder := newest_valid(checkpoints, progress.say)):
         engine.load(folder)
         start = checkpoint_step(folder)
         progress.say(f"resumed at step {start}")
     if engine.is_main:
-        _cut_log(out / LOG_FILE, start)
+        cut_log(out / LOG_FILE, start)
     began, tokens = time.monotonic(), 0
     with (out / LOG_FILE).open("a") as log, _stop_signals() as stopped:
         for step in range(start, config.num_steps):
@@ -178,6 +183,10 @@ def _save(engine: Engine, checkpoints: Path, step: int) -> None:
         return
     # Every process writes its part into one shared folder; the first one publishes it.
     shared = checkpoints / f".parts-{step:08d}"
+    if engine.is_main:
+        for left_by_a_kill in checkpoints.glob(".parts-*"):
+            shutil.rmtree(left_by_a_kill)
+    engine.wait()
     engine.save(shared)
     engine.wait()
     if engine.is_main:
@@ -205,30 +214,6 @@ def _record(
         "skipped": float(result.skipped),
         "tokens_per_second": round(tokens_per_second, 1),
     }
-
-
-def _claim(config: TrainConfig, out: Path, resume: bool) -> None:
-    """Refuse to mix two runs in one folder; write the resolved configuration."""
-    path = out / CONFIG_FILE
-    if not resume and (list_checkpoints(out / "checkpoints") or (out / MODEL_FOLDER).exists()):
-        raise TrainingError(f"{out} holds a run already: add --resume or choose another --out")
-    if resume and path.is_file():
-        before = load_config(TrainConfig, path)
-        if to_plain(before) != to_plain(config):
-            raise CheckpointError(
-                f"{out} was started with another configuration: resume with {path}, or choose "
-                f"another --out"
-            )
-    path.write_text(dump_config(config))
-
-
-def _cut_log(path: Path, step: int) -> None:
-    """Drop records behind the step that is resumed, so that none stands twice."""
-    if path.is_file():
-        lines = path.read_text().splitlines(keepends=True)
-        path.write_text(
-            "".join(x for x in lines if x.endswith("\n") and json.loads(x)["step"] <= step)
-        )
 
 
 @contextmanager

@@ -43,7 +43,8 @@ def test_a_configuration_loads_as_its_kind_and_survives_a_dump(path: Path, tmp_p
 @pytest.mark.parametrize("path", CONFIGS, ids=_name)
 def test_a_configuration_opens_with_its_own_command(path: Path) -> None:
     first, second = path.read_text("utf-8").splitlines()[:2]
-    assert re.fullmatch(rf"# genvlm train {re.escape(_name(path))} --out \S+", first)
+    name = re.escape(_name(path))
+    assert re.fullmatch(rf"# genvlm (train|demo --config) {name} --out \S+", first)
     assert second.startswith("# ")
 
 

@@ -2,12 +2,15 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
+
+from genvlm.cli.main import build_parser
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT_SUFFIXES = re.compile(r"\.(cfg|html|ini|j2|jsonl?|lock|md|py|toml|txt|ya?ml)")
@@ -131,3 +134,16 @@ def test_every_path_in_the_file_tree_of_the_readme_exists() -> None:
     paths = tree_paths((ROOT / "README.md").read_text("utf-8"))
     assert len(paths) >= 5, "README.md has no file tree (a fenced block that names genvlm/)"
     assert [path for path in paths if not any(ROOT.glob(path))] == []
+
+
+def test_every_command_of_the_readme_is_one() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    found = re.findall(r"(?:`|^)(genvlm [a-z]+ [^`\n#]+)", text, flags=re.MULTILINE)
+    commands = [shlex.split(c) for c in found if "|" not in c]
+    assert len(commands) >= 8
+    names = set()
+    for _, *arguments in commands:
+        parsed, rest = build_parser().parse_known_args(arguments)
+        assert not rest or getattr(parsed, "takes_overrides", False), arguments
+        names.add(arguments[0])
+    assert {"generate", "classify", "score", "eval", "train", "config", "report", "demo"} <= names

@@ -1,14 +1,21 @@
 """What a wrong YAML file is told: the path of the key as it stands in the file, and the mend."""
 
+import string
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from genvlm.cli.overrides import load_with_overrides
 from genvlm.config.data import DataConfig, ScenesSource
 from genvlm.config.image_tokenizer import VQGANConfig
+from genvlm.config.kinds import config_class
 from genvlm.config.schema import dump_config, load_config, parse_config, read_yaml
-from genvlm.config.training import TrainConfig
+from genvlm.config.training import OptimizerConfig, TrainConfig
 from genvlm.config.transformer import TransformerConfig
 from genvlm.errors import ConfigError
 
@@ -21,6 +28,13 @@ SHAPE = {
     "intermediate_size": 64,
     "context_length": 64,
 }
+
+
+@dataclass(frozen=True)
+class Anything:
+    """A configuration that takes every plain value."""
+
+    content: dict[str, str | int | float | bool | None]
 
 
 def _message(cls: type, content: object) -> str:
@@ -77,8 +91,37 @@ def test_a_wrong_type_is_named_with_the_value(value: object) -> None:
 
 def test_numbers_are_read_as_in_yaml_1_2(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
-    file.write_text("a: 3e-3\nb: 1E5\nc: -.5e+2\nd: e3\ne: 3e\nf: 2.5\n")
-    assert read_yaml(file) == {"a": 0.003, "b": 1e5, "c": -50.0, "d": "e3", "e": "3e", "f": 2.5}
+    numbers = {
+        "3e-3": 0.003, "1E5": 1e5, "-.5e+2": -50.0, "2.5": 2.5, "2.": 2.0, "010": 10, "-3": -3,
+        "0o17": 15, "0x1f": 31, "true": True, "~": None,
+    }  # fmt: skip
+    texts = ["e3", "3e", "1_000", "1:30", "2020-01-01", "2020-13-45", "yes", "on", "0b1"]
+    file.write_text("".join(f"- {text}\n" for text in [*numbers, *texts]).replace("- ", "  - "))
+    file.write_text("all:\n" + file.read_text())
+    read = read_yaml(file)["all"]
+    assert read == [*numbers.values(), *texts]
+    assert [type(x) for x in read] == [type(x) for x in [*numbers.values(), *texts]]
+
+
+@given(
+    st.dictionaries(
+        st.text(string.ascii_letters, min_size=1),
+        st.one_of(
+            st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"])),
+            st.from_regex(r"[-+]?[0-9]*\.?[0-9]*([eE][-+]?[0-9]+)?", fullmatch=True),
+            st.sampled_from(["true", "null", "~", "0o7", "1:30", "2020-01-01", "yes", "", ".inf"]),
+            st.integers(), st.booleans(), st.none(),
+            st.floats(allow_nan=False, allow_infinity=False),
+        ),
+        min_size=1,
+    )
+)  # fmt: skip
+@settings(deadline=None, max_examples=200)
+def test_what_is_dumped_is_read_back(content: dict[str, object]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.yaml"
+        path.write_text(dump_config(Anything(content=content)), encoding="utf-8")
+        assert read_yaml(path)["content"] == content
 
 
 def test_a_key_given_twice_is_an_error_at_any_depth(tmp_path: Path) -> None:
@@ -86,6 +129,52 @@ def test_a_key_given_twice_is_an_error_at_any_depth(tmp_path: Path) -> None:
     file.write_text("model:\n  width: 1\n  depth: 2\n  width: 3\n")
     with pytest.raises(ConfigError, match=r"a\.yaml.*'width' is given twice.*line 2"):
         read_yaml(file)
+
+
+@pytest.mark.parametrize(
+    "text", ["a: &x [*x]", "? [1, 2]\n: 3", "? {a: 1}\n: 3", "a: " + "[" * 3000 + "]" * 3000]
+)
+def test_yaml_that_no_configuration_can_be_gets_a_sentence(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"my\.yaml"):
+        load_config(DataConfig, path)
+
+
+@pytest.mark.parametrize("kind", ["[a]", "3", "vae", "{}"])
+def test_a_kind_that_there_is_not_is_told_the_kinds(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(f"kind: {kind}\n")
+    with pytest.raises(ConfigError, match="choose one of mixed_modal, vqgan, sentencepiece"):
+        config_class(path)
+
+
+@pytest.mark.parametrize(
+    ("cls", "content"),
+    [
+        (TransformerConfig, SHAPE | {"num_layers": -2}),
+        (TransformerConfig, SHAPE | {"num_kv_heads": 0}),
+        (TransformerConfig, SHAPE | {"dropout": 1.5}),
+        (OptimizerConfig, {"learning_rate": float("nan")}),
+        (OptimizerConfig, {"learning_rate": float("inf")}),
+        (ScenesSource, {"num": 1, "vendors": []}),
+        (DataConfig, {"sources": []}),
+        (DataConfig, {"sources": [{"kind": "scenes", "num": 1}], "condition_dropout": 1.1}),
+        (VQGANConfig, {"resolution": 64, "patch_size": 0}),
+    ],
+)
+def test_impossible_numbers_are_refused(cls: type, content: object) -> None:
+    _message(cls, content)
+
+
+def test_overrides_are_checked_as_the_file_is(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(dump_config(parse_config(TransformerConfig, SHAPE, "x")))
+    config = load_with_overrides(TransformerConfig, path, ["--num-layers", "3"])
+    assert config.num_layers == 3
+    for wrong in (["--num-kv-heads", "0"], ["--dropout", "nan"], ["--head-dim", "7"]):
+        with pytest.raises(ConfigError, match="command line: "):
+            load_with_overrides(TransformerConfig, path, wrong)
 
 
 def test_a_negative_seed_is_refused() -> None:
@@ -114,7 +203,7 @@ def test_an_impossible_image_tokenizer_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a: [1", "a: b: c", "a: 2020-13-45", "a: \0", "!!python/object:os.system {}", "*x"]
+    "text", ["a: [1", "a: b: c", "a: \0", "!!python/object:os.system {}", "*x"]
 )
 def test_text_that_is_not_yaml_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "my.yaml"

@@ -1,5 +1,6 @@
 """Batches: one global order whatever the processes, and loss weights that add up."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from genvlm.config.data import DataConfig, ScenesSource
 from genvlm.data.batches import Batch, BatchSource, collate, to_device
 from genvlm.data.corpus import Corpus, Sample
-from genvlm.errors import DataError
+from genvlm.errors import DataError, TokenError
 from genvlm.models.pretrained import build_vocabulary
 from genvlm.testing.tiny import tiny_image_tokenizer, tiny_text_tokenizer
 from genvlm.tokenization.document import Document, Text, encode_document
@@ -109,6 +110,17 @@ def test_weights_follow_the_modality() -> None:
     learned = (batch.token_ids != VOCABULARY.pad) & (batch.token_ids != VOCABULARY.bos)
     expected = torch.tensor(by_number)[batch.modality] * learned
     assert torch.equal(batch.loss_weights, expected)
+
+
+def test_a_document_that_fits_only_without_its_condition_is_named_before_training() -> None:
+    """In epoch 0 its text may be dropped; in a later one it is not."""
+    for seed in range(20):
+        source = _source()
+        long = replace(source.corpus.samples[0], segments=("a red square " * 30, 0), pair=True)
+        corpus = replace(source.corpus, samples=[long, *source.corpus.samples[1:]])
+        data = replace(source.config, condition_dropout=0.5)
+        with pytest.raises(TokenError, match="more than the context"):
+            replace(source, corpus=corpus, config=data, seed=seed, max_tokens=48).check()
 
 
 def test_padding_stands_on_the_right_and_weighs_nothing() -> None:

@@ -42,6 +42,7 @@ def record(number: int, scores: tuple[float, float], **changes: object) -> ItemR
         credit=credit_item("choice", values, 0, "x"),
         controls={"constant": ((0.0, 0.0),), "length": ((-3.0, -3.0),)},
         fingerprint="f" * 64,
+        scorer="log p(text | image)",
     )
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -57,7 +58,7 @@ def test_a_summary_has_exactly_the_published_shape() -> None:
     result = summarize(log(), CARD).to_json()
     assert list(result) == [
         "schema", "benchmark", "version", "status", "coverage", "metrics", "categories",
-        "controls", "flags", "fingerprint",
+        "controls", "flags", "fingerprint", "scorer",
     ]  # fmt: skip
     assert result["coverage"] == {
         "expected": 40, "answered": 40, "refused": 0, "unparseable": 0, "failed": 0,
@@ -178,7 +179,7 @@ def test_damage_inside_a_log_names_its_line(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     write_records(log(), path)
     lines = path.read_text().splitlines()
-    for damaged in ("", lines[2][:-9], lines[2].replace('"schema": 1', '"schema": 99'), "[]"):
+    for damaged in ("", lines[2][:-9], lines[2].replace('"schema": 2', '"schema": 99'), "[]"):
         path.write_text("\n".join([*lines[:2], damaged, *lines[3:]]) + "\n")
         with pytest.raises(EvaluationError, match="line 3"):
             read_records(path)

@@ -7,12 +7,12 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from genvlm.errors import TokenError
+from genvlm.errors import ConfigError, EvaluationError, TokenError
 from genvlm.generation.interleaved import sample_documents
 from genvlm.generation.sampling import SamplingSettings, mask_logits
 from genvlm.models.mixed_modal.transformer import KVCache
 from genvlm.models.pretrained import PretrainedModel
-from genvlm.scoring.autoregressive import BlindScorer, Likelihood, LikelihoodScorer
+from genvlm.scoring.autoregressive import BlindScorer, CodeCache, Likelihood, LikelihoodScorer
 from genvlm.scoring.protocols import Grid
 from genvlm.testing.documents import image_positions
 from genvlm.testing.tiny import tiny_pairs, tiny_pretrained
@@ -200,6 +200,22 @@ def test_scorers_subtract_alpha_times_the_unconditional(
             expected = joint.total - alpha * alone.total
             assert scores.values[i, j] == pytest.approx(expected, rel=1e-9)
             assert scores.num_tokens[i, j] == len(joint.log_probs)
+
+
+def test_what_was_never_learned_is_not_reported(grids: list[Grid]) -> None:
+    never = tiny_pretrained(resolution=8, dtype=torch.float64, condition_dropout=0.0)
+    with pytest.raises(ConfigError, match="without condition dropout"):
+        LikelihoodScorer(never, "text_given_image", alpha=1.0)
+    blind = BlindScorer(never)
+    assert "over 8 other images" in blind.info.name
+    scores = blind.score(grids)
+    for scored, grid, other in zip(scores, grids, grids[::-1], strict=True):
+        codes = CodeCache(never).encode([other.images[0]])[0]
+        pairs = [(codes, text) for text in grid.texts]
+        expected = totals(Likelihood(never).score_text_given_image(pairs))
+        np.testing.assert_allclose(scored.values, np.tile(expected, (len(grid.images), 1)))
+    with pytest.raises(EvaluationError, match="needs images of other items"):
+        blind.score(grids[:1])
 
 
 def test_alpha_is_part_of_the_fingerprint(toy: PretrainedModel) -> None:

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
-import torch
 
 from genvlm.errors import TokenError
-from genvlm.tokenization.vocabulary import Codebook, Vocabulary, in_range
+from genvlm.tokenization.vocabulary import Codebook, Vocabulary
 
 IMAGE = Codebook(16, "a" * 64)
 CASES = {
@@ -74,10 +73,6 @@ def test_empty_runs_are_fine() -> None:
     v = CASES["own"]
     assert v.text_pieces(v.text_tokens([])) == []
     assert v.image_codes(np.zeros(0, np.int64)).size == 0
-
-
-def test_in_range_excludes_its_stop() -> None:
-    assert in_range(torch.tensor([1, 2, 4, 5]), range(2, 5)).tolist() == [False, True, True, False]
 
 
 def test_fingerprints_of_vocabularies_differ() -> None:

@@ -14,11 +14,11 @@ from genvlm.errors import CheckpointError, TrainingError
 from genvlm.training.checkpoint import (
     hash_file,
     list_checkpoints,
-    lock_run,
     newest_valid,
     save_checkpoint,
     verify_checkpoint,
 )
+from genvlm.training.run_folder import cut_log, lock_run, read_log
 
 
 def _write(folder: Path) -> None:
@@ -180,3 +180,30 @@ def test_a_second_holder_in_the_same_process_is_refused_until_the_first_lets_go(
             pass
     with lock_run(run):
         shutil.rmtree(tmp_path / "other")
+
+
+def test_a_log_is_cut_behind_the_resumed_step_and_a_half_written_line_is_left_out(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"step": 4')
+    assert [r["step"] for r in read_log(path)] == [1, 2, 3]
+    cut_log(path, 2)
+    assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
+    cut_log(tmp_path / "missing.jsonl", 2)
+    assert [p.name for p in tmp_path.iterdir()] == ["log.jsonl"]
+
+
+def test_a_save_never_deletes_itself(tmp_path: Path) -> None:
+    for step in (5500, 5700):
+        save_checkpoint(tmp_path, step, _write)
+    assert save_checkpoint(tmp_path, 500, _write).is_dir()
+    assert [p.name for p in list_checkpoints(tmp_path)] == ["step-00000500", "step-00005700"]
+
+
+@pytest.mark.parametrize("content", ["[]", '{"files": []}', '{"files": 3}', "", "null"])
+def test_a_manifest_of_another_shape_is_damage(tmp_path: Path, content: str) -> None:
+    folder = save_checkpoint(tmp_path, 1, _write)
+    (folder / "manifest.json").write_text(content)
+    with pytest.raises(CheckpointError, match="no readable manifest"):
+        verify_checkpoint(folder)

@@ -1,0 +1,26 @@
+"""Input and output files of commands: checked before work is spent, read within bounds."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from genvlm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from genvlm.data.images import RGBImage
+    from genvlm.models.pretrained import PretrainedModel
+
+
+def load_fitted(path: Path, pretrained: "PretrainedModel") -> "RGBImage":
+    """A picture as the model's tokenizer takes it; a large one is not kept."""
+    from genvlm.data.images import load_image
+
+    return pretrained.image_tokenizer.fit(load_image(path))
+
+
+def check_output_file(path: Path, *, but_not: Path) -> None:
+    """Make the folder of a file to write. Raises ConfigError: a folder, or the input itself."""
+    if path.is_dir():
+        raise ConfigError(f"--out {path} is a folder: name a file")
+    if path.exists() and path.samefile(but_not):
+        raise ConfigError(f"--out {path} is the input: name another file")
+    path.parent.mkdir(parents=True, exist_ok=True)

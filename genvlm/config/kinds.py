@@ -1,0 +1,24 @@
+"""Which configuration class a YAML file is, by its `kind`."""
+
+from pathlib import Path
+
+from genvlm.config.image_tokenizer import VQGANTrainConfig
+from genvlm.config.schema import read_yaml
+from genvlm.config.text_tokenizer import TextTokenizerConfig
+from genvlm.config.training import TrainConfig
+from genvlm.errors import ConfigError
+
+RunConfig = TrainConfig | VQGANTrainConfig | TextTokenizerConfig
+_KINDS: dict[str, type[RunConfig]] = {
+    "mixed_modal": TrainConfig,
+    "vqgan": VQGANTrainConfig,
+    "sentencepiece": TextTokenizerConfig,
+}
+
+
+def config_class(path: Path) -> type[RunConfig]:
+    """The class of a run configuration. Raises ConfigError for a kind that there is not."""
+    kind = read_yaml(path).get("kind", "mixed_modal")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise ConfigError(f"{path}: no kind {kind!r}: choose one of {', '.join(_KINDS)}")
+    return _KINDS[kind]

@@ -1,0 +1,64 @@
+"""A run's own folder: its lock, its resolved configuration, its log."""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from genvlm.config.schema import dump_config, load_config, to_plain
+from genvlm.errors import CheckpointError, TrainingError
+from genvlm.training.checkpoint import list_checkpoints
+
+CONFIG_FILE, LOG_FILE = "config.yaml", "log.jsonl"
+MODEL_FOLDER, CHECKPOINTS = "model", "checkpoints"
+
+
+@contextlib.contextmanager
+def lock_run(folder: Path) -> Iterator[None]:
+    """Hold a run folder; a second run in it is refused. The lock dies with the process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise TrainingError(
+                f"another run is writing into {folder}: wait for it or choose another --out"
+            ) from None
+        yield
+
+
+def claim_run(config: object, out: Path, resume: bool) -> None:
+    """Refuse to mix two runs in one folder; write the resolved configuration.
+
+    Raises:
+        TrainingError: `out` holds a run, and this one is not to go on with it.
+        CheckpointError: the run that is to go on had another configuration.
+    """
+    path = out / CONFIG_FILE
+    if not resume and (list_checkpoints(out / CHECKPOINTS) or (out / MODEL_FOLDER).exists()):
+        raise TrainingError(f"{out} holds a run already: add --resume or choose another --out")
+    if resume and path.is_file():
+        before = load_config(type(config), path)
+        if to_plain(before) != to_plain(config):
+            raise CheckpointError(
+                f"{out} was started with another configuration: resume with {path}, or choose "
+                f"another --out"
+            )
+    path.write_text(dump_config(config), encoding="utf-8")
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """Records of a log; a last line that is still being written is left out."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def cut_log(path: Path, step: int) -> None:
+    """Drop records behind the step that is resumed, so that none stands twice."""
+    if path.is_file():
+        kept = [json.dumps(r) + "\n" for r in read_log(path) if r["step"] <= step]
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        temporary.write_text("".join(kept), encoding="utf-8")
+        temporary.replace(path)
