@@ -202,7 +202,12 @@ def test_scorers_subtract_alpha_times_the_unconditional(
             assert scores.num_tokens[i, j] == len(joint.log_probs)
 
 
-def test_what_was_never_learned_is_not_reported(grids: list[Grid]) -> None:
+def test_what_was_never_learned_is_not_reported() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    grids = [
+        Grid(item_id="0", images=list(noise[:2]), texts=TEXTS[:2]),
+        Grid(item_id="1", images=list(noise[2:]), texts=TEXTS),
+    ]
     never = tiny_pretrained(resolution=8, dtype=torch.float64, condition_dropout=0.0)
     with pytest.raises(ConfigError, match="without condition dropout"):
         LikelihoodScorer(never, "text_given_image", alpha=1.0)
