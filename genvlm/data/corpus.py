@@ -37,7 +37,7 @@ from genvlm.tokenization.document import Document, Image, Segment, Text
 from genvlm.tokenization.image import ImageTokenizer
 
 # Part of the cache's key: raise it when a source renders differently from the same settings.
-_RENDERING = 2
+_RENDERING = 3
 _CHUNK = 512
 
 

@@ -19,6 +19,9 @@ from genvlm.data.images import RGBImage
 
 SIZE = 64
 ICON_SIZE = 30
+# Centres of the picture's halves: an icon that moves by a pixel stays within its half, and so
+# within the same codes of an 8x8 grid.
+_NEAR, _FAR = 16, 48
 HELD_OUT_PERCENT = 10
 Relation = Literal["left of", "right of", "above", "below"]
 RELATIONS: tuple[Relation, ...] = ("left of", "right of", "above", "below")
@@ -124,12 +127,12 @@ def render_scene(scene: Scene, vendor: Vendor, rng: np.random.Generator) -> RGBI
     canvas = np.full((SIZE, SIZE, 3), 255, np.uint8)
     horizontal = scene.relation in ("left of", "right of")
     first_leads = scene.relation in ("left of", "above")
-    along = (17, 47) if first_leads else (47, 17)
+    along = (_NEAR, _FAR) if first_leads else (_FAR, _NEAR)
     across = 32
     if scene.third is not None:
         third_leads = scene.third_relation in ("left of", "above")
-        across = 47 if third_leads else 17
-        _stamp(canvas, scene.third, 1, 32, 64 - across, horizontal, vendor, rng)
+        across = _FAR if third_leads else _NEAR
+        _stamp(canvas, scene.third, 1, 32, SIZE - across, horizontal, vendor, rng)
     _stamp(canvas, scene.first, scene.first_count, along[0], across, horizontal, vendor, rng)
     _stamp(canvas, scene.second, scene.second_count, along[1], across, horizontal, vendor, rng)
     return canvas
