@@ -116,7 +116,7 @@ def derange(groups: Sequence[str]) -> Int64[np.ndarray, " items"]:
     if 2 * sizes.max() > len(groups):
         raise EvaluationError(
             f"images cannot be exchanged between groups: one group holds {sizes.max()} of "
-            f"{len(groups)} items; run without the shuffled-image control"
+            f"{len(groups)} items; take more items, or run without the shuffled-image control"
         )
     order = np.argsort(membership, kind="stable")
     partners = np.empty(len(groups), np.int64)

@@ -41,7 +41,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         stage=stages.append,
         commands="genvlm demo --out here",
         num_pictures=3,
-        eval_limit=1,
+        eval_limit=4,
     )
     assert page == out / "report.html"
     assert stages[0] == "training"

@@ -21,6 +21,7 @@ from genvlm.data.emoji import (
     load_drawings,
     near_duplicates,
 )
+from genvlm.errors import EvaluationError
 from genvlm.evaluation.benchmark import Benchmark, Item, build_version
 from genvlm.evaluation.cards import load_card
 from genvlm.scoring.protocols import Grid
@@ -90,7 +91,12 @@ def build_emoji_pairs(vendor: Vendor = UNSEEN_VENDOR, max_items: int = MAX_ITEMS
 
     Args:
         vendor: whose drawings are shown; pairs that it draws nearly alike are left out.
+
+    Raises:
+        EvaluationError: fewer than two items, of which no pair can be made.
     """
+    if max_items < 2:
+        raise EvaluationError(f"emoji-pairs has two items a pair: a limit of {max_items} is none")
     card = load_card("emoji-pairs")
     alike = near_duplicates(vendor, load_concepts())
     by_frame: dict[tuple[str, Kind], list[LabelPair]] = defaultdict(list)
