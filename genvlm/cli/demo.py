@@ -15,7 +15,7 @@ def add_parser(commands: Subparsers) -> None:
         "demo",
         run,
         summary="Train a small model on emoji scenes, judge, classify, draw; prints the path of "
-        "one HTML report. Ten to twenty-five minutes on two CPU cores.",
+        "one HTML report.",
         example="genvlm demo --out runs/demo",
     )
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="run folder")

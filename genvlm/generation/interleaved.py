@@ -149,7 +149,6 @@ class _Rows:
         self.num = len(prefixes)
         self.twins = self.num if guided else 0
         self.device = model.embedding.weight.device
-        self.state, positions = _read(grammar, self.sequences, self.device)
         self.finished = torch.zeros(self.num, dtype=torch.bool, device=self.device)
         self.cache = KVCache(
             model.config, self.num + self.twins, limit,
@@ -159,7 +158,8 @@ class _Rows:
         if guided:
             # A twin has read BOS, and BOI when the prompt ends in the middle of an image's begin.
             read = read + [self._twin_prefix(s) for s in self.sequences]
-            _, positions = _read(grammar, read, self.device)
+        state, positions = _read(grammar, read, self.device)
+        self.state = GrammarState(*(column[: self.num] for column in state))
         lengths = torch.tensor([len(s) for s in read], device=self.device)
         padded = _pad(read, grammar.vocabulary.pad).to(self.device)
         hidden = model(padded, positions=positions, cache=self.cache)

@@ -14,7 +14,7 @@ from genvlm.config.transformer import TransformerConfig
 from genvlm.errors import TokenError
 from genvlm.nn.layers import Attention, LayerCache, Rotary, SwiGLU, TokenHead, rotary_table
 
-# Chosen by the loss after 7,200 scenes; ten and three times the usual 0.02.
+# Ten and three times the usual 0.02: large against the first steps of the optimizer.
 _CODE_EMBEDDING_STD = 0.2
 _CODE_HEAD_STD = 0.06
 
@@ -111,8 +111,7 @@ class MixedModalTransformer(nn.Module):
         """Rows 0..codes-1 of embedding and head: random linear maps of what the codes stand for.
 
         Code vectors that are near begin with near embeddings and near logits, so that what is
-        learned of one helps with its neighbours. The scale is large against the first optimizer
-        steps, which would otherwise wash this out.
+        learned of one helps with its neighbours.
         """
         scales = (
             (self.embedding.weight, _CODE_EMBEDDING_STD),
