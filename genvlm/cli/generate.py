@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from genvlm.cli.inputs import check_output_folder
 from genvlm.cli.parsing import Subparsers, add_command, positive, progress_bar, seed
 
 
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         top_p=arguments.top_p,
         guidance_scale=arguments.guidance_scale,
     )
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    check_output_folder(arguments.out)
     pretrained = load_pretrained(arguments.model)
     prompts: list[list[Segment]] = []
     if arguments.prompt is not None:

@@ -24,3 +24,9 @@ def check_output_file(path: Path, *, but_not: Path) -> None:
     if path.exists() and path.samefile(but_not):
         raise ConfigError(f"--out {path} is the input: name another file")
     path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def check_output_folder(path: Path) -> None:
+    """Raises ConfigError for a file. Makes nothing yet: the input may still be refused."""
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"--out {path} is a file: name a folder")

@@ -106,14 +106,22 @@ def test_report_of_a_run_is_one_self_contained_page(run_folder, capsys):
         (["generate", "--model", "{model}", "--prompt", "cow " * 400, "--out", "x"], "shorten"),
         (["config", "check", "nowhere.yaml"], "nowhere.yaml"),
         (["report", "nowhere"], "no run folder"),
+        (["generate", "--model", "{model}", "--prompt", "a", "--out", "{pairs}"], "is a file"),
+        (["score", "--model", "{model}", "--pairs", "{pairs}", "--out", "{pairs}"], "the input"),
+        (["train", "{config}", "--out", "{pairs}"], "check paths"),
     ],
 )
-def test_bad_input_is_one_sentence_and_exit_code_2(command, said, run_folder, capsys):
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    command, said, run_folder, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
     places = {"{model}": str(run_folder / "model"), "{pairs}": str(DATA / "pairs.jsonl")}
+    places["{config}"] = str(ROOT / "configs/debug/tiny.yaml")
     assert main([places.get(word, word) for word in command]) == 2
     message = capsys.readouterr().err
     assert said in message
     assert "Traceback" not in message
+    assert list(tmp_path.iterdir()) == []  # nothing is left behind
 
 
 def test_a_model_folder_with_an_altered_file_is_refused(run_folder, tmp_path, capsys):
