@@ -32,8 +32,10 @@ class ObjectiveConfig:
 @strict
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW with warm-up and a cosine down to `final_fraction` of the peak."""
+    """AdamW or Muon with warm-up and a cosine down to `final_fraction` of the peak."""
 
+    kind: Literal["adamw", "muon"] = "adamw"
+    """muon: matrices inside the blocks by Muon, the rest (embedding, head, norms) by AdamW."""
     learning_rate: Weight
     warmup_steps: Count = 100
     final_fraction: Weight = 0.05
@@ -70,6 +72,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.num_steps < 1 or self.micro_batch_size < 1 or self.global_batch_size < 1:
             raise ConfigError("num_steps, micro_batch_size and global_batch_size must be positive")
+        if self.optimizer.kind == "muon" and self.deepspeed is not None:
+            raise ConfigError(
+                "optimizer.kind muon needs whole matrices, which DeepSpeed's ZeRO flattens: set it "
+                "to adamw or leave deepspeed out"
+            )
         if self.global_batch_size % self.micro_batch_size:
             raise ConfigError(
                 f"global_batch_size {self.global_batch_size} is not a multiple of "

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from genvlm.config.training import OptimizerConfig
 from genvlm.data.batches import Batch, to_device
 from genvlm.errors import ConfigError, TrainingError
+from genvlm.training.muon import Muon
 from genvlm.training.objectives.losses import Losses
 
 MAX_SKIPPED = 10
@@ -81,15 +82,10 @@ class Engine:
             )
         self._uses_deepspeed = plugin is not None
         self._config, self._num_steps, self._accum = config, num_steps, grad_accum_steps
-        optimizer = torch.optim.AdamW(
-            _parameter_groups(objective, config.weight_decay),
-            lr=config.learning_rate,
-            betas=config.betas,
-            fused=not self._uses_deepspeed,
-        )
+        optimizers = _build_optimizers(objective, config, fused=not self._uses_deepspeed)
         self._objective: Any
-        self._optimizer: Any
-        self._objective, self._optimizer = self._accelerator.prepare(objective, optimizer)
+        self._optimizers: list[Any]
+        self._objective, *self._optimizers = self._accelerator.prepare(objective, *optimizers)
         self._parameters = [p for p in self._objective.parameters() if p.requires_grad]
         self._num_skipped = 0
 
@@ -115,8 +111,9 @@ class Engine:
             TrainingError: ten steps in a row without a finite gradient.
         """
         rate = learning_rate(self._config, step, self._num_steps)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
         self._objective.train()
         totals: dict[str, Tensor] = {}
         for number, batch in enumerate(batches):
@@ -182,9 +179,10 @@ class Engine:
             return value, not math.isfinite(value)
         norm = float(nn.utils.clip_grad_norm_(self._parameters, self._config.grad_clip))
         finite = math.isfinite(norm)
-        if finite:
-            self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        for optimizer in self._optimizers:
+            if finite:
+                optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         return norm, not finite
 
 
@@ -197,12 +195,28 @@ def learning_rate(config: OptimizerConfig, step: int, num_steps: int) -> float:
     return config.learning_rate * (config.final_fraction + (1 - config.final_fraction) * cosine)
 
 
-def _parameter_groups(objective: nn.Module, weight_decay: float) -> Iterable[dict[str, Any]]:
-    parameters = [p for p in objective.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+def _build_optimizers(
+    objective: nn.Module, config: OptimizerConfig, *, fused: bool
+) -> list[torch.optim.Optimizer]:
+    """AdamW of all parameters; or Muon of the matrices inside blocks and AdamW of the rest."""
+    named = {n: p for n, p in objective.named_parameters() if p.requires_grad}
+    hidden = [
+        p for n, p in named.items() if config.kind == "muon" and p.dim() == 2 and "blocks." in n
     ]
+    taken = {id(p) for p in hidden}
+    others = [p for p in named.values() if id(p) not in taken]
+    adamw = torch.optim.AdamW(
+        [
+            {"params": [p for p in others if p.dim() >= 2], "weight_decay": config.weight_decay},
+            {"params": [p for p in others if p.dim() < 2], "weight_decay": 0.0},
+        ],
+        lr=config.learning_rate,
+        betas=config.betas,
+        fused=fused,
+    )
+    if not hidden:
+        return [adamw]
+    return [adamw, Muon(hidden, lr=config.learning_rate, weight_decay=config.weight_decay)]
 
 
 def _deepspeed_plugin(

@@ -17,7 +17,7 @@ from genvlm.config.schema import dump_config
 from genvlm.config.training import OptimizerConfig, TrainConfig
 from genvlm.data.batches import BatchSource
 from genvlm.data.corpus import build_corpus
-from genvlm.errors import CheckpointError, DataError, TrainingError
+from genvlm.errors import CheckpointError, ConfigError, DataError, TrainingError
 from genvlm.models.build import build_transformer
 from genvlm.models.pretrained import build_vocabulary, load_pretrained
 from genvlm.nn.safetensors_folder import fingerprint_tensors, load_tensors
@@ -121,6 +121,19 @@ def test_dropout_resumes_bitwise_too(config: TrainConfig, tmp_path: Path) -> Non
     torch.manual_seed(999)
     train(dropping, tmp_path / "parts", resume=True)
     same(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_muon_learns_and_resumes_bitwise(config: TrainConfig, tmp_path: Path) -> None:
+    muon = replace(config, optimizer=replace(config.optimizer, kind="muon"))
+    train(muon, tmp_path / "whole")
+    losses = [record["loss_image"] for record in log(tmp_path / "whole")]
+    assert losses[-1] < losses[0]
+    with pytest.raises(StoppedError):
+        train(muon, tmp_path / "parts", progress=stop_at(4))
+    train(muon, tmp_path / "parts", resume=True)
+    same(tmp_path / "parts", tmp_path / "whole")
+    with pytest.raises(ConfigError, match="muon needs whole matrices"):
+        replace(muon, deepspeed="configs/deepspeed/zero1.json")
 
 
 def test_a_killed_run_resumes_from_its_last_whole_checkpoint(
