@@ -91,7 +91,7 @@ class VQGANTrainConfig:
     scene_share: Probability = 0.25
     """Share of composed scenes in a batch; the rest are single drawings."""
     augment_share: Probability = 0.4
-    """Share of single drawings that are moved, turned, scaled and recoloured."""
+    """Share of single drawings that are moved, turned and scaled; half of all are recoloured."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """float32, or bfloat16 autocast where the processor supports it."""
     seed: Seed = 0

@@ -134,20 +134,18 @@ def sample_batch(config: VQGANTrainConfig, generator: torch.Generator) -> Images
     rng = np.random.default_rng(_draw(generator, 2**31))
     drawings = _training_drawings(config.vendors)
     picks = torch.randint(len(drawings), (config.batch_size - num_scenes,), generator=generator)
-    images = drawings[picks]
-    images = flip(images, generator)
-    num_augmented = round(len(images) * config.augment_share)
-    augmented = affine(images[:num_augmented], generator)
-    half = len(augmented) // 2
-    augmented = torch.cat(
-        [permute_channels(augmented[:half], generator), recolour(augmented[half:], generator)]
-    )
+    images = flip(drawings[picks], generator)
+    num_moved = round(len(images) * config.augment_share)
+    images = torch.cat([affine(images[:num_moved], generator), images[num_moved:]])
+    # Half keep their colours, whether moved or not.
+    images[::4] = permute_channels(images[::4], generator)
+    images[1::4] = recolour(images[1::4], generator)
     scenes = []
     for _ in range(num_scenes):
         scene = sample_scene(rng, three=0.3, counts=0.4)
         vendor = config.vendors[rng.integers(len(config.vendors))]
         scenes.append(render_scene(scene, vendor, rng))
-    batch = [augmented, images[num_augmented:]]
+    batch = [images]
     if scenes:
         batch.append(to_pixels(np.stack(scenes)))
     pictures = torch.cat(batch)
