@@ -137,12 +137,14 @@ def _card(
         f"| {100 * m['codes_used']:.1f} | {m['perplexity_share']:.2f} |"
         for name, m in metrics.items()
     )
+    adversarial = "No" if config.adversarial.start_step < 0 else "An"
     return f"""# Image tokenizer: 64x64 emoji and scenes
 
 VQ-GAN (taming-transformers' Encoder and Decoder, our quantizer): {side}x{side} codes,
 {config.model.codebook_size:,} entries of dimension {config.model.codebook_dim} on the unit sphere,
 {parameters / 1e6:.2f} M parameters, stored as {config.weights_dtype}, computed in float32.
 No perceptual loss: no pretrained VGG can be had offline, and none was used.
+{adversarial} adversarial term was used.
 
     genvlm train configs/train/image-emoji-64.yaml --out runs/image-emoji-64
 

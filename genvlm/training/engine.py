@@ -82,7 +82,7 @@ class Engine:
             )
         self._uses_deepspeed = plugin is not None
         self._config, self._num_steps, self._accum = config, num_steps, grad_accum_steps
-        optimizers = _build_optimizers(objective, config, fused=not self._uses_deepspeed)
+        optimizers = build_optimizers(objective, config, fused=not self._uses_deepspeed)
         self._objective: Any
         self._optimizers: list[Any]
         self._objective, *self._optimizers = self._accelerator.prepare(objective, *optimizers)
@@ -195,16 +195,15 @@ def learning_rate(config: OptimizerConfig, step: int, num_steps: int) -> float:
     return config.learning_rate * (config.final_fraction + (1 - config.final_fraction) * cosine)
 
 
-def _build_optimizers(
+def build_optimizers(
     objective: nn.Module, config: OptimizerConfig, *, fused: bool
 ) -> list[torch.optim.Optimizer]:
     """AdamW of all parameters; or Muon of the matrices inside blocks and AdamW of the rest."""
     named = {n: p for n, p in objective.named_parameters() if p.requires_grad}
-    hidden = [
-        p for n, p in named.items() if config.kind == "muon" and p.dim() == 2 and "blocks." in n
-    ]
-    taken = {id(p) for p in hidden}
-    others = [p for p in named.values() if id(p) not in taken]
+    hidden = {
+        n: p for n, p in named.items() if config.kind == "muon" and p.dim() == 2 and "blocks." in n
+    }
+    others = [p for n, p in named.items() if n not in hidden]
     adamw = torch.optim.AdamW(
         [
             {"params": [p for p in others if p.dim() >= 2], "weight_decay": config.weight_decay},
@@ -216,7 +215,7 @@ def _build_optimizers(
     )
     if not hidden:
         return [adamw]
-    return [adamw, Muon(hidden, lr=config.learning_rate, weight_decay=config.weight_decay)]
+    return [adamw, Muon(hidden.values(), lr=config.learning_rate, weight_decay=config.weight_decay)]
 
 
 def _deepspeed_plugin(

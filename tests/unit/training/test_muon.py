@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from genvlm.config.training import OptimizerConfig
-from genvlm.training.engine import _build_optimizers
+from genvlm.training.engine import build_optimizers
 from genvlm.training.muon import Muon, orthogonalize
 
 
@@ -58,12 +58,12 @@ def test_tables_and_norms_stay_with_adamw() -> None:
             "head": torch.nn.Linear(4, 5, bias=False),
         }
     )
-    adamw, muon = _build_optimizers(
+    adamw, muon = build_optimizers(
         model, OptimizerConfig(kind="muon", learning_rate=1e-3), fused=True
     )
     assert [p.shape for g in muon.param_groups for p in g["params"]] == [(4, 4)]
     assert sorted(tuple(p.shape) for g in adamw.param_groups for p in g["params"]) == [
         (4,), (5, 4), (5, 4)
     ]  # fmt: skip
-    (only,) = _build_optimizers(model, OptimizerConfig(learning_rate=1e-3), fused=True)
+    (only,) = build_optimizers(model, OptimizerConfig(learning_rate=1e-3), fused=True)
     assert sum(len(g["params"]) for g in only.param_groups) == 4
