@@ -6,8 +6,6 @@ One picture and two captions an item; the rule, ties, controls and intervals are
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from genvlm.data.scenes import render_scene, sample_scenes
 from genvlm.evaluation.benchmark import Benchmark, Item, run_benchmark
 from genvlm.evaluation.cards import load_card
@@ -22,7 +20,7 @@ def build(num: int) -> Benchmark:
     """Is "a left of b" told from "b left of a"? The card is borrowed from emoji-pairs."""
     items = []
     for i, scene in enumerate(sample_scenes(num, seed=7, held_out=True)):
-        picture = render_scene(scene, "noto", np.random.default_rng([7, i]))
+        picture = render_scene(scene, "noto")
         texts = [scene.caption, scene.swapped.caption]
         grid = Grid(item_id=f"swap-{i:04d}", images=[picture], texts=texts)
         items.append(Item(grid=grid, group=f"swap-{i:04d}", correct=0, tags=(scene.relation,)))

@@ -25,6 +25,9 @@ class VQGANConfig:
     num_res_blocks: Positive = 2
     attn_resolutions: tuple[int, ...] = ()
     """Feature-map sides, after space-to-depth, that get spatial self-attention."""
+    encoder_margin: Count | None = None
+    """Pixels around its own cell that a code sees, by `LocalEncoder`: equal places get equal codes,
+    which a transformer learns to predict much sooner. None is taming's Encoder, which sees all."""
     z_channels: Positive = 256
     codebook_size: Positive = 8192
     codebook_dim: Positive = 256

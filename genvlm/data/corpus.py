@@ -37,7 +37,7 @@ from genvlm.tokenization.document import Document, Image, Segment, Text
 from genvlm.tokenization.image import ImageTokenizer
 
 # Part of the cache's key: raise it when a source renders differently from the same settings.
-_RENDERING = 3
+_RENDERING = 4
 _CHUNK = 512
 
 
@@ -130,16 +130,13 @@ def _read_source(source: Source, prefix: str) -> Iterator[tuple[Sample, list[RGB
                 source.num, source.seed, three=source.three, counts=source.counts
             )
             for i, scene in enumerate(scenes):
-                rng = np.random.default_rng([source.seed, i, 1])
-                vendor = source.vendors[i % len(source.vendors)]
-                picture = render_scene(scene, vendor, rng)
+                picture = render_scene(scene, source.vendors[i % len(source.vendors)])
                 yield Sample(f"{prefix}-{i}", (scene.caption, 0), True), [picture]
         case EmojiSource():
             yield from _read_emoji(source, prefix)
         case StoriesSource():
             for i, story in enumerate(sample_stories(source.num, source.seed)):
-                rng = np.random.default_rng([source.seed, i, 2])
-                pictures = story.render(source.vendors[i % len(source.vendors)], rng)
+                pictures = story.render(source.vendors[i % len(source.vendors)])
                 segments = [s for k, text in enumerate(story.sentences) for s in (text, k)]
                 yield Sample(f"{prefix}-{i}", tuple(segments), False), pictures
         case CaptionsSource():

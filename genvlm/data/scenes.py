@@ -19,8 +19,8 @@ from genvlm.data.images import RGBImage
 
 SIZE = 64
 ICON_SIZE = 30
-# Centres of the picture's halves: an icon that moves by a pixel stays within its half, and so
-# within the same codes of an 8x8 grid.
+# Centres of the picture's halves, each four codes of an 8x8 grid wide. Icons never shift within
+# them, so that an icon has the same codes wherever it stands.
 _NEAR, _FAR = 16, 48
 HELD_OUT_PERCENT = 10
 Relation = Literal["left of", "right of", "above", "below"]
@@ -122,8 +122,8 @@ def is_held_out(first: Icon, second: Icon) -> bool:
     return int.from_bytes(digest, "big") % 100 < HELD_OUT_PERCENT
 
 
-def render_scene(scene: Scene, vendor: Vendor, rng: np.random.Generator) -> RGBImage:
-    """Draw a scene on 64x64 white; positions vary by a pixel with `rng`."""
+def render_scene(scene: Scene, vendor: Vendor) -> RGBImage:
+    """Draw a scene on 64x64 white: a pure function of its arguments."""
     canvas = np.full((SIZE, SIZE, 3), 255, np.uint8)
     horizontal = scene.relation in ("left of", "right of")
     first_leads = scene.relation in ("left of", "above")
@@ -132,9 +132,9 @@ def render_scene(scene: Scene, vendor: Vendor, rng: np.random.Generator) -> RGBI
     if scene.third is not None:
         third_leads = scene.third_relation in ("left of", "above")
         across = _FAR if third_leads else _NEAR
-        _stamp(canvas, scene.third, 1, 32, SIZE - across, horizontal, vendor, rng)
-    _stamp(canvas, scene.first, scene.first_count, along[0], across, horizontal, vendor, rng)
-    _stamp(canvas, scene.second, scene.second_count, along[1], across, horizontal, vendor, rng)
+        _stamp(canvas, scene.third, 1, 32, SIZE - across, horizontal, vendor)
+    _stamp(canvas, scene.first, scene.first_count, along[0], across, horizontal, vendor)
+    _stamp(canvas, scene.second, scene.second_count, along[1], across, horizontal, vendor)
     return canvas
 
 
@@ -188,15 +188,13 @@ def _stamp(
     across: int,
     horizontal: bool,
     vendor: Vendor,
-    rng: np.random.Generator,
 ) -> None:
     """Paste `count` copies of an icon, centred at (along, across) in the relation's own axes."""
     size = ICON_SIZE if count == 1 else 20
     spread = 21
     for copy in range(count):
         offset = (copy - (count - 1) / 2) * spread
-        shift = rng.integers(-1, 2, 2) if count == 1 else (0, 0)
-        centre = (along + int(shift[0]), round(across + offset) + int(shift[1]))
+        centre = (along, round(across + offset))
         column, row = centre if horizontal else centre[::-1]
         top = min(max(row - size // 2, 0), SIZE - size)
         left = min(max(column - size // 2, 0), SIZE - size)

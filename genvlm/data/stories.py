@@ -19,9 +19,9 @@ class Story:
     sentences: tuple[str, ...]
     scenes: tuple[Scene, ...]
 
-    def render(self, vendor: Vendor, rng: np.random.Generator) -> list[RGBImage]:
+    def render(self, vendor: Vendor) -> list[RGBImage]:
         """One picture per scene."""
-        return [render_scene(scene, vendor, rng) for scene in self.scenes]
+        return [render_scene(scene, vendor) for scene in self.scenes]
 
 
 def sample_story(rng: np.random.Generator) -> Story:

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from genvlm.data.emoji import TRAINING_VENDORS, UNSEEN_VENDOR, Vendor, load_concepts
 from genvlm.data.scenes import render_scene, sample_scenes
 from genvlm.errors import EvaluationError
@@ -94,9 +92,7 @@ def build_controls(name: str, pretrained: PretrainedModel) -> dict[str, Scorer]:
     if name in SCENE_SETS:
         of = SCENE_SETS[name]
         scenes = list(sample_scenes(_REFERENCE_SCENES, 0, three=of.three, counts=of.counts))
-        pictures = [
-            render_scene(s, "noto", np.random.default_rng([0, i, 1])) for i, s in enumerate(scenes)
-        ]
+        pictures = [render_scene(s, "noto") for s in scenes]
         controls[NEIGHBOUR] = CaptionTransferScorer(pictures, [s.caption for s in scenes])
     else:
         concepts = class_concepts() if name == CLASSES else load_concepts()

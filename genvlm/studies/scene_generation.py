@@ -67,10 +67,7 @@ def generate_scenes(
     codes = np.stack([d.images[0] for d in documents])
     tokenizer = pretrained.image_tokenizer
     images = list(tokenizer.decode(codes))
-    real = [
-        render_scene(s, vendors[i % len(vendors)], np.random.default_rng([_SEED_OF_SCENES, i]))
-        for i, s in enumerate(scenes)
-    ]
+    real = [render_scene(s, vendors[i % len(vendors)]) for i, s in enumerate(scenes)]
     reconstructed = list(tokenizer.decode(tokenizer.encode(real)))
     known = {c.tobytes() for c in training_codes.astype(np.int64)}
     verdicts = judge_scenes(images, scenes, vendors)

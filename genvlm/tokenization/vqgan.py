@@ -34,7 +34,11 @@ class VQGAN(nn.Module):
             "z_channels": config.z_channels,
         }
         with contextlib.redirect_stdout(io.StringIO()):  # taming prints its shapes when built
-            self.encoder = encoder_class(**shape, double_z=False)
+            self.encoder = (
+                encoder_class(**shape, double_z=False)
+                if config.encoder_margin is None
+                else LocalEncoder(config, config.encoder_margin)
+            )
             self.decoder = decoder_class(**shape)
         self.quantize = VectorQuantizer(
             config.codebook_size, config.codebook_dim, l2_normalized=config.l2_normalized
@@ -47,9 +51,10 @@ class VQGAN(nn.Module):
         self, images: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch dim rows columns"]:
         """Continuous latents before quantization."""
-        s = self.patch_size
-        patches = rearrange(images, "b c (h s) (w t) -> b (c s t) h w", s=s, t=s)
-        return self.quant_conv(self.encoder(patches))
+        if not isinstance(self.encoder, LocalEncoder):
+            s = self.patch_size
+            images = rearrange(images, "b c (h s) (w t) -> b (c s t) h w", s=s, t=s)
+        return self.quant_conv(self.encoder(images))
 
     def decode_latents(
         self, latents: Float[Tensor, "batch dim rows columns"]
@@ -79,6 +84,41 @@ class VQGAN(nn.Module):
         """Reconstruction (not clipped) and the quantizer's result, for training."""
         quantized = self.quantize(self.encode_latents(images))
         return self.decode_latents(quantized.latents), quantized
+
+
+class LocalEncoder(nn.Module):
+    """Latents of each cell from the cell and a margin around it, by an MLP.
+
+    taming's Encoder sees the whole picture everywhere (attention, GroupNorm): it writes details of
+    a drawing into the codes of an empty background, and no two pictures share codes.
+    """
+
+    def __init__(self, config: VQGANConfig, margin: int) -> None:
+        super().__init__()
+        cell, width = config.downsample_factor, 2 * config.channels
+        self.window = nn.Conv2d(
+            3, width, cell + 2 * margin, stride=cell, padding=margin,
+            # So that an empty corner has the code of any empty place.
+            padding_mode="replicate",
+        )  # fmt: skip
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.RMSNorm(width), nn.Linear(width, 2 * width), nn.SiLU(),
+                nn.Linear(2 * width, width),
+            )
+            for _ in range(2 * config.num_res_blocks)
+        )  # fmt: skip
+        self.norm = nn.RMSNorm(width)
+        self.out = nn.Linear(width, config.z_channels)
+
+    def forward(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch z rows columns"]:
+        """Latents of pictures in [-1, 1]."""
+        x = rearrange(self.window(images), "b c h w -> b h w c")
+        for block in self.blocks:
+            x = x + block(x)
+        return rearrange(self.out(self.norm(x)), "b h w c -> b c h w")
 
 
 def _taming_classes() -> tuple[type[nn.Module], type[nn.Module]]:

@@ -144,7 +144,7 @@ def sample_batch(config: VQGANTrainConfig, generator: torch.Generator) -> Images
     for _ in range(num_scenes):
         scene = sample_scene(rng, three=0.3, counts=0.4)
         vendor = config.vendors[rng.integers(len(config.vendors))]
-        scenes.append(render_scene(scene, vendor, rng))
+        scenes.append(render_scene(scene, vendor))
     batch = [images]
     if scenes:
         batch.append(to_pixels(np.stack(scenes)))

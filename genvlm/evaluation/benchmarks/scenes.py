@@ -62,10 +62,7 @@ def build_scenes(
         first, second = _sample_pair(kind, stream, seen, three=three, counts=counts)
         grid = Grid(
             item_id=f"{name}-{number:04d}",
-            images=[
-                render_scene(scene, vendor, np.random.default_rng([*stream, 1 + k]))
-                for k, scene in enumerate((first, second))
-            ],
+            images=[render_scene(scene, vendor) for scene in (first, second)],
             texts=[first.caption, second.caption],
         )
         tags = (name,) if name == "swapped" else (name, f"replaced-{kind}")

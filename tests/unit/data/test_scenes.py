@@ -56,11 +56,10 @@ def _runs(mask: np.ndarray, axis: int) -> int:
 
 
 @pytest.mark.parametrize("relation", RELATIONS)
-@pytest.mark.parametrize("seed", range(5))
-def test_the_caption_is_true_of_the_pixels(relation: Relation, seed: int) -> None:
+def test_the_caption_is_true_of_the_pixels(relation: Relation) -> None:
     scene = Scene(RED, relation, BLUE)
     for told in (scene, scene.swapped):
-        picture = render_scene(told, "noto", np.random.default_rng(seed))
+        picture = render_scene(told, "noto")
         said = re.fullmatch(
             r"(\w+ square) (left of|right of|above|below) (\w+ square)", told.caption
         )
@@ -80,7 +79,7 @@ def test_the_third_icon_is_on_the_side_that_the_caption_names(relation: Relation
         assert scene.caption == (
             f"red square {relation} blue square, green square {third_relation.removesuffix(' of')}"
         )
-        picture = render_scene(scene, "noto", np.random.default_rng(0))
+        picture = render_scene(scene, "noto")
         first, second, third = (_centre(picture, i.name) for i in (RED, BLUE, GREEN))
         assert _holds(relation, first, second)
         assert _holds(third_relation, third, first)
@@ -97,7 +96,7 @@ def test_as_many_icons_are_drawn_as_the_caption_counts(
     assert scene.caption == (
         f"{words[first_count].format('red')} {relation} {words[second_count].format('blue')}"
     )
-    picture = render_scene(scene, "noto", np.random.default_rng(0))
+    picture = render_scene(scene, "noto")
     axis = 0 if relation in ("left of", "right of") else 1
     assert _runs(_mask(picture, "red square"), axis) == first_count
     assert _runs(_mask(picture, "blue square"), axis) == second_count
@@ -106,15 +105,14 @@ def test_as_many_icons_are_drawn_as_the_caption_counts(
 
 @pytest.mark.parametrize("relation", RELATIONS)
 def test_the_inverse_of_the_swapped_scene_says_the_same(relation: Relation) -> None:
-    first = render_scene(Scene(RED, relation, BLUE), "noto", np.random.default_rng(0))
-    second = render_scene(Scene(BLUE, INVERSE[relation], RED), "noto", np.random.default_rng(0))
-    for name in ("red square", "blue square"):
-        assert np.abs(_centre(first, name) - _centre(second, name)).max() <= 2
+    first = render_scene(Scene(RED, relation, BLUE), "noto")
+    second = render_scene(Scene(BLUE, INVERSE[relation], RED), "noto")
+    assert np.array_equal(first, second)
 
 
 def test_pictures_are_uint8_on_white() -> None:
-    for number, scene in enumerate(sample_scenes(50, 0, three=0.3, counts=0.5)):
-        picture = render_scene(scene, "twemoji", np.random.default_rng(number))
+    for scene in sample_scenes(50, 0, three=0.3, counts=0.5):
+        picture = render_scene(scene, "twemoji")
         assert picture.shape == (SIZE, SIZE, 3)
         assert picture.dtype == np.uint8
         assert 0.05 < (picture < 250).any(-1).mean() < 0.8

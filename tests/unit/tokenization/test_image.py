@@ -1,5 +1,6 @@
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,39 @@ def test_a_picture_has_the_same_codes_alone_and_in_a_batch(tokenizer: ImageToken
     together = tokenizer.encode(PICTURES)
     alone = np.concatenate([tokenizer.encode([p]) for p in PICTURES])
     np.testing.assert_array_equal(together, alone)
+
+
+def test_a_local_encoder_sees_no_further_than_its_margin() -> None:
+    torch.manual_seed(0)
+    local = replace(tiny_image_config(resolution=32), encoder_margin=2)
+    network, everything = VQGAN(local), VQGAN(replace(local, encoder_margin=None))
+    picture = torch.rand(1, 3, 32, 32) * 2 - 1
+    changed = picture.clone()
+    changed[..., 18:, 18:] = -picture[..., 18:, 18:]  # the cell at 16..20 and its margin see it
+    for model, spared in ((network, 4), (everything, 0)):
+        same = torch.isclose(
+            model.encode_latents(picture), model.encode_latents(changed), atol=1e-6
+        ).all(1)[0]
+        assert same[:spared].all()
+        assert same[:, :spared].all()
+        assert not same[spared:, spared:].any()
+
+
+def test_a_local_encoder_gives_equal_patches_equal_codes_wherever_they_stand() -> None:
+    torch.manual_seed(0)
+    network = VQGAN(replace(tiny_image_config(resolution=32), encoder_margin=2)).eval()
+    patch = torch.rand(3, 4, 4) * 2 - 1
+    pictures = torch.ones(4, 3, 32, 32)
+    places = ((2, 1), (5, 3), (1, 1), (6, 4))
+    for picture, (row, column) in zip(pictures, places, strict=True):
+        picture[:, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = patch
+    latents = network.encode_latents(pictures)
+    blank = latents[0, :, 7, 7]
+    for latent, (row, column) in zip(latents, places, strict=True):
+        torch.testing.assert_close(latent[:, row, column], latents[0, :, 2, 1])
+        far = [latent[:, r, c] for r in range(8) for c in range(8)
+               if max(abs(r - row), abs(c - column)) > 1]  # fmt: skip
+        torch.testing.assert_close(torch.stack(far), blank.expand(len(far), -1))
 
 
 def test_progress_counts_pictures(tokenizer: ImageTokenizer) -> None:
