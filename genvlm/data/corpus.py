@@ -4,6 +4,7 @@ A corpus holds samples (text and references to codes); what is drawn anew each e
 a pair comes first, whether the condition is dropped) is keyed by (seed, epoch, sample id).
 """
 
+import hashlib
 import json
 import os
 import zipfile
@@ -53,7 +54,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Samples with the codes of their pictures."""
+    """Samples with the codes of their pictures; samples may share a picture."""
 
     samples: Sequence[Sample]
     codes: Int[np.ndarray, "images rows columns"]
@@ -96,20 +97,28 @@ def build_corpus(
     samples: list[Sample] = []
     codes: list[np.ndarray] = []
     waiting: list[RGBImage] = []
-    num_pictures = 0
+    numbers: dict[bytes, int] = {}  # of pictures by their bytes: equal ones are encoded once
+    num_read = 0
+
+    def number_of(picture: RGBImage) -> int:
+        digest = hashlib.blake2b(picture.tobytes(), digest_size=16).digest()
+        if digest not in numbers:
+            numbers[digest] = len(numbers)
+            waiting.append(picture)
+        return numbers[digest]
 
     def encode() -> None:
         if waiting:
             codes.append(tokenizer.encode(waiting).astype(np.int32))
             waiting.clear()
-            progress(num_pictures, max(total, num_pictures))
+            progress(num_read, max(total, num_read))
 
     for number, source in enumerate(config.sources):
         for sample, pictures in _read_source(source, f"{number}-{source.kind}"):
-            shifted = tuple(s + num_pictures if isinstance(s, int) else s for s in sample.segments)
-            samples.append(Sample(sample.id, shifted, sample.pair, sample.loss))
-            waiting.extend(tokenizer.fit(picture) for picture in pictures)
-            num_pictures += len(pictures)
+            own = [number_of(tokenizer.fit(picture)) for picture in pictures]
+            segments = tuple(own[s] if isinstance(s, int) else s for s in sample.segments)
+            samples.append(Sample(sample.id, segments, sample.pair, sample.loss))
+            num_read += len(pictures)
             if len(waiting) >= _CHUNK:
                 encode()
     encode()

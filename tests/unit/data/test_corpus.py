@@ -18,6 +18,7 @@ from genvlm.config.data import (
 from genvlm.data.corpus import Corpus, Sample, build_corpus
 from genvlm.data.emoji import split_concepts
 from genvlm.data.images import save_image
+from genvlm.data.scenes import INVERSE, sample_scenes
 from genvlm.errors import DataError, ImageError
 from genvlm.testing.tiny import tiny_image_tokenizer, tiny_pairs, write_tiny_captions
 from genvlm.tokenization.document import Document, Image, Text
@@ -85,6 +86,17 @@ def test_ids_are_unique_over_all_sources(tmp_path: Path) -> None:
     assert len(ids) == len(set(ids)) == 12 + 3 + 2 * len(tiny_pairs())
 
 
+def test_equal_pictures_are_encoded_once_and_shared() -> None:
+    corpus = build_corpus(DataConfig(sources=(ScenesSource(num=3000),)), TOKENIZER, None)
+    told = {}
+    for sample, scene in zip(corpus.samples, sample_scenes(3000, 0), strict=True):
+        leads = scene.relation in ("left of", "above")
+        relation, icons = scene.relation, (scene.first, scene.second)
+        shown = (relation, icons) if leads else (INVERSE[relation], icons[::-1])
+        assert told.setdefault(shown, sample.segments[1]) == sample.segments[1]
+    assert len(told) == len(corpus.codes) < 2700
+
+
 def test_an_emoji_source_holds_training_families_only_and_its_copies() -> None:
     config = DataConfig(sources=(EmojiSource(vendors=("noto",), augmented_copies=1),))
     corpus = build_corpus(config, TOKENIZER, None)
@@ -92,7 +104,11 @@ def test_an_emoji_source_holds_training_families_only_and_its_copies() -> None:
     labels = [concept.label for concept in split_concepts(held_out=False)]
     assert [s.segments[0] for s in corpus.samples[:half]] == labels
     assert [s.id.rsplit("-", 1)[1] for s in corpus.samples] == ["0"] * half + ["1"] * half
-    assert (corpus.codes[:half] != corpus.codes[half:]).any(axis=(1, 2)).mean() > 0.8
+    first, copies = (
+        corpus.codes[[s.segments[1] for s in part]]
+        for part in (corpus.samples[:half], corpus.samples[half:])
+    )
+    assert (first != copies).any(axis=(1, 2)).mean() > 0.8
 
 
 def test_a_cached_corpus_is_read_rather_than_encoded_again(

@@ -18,7 +18,7 @@ def make(l2_normalized: bool, size: int = 11, dim: int = 3) -> VectorQuantizer:
 def test_the_nearest_code_is_that_of_brute_force(
     l2_normalized: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quantizer, "_CHUNK", 7)
+    monkeypatch.setattr(quantizer, "_CHUNK_CPU", 7 * 11)
     vq = make(l2_normalized)
     latents = torch.randn(3, 3, 4, 5)
     rows = latents.permute(0, 2, 3, 1).reshape(-1, 3).double()
