@@ -21,9 +21,6 @@ from genvlm.tokenization.vocabulary import Vocabulary
 
 # Batches whose documents are sorted by length together: less padding, still a random order.
 _POOL = 16
-# Lengths that count as equal, in tokens. A finer sort would part the sources, which differ by a few
-# tokens: batches of one source alone pull the momentum of the optimizer to and fro.
-_LENGTH_STEP = 64
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,7 @@ class BatchSource:
     def _order_of(self, epoch: int) -> list[np.ndarray]:
         rng = np.random.default_rng([self.seed, epoch])
         order = rng.permutation(len(self.corpus.samples))
-        lengths = self._lengths // _LENGTH_STEP
+        lengths = self._lengths
         pool = self.global_batch_size * _POOL
         pools = [
             chunk[np.argsort(lengths[chunk], kind="stable")]

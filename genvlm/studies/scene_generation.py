@@ -15,7 +15,7 @@ from genvlm.generation.sampling import SamplingSettings
 from genvlm.models.pretrained import PretrainedModel
 from genvlm.tokenization.document import Text
 
-SETTINGS = SamplingSettings(temperature=0.9, top_p=0.95)
+SETTINGS = SamplingSettings(temperature=0.2)
 _SEED_OF_SCENES = 90_000
 
 

@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# Newton-Schulz coefficients of Jordan et al.: singular values end between 0.7 and 1.2.
+# Newton-Schulz coefficients of Jordan et al.: singular values end between 0.7 and 1.2. They take
+# five iterations, which reach smaller singular values and on a CPU cost a tenth of a step more.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
-_ITERATIONS = 5
+_ITERATIONS = 3
 _MOMENTUM = 0.95
 
 

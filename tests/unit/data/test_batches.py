@@ -151,14 +151,11 @@ def test_a_row_is_its_document_whatever_stands_beside_it() -> None:
     assert both.loss_weights.dtype == torch.float32
 
 
-def test_long_documents_share_batches_and_short_ones_of_every_source_are_mixed() -> None:
-    short = [Sample(f"s{i}", (f"{i}" + " red" * (i % 2), 0), True) for i in range(960)]
-    long = [Sample(f"l{i}", ("red", 0, "red", 1, "red", 2), False) for i in range(40)]
-    source = _source(corpus=Corpus(short + long, np.zeros((3, 4, 4), int)))
-    kinds = [[source.corpus.samples[i].id[0] for i in row] for row in source._order(0)]
-    assert sum(len(set(row)) > 1 for row in kinds) < 20, "a long document in every other batch"
-    of_length = [{int(source.corpus.samples[i].id[1:]) % 2 for i in r} for r in source._order(0)]
-    assert sum(len(set(row)) == 1 for row in of_length) < 6, "sorted by a word more or less"
+def test_documents_of_like_length_share_a_batch() -> None:
+    source = _source(400, batch=8)
+    batches = [source.batch(step)[0] for step in range(source.batches_per_epoch)]
+    padding = sum(int((b.token_ids == VOCABULARY.pad).sum()) for b in batches)
+    assert padding / sum(b.token_ids.numel() for b in batches) < 0.05
 
 
 def test_fewer_documents_than_a_batch_are_refused() -> None:

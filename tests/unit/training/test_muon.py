@@ -14,8 +14,8 @@ def test_singular_values_are_close_to_one(shape: tuple[int, int, int]) -> None:
     before = torch.linalg.svdvals(matrices)
     after = torch.linalg.svdvals(orthogonalize(matrices))
     assert before.max() / before.min() > 2
-    # Far below the largest, five iterations lift a singular value part of the way only.
-    lifted = before > 0.05 * before.amax(-1, keepdim=True)
+    # Far below the largest, three iterations lift a singular value part of the way only.
+    lifted = before > 0.2 * before.amax(-1, keepdim=True)
     assert ((after[lifted] > 0.6) & (after[lifted] < 1.25)).all()
 
 
@@ -39,7 +39,7 @@ def test_updates_are_those_of_torch(shape: tuple[int, int]) -> None:
     mine, theirs = (torch.nn.Parameter(weights.clone()) for _ in range(2))
     ours = Muon([mine], lr=0.02, weight_decay=0.1)
     reference = torch.optim.Muon(
-        [theirs], lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"
+        [theirs], lr=0.02, weight_decay=0.1, ns_steps=3, adjust_lr_fn="match_rms_adamw"
     )
     for step in range(5):
         gradient = torch.randn(shape, generator=torch.Generator().manual_seed(10 + step))
