@@ -125,7 +125,7 @@ def test_scenes_repeat_with_their_seed_and_say_their_options() -> None:
     for a, b in zip(first.items, again.items, strict=True):
         assert a.grid.texts == b.grid.texts
         assert all(map(np.array_equal, a.grid.images, b.grid.images))
-    assert first.version == "2+swapped=3+replaced=3"
+    assert first.version == "3+swapped=3+replaced=3"
     other = build_scenes("fluent", 3, 3, seed=1)
     assert other.version == "2+vendor=fluent+swapped=3+replaced=3+seed=1"
     assert [i.grid.texts for i in other.items] != [i.grid.texts for i in first.items]
