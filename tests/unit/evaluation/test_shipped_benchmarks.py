@@ -127,7 +127,7 @@ def test_scenes_repeat_with_their_seed_and_say_their_options() -> None:
         assert all(map(np.array_equal, a.grid.images, b.grid.images))
     assert first.version == "3+swapped=3+replaced=3"
     other = build_scenes("fluent", 3, 3, seed=1)
-    assert other.version == "2+vendor=fluent+swapped=3+replaced=3+seed=1"
+    assert other.version == "3+vendor=fluent+swapped=3+replaced=3+seed=1"
     assert [i.grid.texts for i in other.items] != [i.grid.texts for i in first.items]
 
 
