@@ -141,9 +141,9 @@ def _reconstruction_picture(tokenizer: ImageTokenizer) -> Image.Image:
     rows = []
     for vendor in (*TRAINING_VENDORS, UNSEEN_VENDOR):
         picks = [c.index for c in split_concepts(held_out=True)][::11][:14]
-        drawings = load_drawings(vendor)[picks]
-        decoded = tokenizer.decode(tokenizer.encode(list(drawings)))
-        rows += [np.concatenate(list(drawings), 1), np.concatenate(list(decoded), 1)]
+        drawings = [tokenizer.fit(drawing) for drawing in load_drawings(vendor)[picks]]
+        decoded = tokenizer.decode(tokenizer.encode(drawings))
+        rows += [np.concatenate(drawings, 1), np.concatenate(list(decoded), 1)]
     sheet = Image.fromarray(np.concatenate(rows, 0))
     return sheet.resize((sheet.width * 2, sheet.height * 2), Image.Resampling.NEAREST)
 
@@ -166,8 +166,9 @@ def _card(
         if margin is None
         else f"an encoder that sees {margin} pixels around a code's cell, taming's Decoder"
     )
-    read = metrics[_SCENES].get("icons_read")
-    reading = f"After the tokenizer the scene reader reads {read:.2f} % of the scenes right.\n"
+    reading = ""
+    if (read := metrics[_SCENES].get("icons_read")) is not None:
+        reading = f"After the tokenizer the scene reader reads {read:.2f} % of the scenes right.\n"
     return f"""# Image tokenizer: 64x64 emoji and scenes
 
 VQ-GAN ({encoder}, our quantizer): {side}x{side} codes,
@@ -184,7 +185,7 @@ No perceptual loss: no pretrained VGG can be had offline, and none was used.
 
 PSNR: mean over pictures. Codes kept: of a picture's left half, when its right half becomes another
 picture's.
-{reading if read is not None else ""}
+{reading}
 Trained on Noto and Twemoji drawings of the training families and on composed scenes of them.
 Fluent was seen neither in training nor in choosing the recipe. `reconstructions.png` shows
 held-out families, originals over reconstructions: Noto, Twemoji, Fluent.

@@ -90,7 +90,7 @@ class LocalEncoder(nn.Module):
     """Latents of each cell from the cell and a margin around it, by an MLP.
 
     taming's Encoder sees the whole picture everywhere (attention, GroupNorm): it writes details of
-    a drawing into the codes of an empty background, and no two pictures share codes.
+    a drawing into the codes of an empty background, and equal patches get unequal codes.
     """
 
     def __init__(self, config: VQGANConfig, margin: int) -> None:

@@ -11,9 +11,9 @@ import torch
 from genvlm.config.image_tokenizer import AdversarialConfig, VQGANTrainConfig
 from genvlm.errors import CheckpointError, TrainingError
 from genvlm.nn.safetensors_folder import fingerprint_tensors
-from genvlm.studies.tokenizers import measure_image_tokenizer
+from genvlm.studies.tokenizers import publish_image_tokenizer
 from genvlm.testing.tiny import tiny_image_config
-from genvlm.tokenization.image import ImageTokenizer, load_taming_checkpoint
+from genvlm.tokenization.image import load_taming_checkpoint
 from genvlm.tokenization.vqgan import VQGAN
 from genvlm.training.adversarial import sample_batch, train_vqgan
 
@@ -94,8 +94,9 @@ def test_a_published_checkpoint_is_fine_tuned_from_its_weights(tmp_path: Path) -
     assert calls == [torch.Size([4, 3, 16, 16])] * 4
 
 
-def test_a_tokenizer_of_another_resolution_is_measured_at_its_own() -> None:
-    tokenizer = ImageTokenizer(CONFIG.model, VQGAN(CONFIG.model))
-    metrics = measure_image_tokenizer(tokenizer)
+def test_a_tokenizer_of_another_resolution_is_measured_at_its_own(tmp_path: Path) -> None:
+    folder = publish_image_tokenizer(VQGAN(CONFIG.model), CONFIG, tmp_path)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert "scene reader" not in (folder / "README.md").read_text()  # which knows 64x64 alone
     assert metrics["noto, held-out families"]["pictures"] == 183
     assert all(0 < m["codes_used"] <= 1 for m in metrics.values())
