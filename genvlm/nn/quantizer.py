@@ -11,8 +11,8 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-# Elements of the distance matrix held at once: 2 MB stay in a processor's cache, which is twice as
-# fast as reading them back from memory; a GPU wants few large pieces.
+# Elements of the distance matrix held at once: 2 MB stay in a processor's cache; a GPU wants few
+# large pieces.
 _CHUNK_CPU, _CHUNK_GPU = 2**19, 2**26
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 # Newton-Schulz coefficients of Jordan et al.: singular values end between 0.7 and 1.2. They take
-# five iterations, which reach smaller singular values and on a CPU cost a tenth of a step more.
+# five iterations, which lift smaller singular values too; three cost a CPU less.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 _ITERATIONS = 3
 _MOMENTUM = 0.95
