@@ -26,8 +26,8 @@ class VQGANConfig:
     attn_resolutions: tuple[int, ...] = ()
     """Feature-map sides, after space-to-depth, that get spatial self-attention."""
     encoder_margin: Count | None = None
-    """Pixels around its own cell that a code sees, by `LocalEncoder`, so that equal surroundings get
-    equal codes. None is taming's Encoder, which sees all."""
+    """Pixels around its own cell that a code sees, by `LocalEncoder`: equal surroundings get equal
+    codes. None is taming's Encoder, which sees all."""
     z_channels: Positive = 256
     codebook_size: Positive = 8192
     codebook_dim: Positive = 256
