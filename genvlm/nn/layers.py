@@ -14,8 +14,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-# Logits held at once by the head: 16 M float32 numbers are 64 MB.
+# Logits that the head keeps for the backward pass: 16 M float32 numbers are 64 MB. More are
+# computed again.
 _MAX_LOGITS = 2**24
+# Logits of one piece: glibc gives blocks above 32 MB back to the system each time, and getting them
+# anew took a third of the head's time.
+_MAX_PIECE = 2**22
 
 
 class Rotary(NamedTuple):
@@ -150,7 +154,7 @@ class TokenHead(nn.Module):
         targets: Int[Tensor, " positions"] | None = None,
         bounds: Int[Tensor, "positions 2"] | None = None,
     ) -> Tensor | TokenLogProbs:
-        """Logits (positions, V) without targets; with targets, their log-probabilities in chunks.
+        """Logits (positions, V) without targets; with targets, their log-probabilities in pieces.
 
         Args:
             bounds: per position the first allowed id and the one behind the last: the softmax
@@ -158,20 +162,19 @@ class TokenHead(nn.Module):
         """
         if targets is None:
             return self.proj(hidden)
-        rows = max(1, _MAX_LOGITS // self.proj.out_features)
-        if len(hidden) <= rows:
-            return TokenLogProbs(*self._chunk(hidden, targets, bounds))
+        rows = max(1, _MAX_PIECE // self.proj.out_features)
+        again = torch.is_grad_enabled() and len(hidden) * self.proj.out_features > _MAX_LOGITS
         parts = []
-        for start in range(0, len(hidden), rows):
+        for start in range(0, max(1, len(hidden)), rows):
             part = slice(start, start + rows)
             arguments = (hidden[part], targets[part], None if bounds is None else bounds[part])
-            if torch.is_grad_enabled():  # logits of a chunk are computed again, never kept
-                parts.append(checkpoint(self._chunk, *arguments, use_reentrant=False))
+            if again:
+                parts.append(checkpoint(self._piece, *arguments, use_reentrant=False))
             else:
-                parts.append(self._chunk(*arguments))
+                parts.append(self._piece(*arguments))
         return TokenLogProbs(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
-    def _chunk(
+    def _piece(
         self, hidden: Tensor, targets: Tensor, bounds: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         logits = self.proj(hidden)

@@ -87,22 +87,17 @@ def measure_image_tokenizer(tokenizer: ImageTokenizer) -> dict[str, dict[str, fl
     Of scenes also `icons_read`: the percentage whose icons and relation the scene reader still
     finds after reconstruction, the most that a generator can reach.
     """
+    training, held_out = ([c.index for c in split_concepts(s)] for s in (False, True))
+    noto, twemoji, fluent = (load_drawings(v) for v in (*TRAINING_VENDORS, UNSEEN_VENDOR))
     sets = {
-        "noto, training families": ("noto", False),
-        "twemoji, training families": ("twemoji", False),
-        "noto, held-out families": ("noto", True),
-        "twemoji, held-out families": ("twemoji", True),
-        "fluent (unseen vendor), all": ("fluent", None),
+        "training families, both vendors": np.concatenate([noto[training], twemoji[training]]),
+        "noto, training families": noto[training],
+        "twemoji, training families": twemoji[training],
+        "noto, held-out families": noto[held_out],
+        "twemoji, held-out families": twemoji[held_out],
+        "fluent (unseen vendor), all": fluent[training + held_out],
     }
-    metrics = {}
-    for name, (vendor, held_out) in sets.items():
-        concepts = (
-            split_concepts(False) + split_concepts(True)
-            if held_out is None
-            else split_concepts(held_out)
-        )
-        drawings = load_drawings(vendor)[[c.index for c in concepts]]
-        metrics[name] = _measure(tokenizer, drawings)
+    metrics = {name: _measure(tokenizer, drawings) for name, drawings in sets.items()}
     scenes = list(sample_scenes(_NUM_SCENES, 5, held_out=True))
     pictures = [render_scene(scene, "noto") for scene in scenes]
     metrics[_SCENES] = _measure(tokenizer, np.stack(pictures))

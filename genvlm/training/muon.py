@@ -1,4 +1,4 @@
-"""Muon: the matrices of hidden layers step along orthogonal directions."""
+"""Muon: the matrices and kernels of hidden layers step along orthogonal directions."""
 
 import math
 from collections.abc import Iterable
@@ -33,12 +33,13 @@ def orthogonalize(
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose steps are orthogonal matrices (Jordan et al. 2024), for matrices only.
+    """Momentum whose steps are orthogonal matrices (Jordan et al. 2024), for layer weights only.
 
-    A step is scaled by 0.2 sqrt(max(rows, columns)), to the root mean square of an AdamW step (Liu
-    et al. 2025, "Muon is Scalable for LLM Training"), so that both take one learning rate and one
-    weight decay. `torch.optim.Muon` computes in bfloat16 everywhere, which crawls on a CPU without
-    it.
+    A convolution's kernel counts as the matrix (out, in x height x width). A step is scaled by
+    0.2 sqrt(max(rows, columns)), to the root mean square of an AdamW step (Liu et al. 2025, "Muon
+    is Scalable for LLM Training"), so that both take one learning rate and one weight decay.
+    `torch.optim.Muon` takes no kernels and computes in bfloat16 everywhere, which crawls on a CPU
+    without it.
     """
 
     def __init__(self, matrices: Iterable[Tensor], *, lr: float, weight_decay: float) -> None:
@@ -48,16 +49,18 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One step of every matrix that has a gradient. There is no closure."""
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[Tensor]] = {}
+            by_shape: dict[tuple[int, int], list[Tensor]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    by_shape.setdefault(parameter.shape, []).append(parameter)
+                    shape = len(parameter), parameter[0].numel()
+                    by_shape.setdefault(shape, []).append(parameter)
             for shape, parameters in by_shape.items():
-                steps = orthogonalize(torch.stack([self._momentum(p) for p in parameters]))
+                momenta = [self._momentum(p).flatten(1) for p in parameters]
+                steps = orthogonalize(torch.stack(momenta))
                 rate = group["lr"] * 0.2 * math.sqrt(max(shape))
                 for parameter, direction in zip(parameters, steps, strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.add_(direction, alpha=-rate)
+                    parameter.add_(direction.view_as(parameter), alpha=-rate)
 
     def _momentum(self, parameter: Tensor) -> Tensor:
         """Nesterov's."""

@@ -202,15 +202,17 @@ def score(
 
 
 @pytest.mark.parametrize("bounded", [False, True], ids=["vocabulary", "bounds"])
-@pytest.mark.parametrize("rows_per_chunk", [1, 4, 10])
-def test_the_chunked_head_equals_the_whole_one(
-    bounded: bool, rows_per_chunk: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("rows_kept", [1, 10])
+@pytest.mark.parametrize("rows_per_piece", [1, 4, 10])
+def test_the_head_in_pieces_equals_the_whole_one(
+    bounded: bool, rows_per_piece: int, rows_kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
     head, hidden = TokenHead(6, VOCAB), torch.randn(10, 6)
     bounds = torch.tensor([[5, 12], [0, 40]]).repeat(5, 1) if bounded else None
     whole = score(head, hidden, bounds)
-    monkeypatch.setattr(layers, "_MAX_LOGITS", VOCAB * rows_per_chunk)
+    monkeypatch.setattr(layers, "_MAX_PIECE", VOCAB * rows_per_piece)
+    monkeypatch.setattr(layers, "_MAX_LOGITS", VOCAB * rows_kept)
     for a, b in zip(score(head, hidden, bounds), whole, strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-6)
     with torch.no_grad():

@@ -50,6 +50,19 @@ def test_updates_are_those_of_torch(shape: tuple[int, int]) -> None:
     assert (mine - theirs).norm() < 0.03 * moved
 
 
+def test_a_kernel_steps_as_the_matrix_of_its_output_channels() -> None:
+    weights = torch.randn(6, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    kernel = torch.nn.Parameter(weights.clone())
+    matrix = torch.nn.Parameter(weights.flatten(1).clone())
+    optimizer = Muon([kernel, matrix], lr=0.02, weight_decay=0.1)
+    for step in range(3):
+        gradient = torch.randn(6, 4, 3, 3, generator=torch.Generator().manual_seed(step))
+        kernel.grad, matrix.grad = gradient, gradient.flatten(1)
+        optimizer.step()
+    assert (kernel.detach() - weights).abs().max() > 0.01
+    torch.testing.assert_close(kernel.flatten(1), matrix)
+
+
 def test_tables_and_norms_stay_with_adamw() -> None:
     model = torch.nn.ModuleDict(
         {
