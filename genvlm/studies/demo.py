@@ -29,7 +29,7 @@ from genvlm.training.run_folder import MODEL_FOLDER
 _STORY_OPENINGS = ("first, the penguin", "first, the red heart", "first, the rocket")
 _SHOWN = 24
 _UNTRAINED_PICTURES = 50
-_SHOWN_CLASSES = 25
+_SHOWN_CLASSES = 10
 
 
 def run_demo(
@@ -73,7 +73,7 @@ def run_demo(
     write_samples(stories, pretrained, out / STORIES_FOLDER)
     for name in _benchmarks(config):
         stage(f"evaluating {name}")
-        # A picture against 100 classes costs as much as 100 pairs: the demo shows a quarter of
+        # A picture against 100 classes costs as much as 100 pairs: the demo shows a tenth of
         # them and leaves out the shuffled-image control; `genvlm eval run emoji-classes` has all.
         classes = name == CLASSES
         limit = min(eval_limit or _SHOWN_CLASSES, _SHOWN_CLASSES) if classes else eval_limit
