@@ -17,8 +17,8 @@ from torch.utils.checkpoint import checkpoint
 # Logits that the head keeps for the backward pass: 16 M float32 numbers are 64 MB. More are
 # computed again.
 _MAX_LOGITS = 2**24
-# Logits of one piece: glibc gives blocks above 32 MB back to the system each time, and getting them
-# anew took a third of the head's time.
+# Logits of one piece: glibc gives blocks above 32 MB back to the system as soon as they are free,
+# and gets each anew.
 _MAX_PIECE = 2**22
 
 

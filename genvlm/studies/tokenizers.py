@@ -97,18 +97,20 @@ def measure_image_tokenizer(tokenizer: ImageTokenizer) -> dict[str, dict[str, fl
         "twemoji, held-out families": twemoji[held_out],
         "fluent (unseen vendor), all": fluent[training + held_out],
     }
-    metrics = {name: _measure(tokenizer, drawings) for name, drawings in sets.items()}
+    metrics = {name: _measure(tokenizer, drawings)[0] for name, drawings in sets.items()}
     scenes = list(sample_scenes(_NUM_SCENES, 5, held_out=True))
-    pictures = [render_scene(scene, "noto") for scene in scenes]
-    metrics[_SCENES] = _measure(tokenizer, np.stack(pictures))
-    decoded = tokenizer.decode(tokenizer.encode(pictures))
-    if decoded.shape[1:] == pictures[0].shape:  # the reader knows 64x64 scenes alone
+    pictures = np.stack([render_scene(scene, "noto") for scene in scenes])
+    metrics[_SCENES], decoded = _measure(tokenizer, pictures)
+    if decoded.shape == pictures.shape:  # the reader knows 64x64 scenes alone
         shares = reading_shares(judge_scenes(list(decoded), scenes, ("noto",)))
         metrics[_SCENES]["icons_read"] = shares.relation
     return metrics
 
 
-def _measure(tokenizer: ImageTokenizer, drawings: np.ndarray) -> dict[str, float]:
+def _measure(
+    tokenizer: ImageTokenizer, drawings: np.ndarray
+) -> tuple[dict[str, float], np.ndarray]:
+    """Metrics of a set of pictures, and the pictures after the tokenizer."""
     from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
     drawings = np.stack([tokenizer.fit(drawing) for drawing in drawings])
@@ -121,7 +123,7 @@ def _measure(tokenizer: ImageTokenizer, drawings: np.ndarray) -> dict[str, float
     spliced = np.concatenate([drawings[:, :, :half], np.roll(drawings, 1, 0)[:, :, half:]], 2)
     left = np.s_[:, :, : codes.shape[2] // 2]
     similarity = ssim(to_pixels(decoded), to_pixels(drawings), data_range=2.0)
-    return {
+    metrics = {
         "pictures": len(drawings),
         "psnr_db": float((10 * np.log10(255**2 / np.maximum(errors, 1e-9))).mean()),
         "ssim": float(similarity),
@@ -129,6 +131,7 @@ def _measure(tokenizer: ImageTokenizer, drawings: np.ndarray) -> dict[str, float
         "perplexity_share": float(np.exp(-(shares * np.log(shares)).sum()) / len(counts)),
         "codes_kept": float((tokenizer.encode(list(spliced))[left] == codes[left]).mean()),
     }
+    return metrics, decoded
 
 
 def _reconstruction_picture(tokenizer: ImageTokenizer) -> Image.Image:

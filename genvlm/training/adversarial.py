@@ -248,10 +248,7 @@ def _build_state(config: VQGANTrainConfig, initial: VQGAN | None) -> VQGANState:
 
 
 def _optimizers(model: VQGAN, rate: float) -> list[torch.optim.Optimizer]:
-    """AdamW for the layers at both ends, codes, norms and biases; Muon for what is inside blocks.
-
-    After 500 steps of `configs/train/image-emoji-64.yaml` Muon was a decibel ahead of AdamW alone.
-    """
+    """AdamW for the layers at both ends, codes, norms and biases; Muon for what is inside blocks."""
     inside = {n: p for n, p in model.named_parameters() if p.dim() >= 2 and "block" in n}
     others = [p for n, p in model.named_parameters() if n not in inside]
     return [
