@@ -248,7 +248,7 @@ def _build_state(config: VQGANTrainConfig, initial: VQGAN | None) -> VQGANState:
 
 
 def _optimizers(model: VQGAN, rate: float) -> list[torch.optim.Optimizer]:
-    """AdamW for the layers at both ends, codes, norms and biases; Muon for what is inside blocks."""
+    """AdamW for the layers at both ends, codes, norms, biases; Muon for what is inside blocks."""
     inside = {n: p for n, p in model.named_parameters() if p.dim() >= 2 and "block" in n}
     others = [p for n, p in model.named_parameters() if n not in inside]
     return [
