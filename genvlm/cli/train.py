@@ -33,6 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
     from genvlm.config.image_tokenizer import VQGANTrainConfig
     from genvlm.config.kinds import config_class
     from genvlm.config.training import TrainConfig
+    from genvlm.config.transformer import PublishedShape
+    from genvlm.errors import ConfigError
 
     path = resolve_path(arguments.config)
     config = load_with_overrides(config_class(path), path, arguments.overrides)
@@ -40,6 +42,11 @@ def run(arguments: argparse.Namespace) -> int:
         folder = _train_transformer(config, arguments)
     elif isinstance(config, VQGANTrainConfig):
         folder = _train_image_tokenizer(config, arguments)
+    elif isinstance(config, PublishedShape):
+        raise ConfigError(
+            f"{path} is the shape of a published model, not a run: copy its `model` into a "
+            "configuration with data and optimizer, such as configs/train/emoji.yaml"
+        )
     else:
         from genvlm.studies.tokenizers import train_text_tokenizer
 

@@ -6,18 +6,21 @@ from genvlm.config.image_tokenizer import VQGANTrainConfig
 from genvlm.config.schema import read_yaml
 from genvlm.config.text_tokenizer import TextTokenizerConfig
 from genvlm.config.training import TrainConfig
+from genvlm.config.transformer import PublishedShape
 from genvlm.errors import ConfigError
 
 RunConfig = TrainConfig | VQGANTrainConfig | TextTokenizerConfig
-_KINDS: dict[str, type[RunConfig]] = {
+AnyConfig = RunConfig | PublishedShape
+_KINDS: dict[str, type[AnyConfig]] = {
     "mixed_modal": TrainConfig,
     "vqgan": VQGANTrainConfig,
     "sentencepiece": TextTokenizerConfig,
+    "shape": PublishedShape,
 }
 
 
-def config_class(path: Path) -> type[RunConfig]:
-    """The class of a run configuration. Raises ConfigError for a kind that there is not."""
+def config_class(path: Path) -> type[AnyConfig]:
+    """The class of a configuration. Raises ConfigError for a kind that there is not."""
     kind = read_yaml(path).get("kind", "mixed_modal")
     if not isinstance(kind, str) or kind not in _KINDS:
         raise ConfigError(f"{path}: no kind {kind!r}: choose one of {', '.join(_KINDS)}")

@@ -1,8 +1,10 @@
 """Configuration of the mixed-modal transformer."""
 
 from dataclasses import dataclass
+from typing import Literal
 
-from genvlm.config.schema import Positive, Probability, strict
+from genvlm.config.image_tokenizer import VQGANConfig
+from genvlm.config.schema import Count, Positive, Probability, strict
 from genvlm.errors import ConfigError
 
 
@@ -32,12 +34,24 @@ class TransformerConfig:
     """
     axis_theta: float = 100.0
     """Base of the frequencies of frame, row and column, which count to dozens, not to thousands."""
-    qk_norm: bool = True
-    """RMSNorm of queries and keys per head, as Chameleon needs to stay stable over modalities."""
+    qk_norm: Literal["rms", "layer"] | None = "rms"
+    """Normalised queries and keys, which Chameleon needs to stay stable over modalities: RMSNorm,
+    or Chameleon's LayerNorm with a bias."""
+    qk_norm_per_head: bool = False
+    """Every head has its own weight and bias of `qk_norm` (Chameleon as Hugging Face stores it)."""
+    norm_order: Literal["pre", "swin"] = "pre"
+    """pre: branches read normalised input. swin: their output is normalised before it is added
+    (Swin Transformer V2), which Chameleon 34B needs to stay stable."""
     norm_eps: float = 1e-5
     initializer_std: float = 0.02
     dropout: Probability = 0.0
     """On the residual branches."""
+    tie_head: bool = False
+    """The head reads the embedding's rows instead of its own."""
+    zero_init_head: bool = False
+    """Training begins with equal logits (LlamaGen)."""
+    num_conditions: Count = 0
+    """Ids behind the vocabulary that are read and never predicted (LlamaGen's class labels)."""
 
     def __post_init__(self) -> None:
         if self.num_kv_heads < 1 or self.num_heads % self.num_kv_heads:
@@ -52,3 +66,29 @@ class TransformerConfig:
                 f"rotary_dims {list(dims)} must be even numbers that add up to head_dim "
                 f"{self.head_dim}"
             )
+        if self.qk_norm is None and self.qk_norm_per_head:
+            raise ConfigError("qk_norm_per_head without a qk_norm: choose rms or layer")
+        if self.tie_head and self.num_conditions:
+            raise ConfigError(
+                "tie_head would predict the ids of num_conditions: choose one of both"
+            )
+        if self.tie_head and self.zero_init_head:
+            raise ConfigError(
+                "zero_init_head would begin with a zero embedding: set tie_head false"
+            )
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class PublishedShape:
+    """Shape of a published model, to be copied into the `model` of a run of one's own."""
+
+    kind: Literal["shape"] = "shape"
+    source: str
+    """Where it was published."""
+    vocab_size: Positive
+    num_parameters: Positive
+    """Of the transformer with this vocabulary."""
+    model: TransformerConfig
+    image_tokenizer: VQGANConfig | None = None
+    """Where it is built from taming's modules."""

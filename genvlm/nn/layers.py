@@ -6,7 +6,7 @@ V vocabulary.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -58,8 +58,41 @@ class LayerCache(NamedTuple):
     values: Float[Tensor, "batch capacity kv_heads dim"]
 
 
+QKNorm = Literal["rms", "layer"]
+
+
+class HeadNorm(nn.Module):
+    """RMSNorm, or LayerNorm with a bias, of each head's queries or keys.
+
+    With `num_heads` every head has its own weight and bias (`num_heads`, `head_dim`); without, all
+    share one (`head_dim`,).
+    """
+
+    def __init__(self, kind: QKNorm, head_dim: int, eps: float, num_heads: int | None) -> None:
+        super().__init__()
+        self.kind, self.eps = kind, eps
+        shape = (head_dim,) if num_heads is None else (num_heads, head_dim)
+        self.weight = nn.Parameter(torch.ones(shape))
+        self.bias = nn.Parameter(torch.zeros(shape)) if kind == "layer" else None
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens heads dim"]
+    ) -> Float[Tensor, "batch tokens heads dim"]:
+        """Normalise the last dimension."""
+        shared = self.weight.dim() == 1
+        weight, bias = (self.weight, self.bias) if shared else (None, None)
+        if self.kind == "rms":
+            x = F.rms_norm(x, x.shape[-1:], weight, self.eps)
+        else:
+            x = F.layer_norm(x, x.shape[-1:], weight, bias, self.eps)
+        if shared:
+            return x
+        x = x * self.weight
+        return x if self.bias is None else x + self.bias
+
+
 class Attention(nn.Module):
-    """Causal grouped-query self-attention with RMS-normalised queries and keys."""
+    """Causal grouped-query self-attention with normalised queries and keys."""
 
     def __init__(
         self,
@@ -68,7 +101,8 @@ class Attention(nn.Module):
         num_heads: int,
         num_kv_heads: int,
         head_dim: int,
-        qk_norm: bool,
+        qk_norm: QKNorm | None,
+        qk_norm_per_head: bool,
         norm_eps: float,
     ) -> None:
         super().__init__()
@@ -77,8 +111,12 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(hidden_size, num_kv_heads * head_dim, bias=False)
         self.v_proj = nn.Linear(hidden_size, num_kv_heads * head_dim, bias=False)
         self.o_proj = nn.Linear(num_heads * head_dim, hidden_size, bias=False)
-        self.q_norm = nn.RMSNorm(head_dim, norm_eps) if qk_norm else nn.Identity()
-        self.k_norm = nn.RMSNorm(head_dim, norm_eps) if qk_norm else nn.Identity()
+        self.q_norm, self.k_norm = (
+            nn.Identity()
+            if qk_norm is None
+            else HeadNorm(qk_norm, head_dim, norm_eps, heads if qk_norm_per_head else None)
+            for heads in (num_heads, num_kv_heads)
+        )
 
     def forward(
         self,

@@ -6,6 +6,7 @@ Everything is a pure function of its arguments; weights are random but seeded.
 import json
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -65,7 +66,10 @@ def tiny_transformer_config(
     *,
     context_length: int = 64,
     num_kv_heads: int = 2,
-    qk_norm: bool = True,
+    qk_norm: Literal["rms", "layer"] | None = "rms",
+    qk_norm_per_head: bool = False,
+    norm_order: Literal["pre", "swin"] = "pre",
+    tie_head: bool = False,
     initializer_std: float = 0.2,
     rotary_dims: tuple[int, int, int, int] | None = (2, 2, 2, 2),
 ) -> TransformerConfig:
@@ -79,6 +83,9 @@ def tiny_transformer_config(
         intermediate_size=48,
         context_length=context_length,
         qk_norm=qk_norm,
+        qk_norm_per_head=qk_norm_per_head,
+        norm_order=norm_order,
+        tie_head=tie_head,
         initializer_std=initializer_std,
         rotary_dims=rotary_dims,
     )

@@ -200,14 +200,16 @@ def build_optimizers(
 ) -> list[torch.optim.Optimizer]:
     """AdamW of all parameters; or Muon of the matrices inside blocks and AdamW of the rest."""
     named = {n: p for n, p in objective.named_parameters() if p.requires_grad}
-    hidden = {
-        n: p for n, p in named.items() if config.kind == "muon" and p.dim() == 2 and "blocks." in n
-    }
-    others = [p for n, p in named.items() if n not in hidden]
+    # A norm with a weight per head has two dimensions and is no matrix all the same.
+    matrices = {n: p for n, p in named.items() if p.dim() >= 2 and "norm" not in n}
+    hidden = {n: p for n, p in matrices.items() if config.kind == "muon" and "blocks." in n}
     adamw = torch.optim.AdamW(
         [
-            {"params": [p for p in others if p.dim() >= 2], "weight_decay": config.weight_decay},
-            {"params": [p for p in others if p.dim() < 2], "weight_decay": 0.0},
+            {
+                "params": [p for n, p in matrices.items() if n not in hidden],
+                "weight_decay": config.weight_decay,
+            },
+            {"params": [p for n, p in named.items() if n not in matrices], "weight_decay": 0.0},
         ],
         lr=config.learning_rate,
         betas=config.betas,

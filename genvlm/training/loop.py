@@ -5,7 +5,8 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,7 +136,7 @@ def _run(
         progress.say(f"resumed at step {start}")
     if engine.is_main:
         cut_log(out / LOG_FILE, start)
-    began, tokens = time.monotonic(), 0
+    began, tokens, window = time.monotonic(), 0, list[StepResult]()
     with (out / LOG_FILE).open("a") as log, _stop_signals() as stopped:
         for step in range(start, config.num_steps):
             batches = source.batch(
@@ -143,10 +144,12 @@ def _run(
             )
             result = engine.train_step(step, batches)
             tokens += sum(result.counts.values())
+            window.append(result)
             done = step + 1
             if done % config.log_every == 0 or done == config.num_steps:
                 rate = tokens / (time.monotonic() - began)
-                record = _record(config, done, result, rate)
+                record = _record(config, done, window, rate)
+                window.clear()
                 if engine.is_main:
                     log.write(json.dumps(record) + "\n")
                     log.flush()
@@ -201,17 +204,21 @@ def _move_into(source: Path, target: Path) -> None:
 
 
 def _record(
-    config: TrainConfig, step: int, result: StepResult, tokens_per_second: float
+    config: TrainConfig, step: int, window: Sequence[StepResult], tokens_per_second: float
 ) -> dict[str, float]:
-    total = sum(result.counts.values())
-    loss = sum(result.terms[n] * c for n, c in result.counts.items() if c) / max(total, 1)
+    """Means over the tokens of all steps since the last record: one batch holds like documents."""
+    sums, counts = dict[str, float](), Counter[str]()
+    for result in window:
+        for name, mean in result.terms.items():
+            sums[name] = sums.get(name, 0.0) + mean * result.counts[name]
+            counts[name] += result.counts[name]
     return {
         "step": step,
-        "loss": loss,
-        **{f"loss_{name}": value for name, value in result.terms.items()},
+        "loss": sum(sums.values()) / max(sum(counts.values()), 1),
+        **{f"loss_{name}": total / counts[name] for name, total in sums.items()},
         "learning_rate": learning_rate(config.optimizer, step - 1, config.num_steps),
-        "grad_norm": result.grad_norm,
-        "skipped": float(result.skipped),
+        "grad_norm": sum(r.grad_norm for r in window) / len(window),
+        "skipped": float(sum(r.skipped for r in window)),
         "tokens_per_second": round(tokens_per_second, 1),
     }
 

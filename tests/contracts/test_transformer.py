@@ -1,25 +1,34 @@
 """What holds for every shape of the transformer: full and grouped heads, with and without norms."""
 
 import itertools
+from dataclasses import replace
+from typing import Any, Literal
 
 import pytest
 import torch
 
-from genvlm.config.transformer import TransformerConfig
 from genvlm.errors import ConfigError, TokenError
 from genvlm.models.build import build_transformer
 from genvlm.models.mixed_modal.transformer import KVCache, MixedModalTransformer
 from genvlm.nn import layers
 from genvlm.nn.layers import TokenHead
+from genvlm.nn.safetensors_folder import load_into
 from genvlm.testing.tiny import tiny_transformer_config
 
 VOCAB = 40
 SHAPES = {
     f"{kv_heads} of 4 heads{', qk_norm' if norm else ''}": tiny_transformer_config(
-        num_kv_heads=kv_heads, qk_norm=norm
+        num_kv_heads=kv_heads, qk_norm="rms" if norm else None
     )
     for kv_heads, norm in itertools.product((1, 2, 4), (True, False))
-} | {"rotary positions by index alone": tiny_transformer_config(rotary_dims=None)}
+} | {
+    "rotary positions by index alone": tiny_transformer_config(rotary_dims=None),
+    "LayerNorm of queries and keys": tiny_transformer_config(qk_norm="layer"),
+    "a norm per head, behind branches": tiny_transformer_config(
+        qk_norm="layer", qk_norm_per_head=True, norm_order="swin"
+    ),
+    "a norm per head, tied head": tiny_transformer_config(qk_norm_per_head=True, tie_head=True),
+}
 
 
 @pytest.fixture(params=SHAPES.values(), ids=SHAPES.keys())
@@ -244,19 +253,63 @@ def test_positions_where_nothing_is_learned_give_empty_results() -> None:
     )
 
 
-def shape_of_a_large_model() -> TransformerConfig:
-    return TransformerConfig(
-        hidden_size=8192,
-        num_layers=48,
-        num_heads=64,
-        num_kv_heads=8,
-        head_dim=128,
-        intermediate_size=22_016,
-        context_length=4096,
-    )
+@pytest.mark.parametrize("kind", ["rms", "layer"])
+def test_norms_per_head_with_equal_weights_equal_a_shared_one(
+    kind: Literal["rms", "layer"],
+) -> None:
+    shared = build_transformer(tiny_transformer_config(qk_norm=kind), VOCAB, seed=1).eval()
+    for name, parameter in shared.named_parameters():
+        if "q_norm" in name or "k_norm" in name:
+            torch.nn.init.uniform_(parameter, 0.5, 1.5, torch.Generator().manual_seed(2))
+    own = tiny_transformer_config(qk_norm=kind, qk_norm_per_head=True)
+    per_head = build_transformer(own, VOCAB).eval()
+    state = {
+        n: t.expand(per_head.state_dict()[n].shape) if "q_norm" in n or "k_norm" in n else t
+        for n, t in shared.state_dict().items()
+    }
+    per_head.load_state_dict(state)
+    with torch.no_grad():
+        ids = tokens(2, 9)
+        expected = shared(ids, positions=places(ids))
+        close(per_head(ids, positions=places(ids)), expected)
+        per_head.blocks[0].attention.k_norm.weight[0] += 1  # type: ignore[operator, union-attr]
+        changed = per_head(ids, positions=places(ids))
+        assert (changed - expected)[:, 1:].abs().amax(-1).min() > 1e-4
 
 
-def test_a_chameleon_34b_shape_is_34_billion_parameters() -> None:
-    with torch.device("meta"):
-        model = MixedModalTransformer(shape_of_a_large_model(), 65_536)
-    assert 33e9 < sum(p.numel() for p in model.parameters()) < 36e9
+def test_a_tied_head_is_kept_once_and_comes_back_tied() -> None:
+    config = tiny_transformer_config(tie_head=True)
+    model = build_transformer(config, VOCAB, seed=1)
+    state = model.state_dict()
+    assert "head.proj.weight" not in state
+    other = build_transformer(config, VOCAB, seed=2)
+    load_into(other, state, "memory")
+    assert other.head.proj.weight is other.embedding.weight
+    assert torch.equal(other.head.proj.weight, model.embedding.weight)
+    hidden = torch.randn(3, config.hidden_size)
+    torch.testing.assert_close(other.head(hidden), hidden @ model.embedding.weight.T)
+
+
+def test_a_head_of_zeros_begins_with_equal_logits_and_conditions_are_never_predicted() -> None:
+    config = replace(tiny_transformer_config(), zero_init_head=True, num_conditions=5)
+    model = build_transformer(config, VOCAB, seed=1, codebook=torch.randn(9, 4))
+    assert model.embedding.weight.shape[0] == VOCAB + 5
+    hidden = model(torch.full((1, 3), VOCAB + 4), positions=torch.full((1, 4, 3), -1))
+    assert hidden.abs().max() > 0
+    assert model.head(hidden).shape[-1] == VOCAB
+    assert model.head(hidden).abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"qk_norm": None, "qk_norm_per_head": True}, "qk_norm_per_head without a qk_norm"),
+        ({"tie_head": True, "zero_init_head": True}, "zero embedding"),
+        ({"tie_head": True, "num_conditions": 3}, "choose one of both"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(
+    change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        replace(tiny_transformer_config(), **change)

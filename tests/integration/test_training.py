@@ -94,6 +94,22 @@ def test_the_same_run_twice_is_bitwise_equal(
     same(tmp_path, finished)
 
 
+def test_a_record_speaks_of_all_steps_since_the_last_one(
+    config: TrainConfig, finished: Path, tmp_path: Path
+) -> None:
+    train(replace(config, log_every=5), tmp_path)
+    records, every = log(tmp_path), log(finished)
+    assert [r["step"] for r in records] == [5, 8]
+    for record, steps in zip(records, (every[:5], every[5:]), strict=True):
+        norms = [r["grad_norm"] for r in steps]
+        assert record["grad_norm"] == pytest.approx(sum(norms) / len(norms))
+        for term in ("loss", "loss_text", "loss_image"):
+            of_steps = [r[term] for r in steps]
+            # Between the mean and the extremes: steps weigh as many tokens as they have.
+            assert record[term] == pytest.approx(sum(of_steps) / len(of_steps), rel=0.05)
+            assert min(of_steps) < record[term] < max(of_steps)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_run_resumes_bitwise(
     config: TrainConfig, finished: Path, tmp_path: Path, number: int

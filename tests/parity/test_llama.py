@@ -30,7 +30,7 @@ def rename(name: str) -> str:
 @torch.no_grad()
 @pytest.mark.parametrize("num_kv_heads", [4, 2, 1])
 def test_hidden_states_and_logits_equal_llama(num_kv_heads: int) -> None:
-    config = tiny_transformer_config(num_kv_heads=num_kv_heads, qk_norm=False, rotary_dims=None)
+    config = tiny_transformer_config(num_kv_heads=num_kv_heads, qk_norm=None, rotary_dims=None)
     torch.manual_seed(0)
     reference = transformers.LlamaForCausalLM(
         transformers.LlamaConfig(

@@ -1,20 +1,26 @@
 """Every shipped configuration loads as the class that its `kind` names."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from genvlm.config.image_tokenizer import VQGANConfig, VQGANTrainConfig
 from genvlm.config.schema import dump_config, load_config, parse_config, read_yaml
 from genvlm.config.text_tokenizer import TextTokenizerConfig
 from genvlm.config.training import TrainConfig
+from genvlm.config.transformer import PublishedShape
+from genvlm.models.mixed_modal.transformer import MixedModalTransformer
+from genvlm.tokenization.vqgan import VQGAN
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = {
     "mixed_modal": TrainConfig,
     "vqgan": VQGANTrainConfig,
     "sentencepiece": TextTokenizerConfig,
+    "shape": PublishedShape,
 }
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 RECIPES = sorted((ROOT / "tokenizers").rglob("recipe.yaml"))
@@ -44,7 +50,9 @@ def test_a_configuration_loads_as_its_kind_and_survives_a_dump(path: Path, tmp_p
 def test_a_configuration_opens_with_its_own_command(path: Path) -> None:
     first, second = path.read_text("utf-8").splitlines()[:2]
     name = re.escape(_name(path))
-    assert re.fullmatch(rf"# genvlm (train|demo --config) {name} --out \S+", first)
+    assert re.fullmatch(
+        rf"# genvlm ((train|demo --config) {name} --out \S+|config show {name})", first
+    )
     assert second.startswith("# ")
 
 
@@ -62,3 +70,36 @@ def test_a_configuration_names_shipped_files_only(path: Path) -> None:
 def test_a_shipped_image_tokenizer_has_the_shape_of_its_recipe(path: Path) -> None:
     recipe = load_config(VQGANTrainConfig, path.with_name("recipe.yaml"))
     assert load_config(VQGANConfig, path) == recipe.model
+
+
+PUBLISHED = {
+    "chameleon-7b": 7_013_158_912,
+    "chameleon-34b": 34_294_308_864,
+    "llamagen-b": 110_888_448,
+    "llamagen-l": 342_910_976,
+    "llamagen-xl": 774_699_520,
+    "llamagen-xxl": 1_410_972_672,
+    "llamagen-3b": 3_096_659_200,
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_shape_has_the_published_number_of_parameters(name: str) -> None:
+    shape = load_config(PublishedShape, ROOT / f"configs/train/{name}.yaml")
+    with torch.device("meta"):
+        model = MixedModalTransformer(shape.model, shape.vocab_size)
+        per_head = MixedModalTransformer(
+            replace(shape.model, qk_norm_per_head=shape.model.qk_norm is not None),
+            shape.vocab_size,
+        )
+    assert count(model) == shape.num_parameters == PUBLISHED[name]
+    if name == "chameleon-7b":
+        assert count(per_head) == 7_013_666_816
+    if name.startswith("chameleon"):
+        assert shape.image_tokenizer is not None
+        with torch.device("meta"):
+            assert count(VQGAN(shape.image_tokenizer)) == 68_718_467
+
+
+def count(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())

@@ -5,6 +5,7 @@ B batch, T tokens, D hidden, S cache capacity.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,6 +18,7 @@ from genvlm.nn.layers import Attention, LayerCache, Rotary, SwiGLU, TokenHead, r
 # Ten and three times the usual 0.02: large against the first steps of the optimizer.
 _CODE_EMBEDDING_STD = 0.2
 _CODE_HEAD_STD = 0.06
+_EMBEDDING, _HEAD = "embedding.weight", "head.proj.weight"
 
 
 class KVCache:
@@ -49,7 +51,7 @@ class KVCache:
 
 
 class Block(nn.Module):
-    """Pre-norm attention and feed-forward, each on a residual branch."""
+    """Attention and feed-forward, each on a residual branch, normalised in front or behind."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -60,11 +62,13 @@ class Block(nn.Module):
             num_kv_heads=config.num_kv_heads,
             head_dim=config.head_dim,
             qk_norm=config.qk_norm,
+            qk_norm_per_head=config.qk_norm_per_head,
             norm_eps=config.norm_eps,
         )
         self.mlp_norm = nn.RMSNorm(config.hidden_size, config.norm_eps)
         self.mlp = SwiGLU(config.hidden_size, config.intermediate_size)
         self.dropout = nn.Dropout(config.dropout)
+        self.swin = config.norm_order == "swin"
 
     def forward(
         self,
@@ -75,6 +79,10 @@ class Block(nn.Module):
         slots: Int[Tensor, "batch tokens"] | None,
     ) -> Float[Tensor, "batch tokens hidden"]:
         """One layer."""
+        if self.swin:
+            attended = self.attention_norm(self.attention(x, rotary, mask, cache, slots))
+            x = x + self.dropout(attended)
+            return x + self.dropout(self.mlp_norm(self.mlp(x)))
         attended = self.attention(self.attention_norm(x), rotary, mask, cache, slots)
         x = x + self.dropout(attended)
         return x + self.dropout(self.mlp(self.mlp_norm(x)))
@@ -87,16 +95,23 @@ class MixedModalTransformer(nn.Module):
         super().__init__()
         self.config = config
         self.vocab_size = vocab_size
-        self.embedding = nn.Embedding(vocab_size, config.hidden_size)
+        self.embedding = nn.Embedding(vocab_size + config.num_conditions, config.hidden_size)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm = nn.RMSNorm(config.hidden_size, config.norm_eps)
         self.head = TokenHead(config.hidden_size, vocab_size)
+        if config.tie_head:
+            self.head.proj.weight = self.embedding.weight
+            # Kept once in files: safetensors takes no two names of one tensor.
+            self.register_state_dict_post_hook(_drop_head)
+            self.register_load_state_dict_pre_hook(_tie_head)
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
         """Normal with `initializer_std`; branch outputs smaller by sqrt(2 layers) (GPT-2)."""
         std = self.config.initializer_std
         for name, parameter in self.named_parameters():
-            if parameter.dim() < 2:
+            if name.endswith("bias") or (name == _HEAD and self.config.zero_init_head):
+                nn.init.zeros_(parameter)
+            elif "norm" in name:
                 nn.init.ones_(parameter)
             elif name.endswith(("o_proj.weight", "down_proj.weight")):
                 scaled = std / math.sqrt(2 * self.config.num_layers)
@@ -113,11 +128,10 @@ class MixedModalTransformer(nn.Module):
         Code vectors that are near begin with near embeddings and near logits, so that what is
         learned of one helps with its neighbours.
         """
-        scales = (
-            (self.embedding.weight, _CODE_EMBEDDING_STD),
-            (self.head.proj.weight, _CODE_HEAD_STD),
-        )
-        for weight, std in scales:
+        scaled = [(self.embedding.weight, _CODE_EMBEDDING_STD)]
+        if not self.config.zero_init_head:
+            scaled.append((self.head.proj.weight, _CODE_HEAD_STD))  # a tied one ends with this
+        for weight, std in scaled:
             mapped = codebook @ torch.randn(codebook.shape[1], weight.shape[1], generator=generator)
             weight[: len(codebook)] = (std * mapped / mapped.std()).to(weight)
 
@@ -188,3 +202,14 @@ class MixedModalTransformer(nn.Module):
             return rotary_table(torch.cat([index, places], -1), dims, thetas)
 
         return table_of(positions[:, 1:]), table_of(positions[:, :-1])
+
+
+def _drop_head(
+    module: nn.Module, state: dict[str, Any], prefix: str, local_metadata: dict[str, Any]
+) -> None:
+    state.pop(prefix + _HEAD, None)
+
+
+def _tie_head(module: nn.Module, state: dict[str, Any], prefix: str, *unused: object) -> None:
+    if prefix + _EMBEDDING in state:
+        state[prefix + _HEAD] = state[prefix + _EMBEDDING]
