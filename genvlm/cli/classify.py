@@ -43,27 +43,30 @@ def run(arguments: argparse.Namespace) -> int:
     scorer = LikelihoodScorer(pretrained, "image_given_text")
     templates = arguments.template or ["{}"]
     posterior = classify(scorer, images, classes, templates=templates)
-    results = {
-        str(path): [
-            {
-                "class": classes[i],
-                "log_posterior": float(row[i]),
-                "log_p_image_given_class": float(likelihoods[i]),
-            }
-            for i in row.argsort()[::-1]
-        ]
+    results = [
+        (
+            str(path),
+            [
+                {
+                    "class": classes[i],
+                    "log_posterior": float(row[i]),
+                    "log_p_image_given_class": float(likelihoods[i]),
+                }
+                for i in row.argsort()[::-1]
+            ],
+        )
         for path, row, likelihoods in zip(
             arguments.images, posterior.log_probs, posterior.log_likelihoods, strict=True
         )
-    }
+    ]
     if arguments.json:
-        listed = [{"image": image, "classes": ranked} for image, ranked in results.items()]
+        listed = [{"image": image, "classes": ranked} for image, ranked in results]
         described = {
             "scorer": scorer.info.fingerprint, "templates": templates, "unit": "nats",
         }  # fmt: skip
         print(json.dumps(described | {"results": listed}))
         return 0
-    for image, ranked in results.items():
+    for image, ranked in results:
         print(image)
         for entry in ranked[: arguments.top]:
             print(f"  {100 * math.exp(float(entry['log_posterior'])):6.2f} %  {entry['class']}")

@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from genvlm.cli.inputs import check_output_folder
 from genvlm.cli.parsing import Subparsers, add_command, positive, progress_bar
 
 
@@ -41,8 +42,10 @@ def add_parser(commands: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run and print a table; exit code 2 when the coverage is not complete."""
     from genvlm.models.pretrained import load_pretrained
-    from genvlm.studies.evaluations import evaluate, save_evaluation
+    from genvlm.studies.evaluations import check_benchmark, evaluate, save_evaluation
 
+    check_output_folder(arguments.out)
+    check_benchmark(arguments.benchmark)
     pretrained = load_pretrained(arguments.model)
     with progress_bar(arguments.benchmark) as bar:
         evaluation = evaluate(

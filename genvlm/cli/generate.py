@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         top_p=arguments.top_p,
         guidance_scale=arguments.guidance_scale,
     )
-    check_output_folder(arguments.out)
+    check_output_folder(arguments.out, but_not=arguments.document)
     pretrained = load_pretrained(arguments.model)
     prompts: list[list[Segment]] = []
     if arguments.prompt is not None:

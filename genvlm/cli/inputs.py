@@ -1,5 +1,7 @@
 """Input and output files of commands: checked before work is spent, read within bounds."""
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +28,18 @@ def check_output_file(path: Path, *, but_not: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
 
 
-def check_output_folder(path: Path) -> None:
-    """Raises ConfigError for a file. Makes nothing yet: the input may still be refused."""
+def check_output_folder(path: Path, *, but_not: Path | None = None) -> None:
+    """Raises ConfigError for a file, or the folder of the input `but_not`.
+
+    Makes nothing yet: the input may still be refused.
+    """
     if path.exists() and not path.is_dir():
         raise ConfigError(f"--out {path} is a file: name a folder")
+    if but_not is not None and path.resolve() == but_not.resolve().parent:
+        raise ConfigError(f"--out {path} holds the input {but_not}: name another folder")
+
+
+def record_command(run_folder: Path) -> None:
+    """Add this command line to the run's `commands.txt`, which its report shows."""
+    with (run_folder / "commands.txt").open("a", encoding="utf-8") as file:
+        file.write(shlex.join(["genvlm", *sys.argv[1:]]) + "\n")

@@ -7,10 +7,20 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from genvlm import __version__
-from genvlm.cli import classify, config, demo, evaluate, generate, report, score, train
+from genvlm.cli import (
+    classify,
+    config,
+    convert,
+    demo,
+    evaluate,
+    generate,
+    report,
+    score,
+    train,
+)
 from genvlm.errors import GenvlmError
 
-_COMMANDS = (train, generate, score, classify, evaluate, config, report, demo)
+_COMMANDS = (train, generate, score, classify, evaluate, config, report, convert, demo)
 USER_ERROR, OUR_FAULT, INTERRUPTED = 2, 1, 130
 
 

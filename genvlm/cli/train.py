@@ -1,9 +1,11 @@
 """`genvlm train`: a configuration in, a run folder with a model folder out."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genvlm.cli.inputs import record_command
 from genvlm.cli.parsing import Subparsers, add_command
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
             f"{path} is the shape of a published model, not a run: copy its `model` into a "
             "configuration with data and optimizer, such as configs/train/emoji.yaml"
         )
+    elif arguments.resume:
+        raise ConfigError(f"{path} trains a text tokenizer, in seconds: leave --resume out")
     else:
         from genvlm.studies.tokenizers import train_text_tokenizer
 
@@ -60,7 +64,9 @@ def _train_transformer(config: "TrainConfig", arguments: argparse.Namespace) -> 
     from genvlm.training.loop import train
 
     with training_progress() as progress:
-        return train(config, arguments.out, resume=arguments.resume, progress=progress)
+        folder = train(config, arguments.out, resume=arguments.resume, progress=progress)
+    record_command(arguments.out)
+    return folder
 
 
 def _train_image_tokenizer(config: "VQGANTrainConfig", arguments: argparse.Namespace) -> Path:
@@ -73,4 +79,5 @@ def _train_image_tokenizer(config: "VQGANTrainConfig", arguments: argparse.Names
             arguments.out,
             resume=arguments.resume,
             on_step=lambda step, terms: bar(step, config.num_steps),
+            say=lambda message: print(f"genvlm train: {message}", file=sys.stderr),
         )

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from genvlm.config.schema import Positive, Probability, Seed, strict
+from genvlm.config.schema import Count, Positive, Probability, Seed, strict
 
 VendorName = Literal["noto", "twemoji", "fluent"]
 Vendors = Annotated[tuple[VendorName, ...], Field(min_length=1)]
@@ -33,7 +33,7 @@ class EmojiSource:
 
     kind: Literal["emoji"] = "emoji"
     vendors: Vendors = ("noto", "twemoji")
-    augmented_copies: int = 0
+    augmented_copies: Count = 0
     """Copies of each drawing, moved, turned and recoloured before tokenisation."""
     seed: Seed = 0
 

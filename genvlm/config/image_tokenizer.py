@@ -31,6 +31,8 @@ class VQGANConfig:
     z_channels: Positive = 256
     codebook_size: Positive = 8192
     codebook_dim: Positive = 256
+    decoder: bool = True
+    """False: pictures can be read and not drawn (Hugging Face's Chameleon comes without)."""
     l2_normalized: bool = False
     """Codes and latents on the unit sphere (ViT-VQGAN): needed for low-dimensional codebooks."""
 
@@ -97,6 +99,9 @@ class VQGANTrainConfig:
     """Share of single drawings that are moved, turned and scaled; half of all are recoloured."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """float32, or bfloat16 autocast where the processor supports it."""
+    initial: str | None = None
+    """Folder of an image tokenizer of this `model` to go on from. `genvlm convert` makes one of a
+    published checkpoint; taming's `legacy: true` is commitment_weight 1, codebook_weight 0.25."""
     seed: Seed = 0
     checkpoint_every: Positive = 500
     weights_dtype: Literal["float16", "float32"] = "float16"

@@ -21,6 +21,9 @@ Count = Annotated[int, Field(ge=0)]
 Seed = Count
 Positive = Annotated[int, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+"""Share that a moving average keeps."""
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 

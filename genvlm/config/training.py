@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from genvlm.config.data import DataConfig
-from genvlm.config.schema import Count, Positive, Seed, Weight, strict
+from genvlm.config.schema import Beta, Count, Positive, Seed, Weight, strict
 from genvlm.config.transformer import TransformerConfig
 from genvlm.errors import ConfigError
 
@@ -28,6 +28,10 @@ class ObjectiveConfig:
     z_loss_weight: Weight = 1e-5
     """Of the squared log normalizer (PaLM), which keeps logits from drifting between modalities."""
 
+    def __post_init__(self) -> None:
+        if self.text_weight == self.image_weight == 0:
+            raise ConfigError("text_weight and image_weight are both 0: nothing would be learned")
+
 
 @strict
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +44,11 @@ class OptimizerConfig:
     warmup_steps: Count = 100
     final_fraction: Weight = 0.05
     """Learning rate at the end, as a share of the peak."""
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Beta, Beta] = (0.9, 0.95)
     weight_decay: Weight = 0.1
     """On matrices only."""
     grad_clip: Weight = 1.0
+    """Largest norm of the whole gradient; 0 does not clip."""
 
 
 @strict

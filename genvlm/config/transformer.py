@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from genvlm.config.image_tokenizer import VQGANConfig
-from genvlm.config.schema import Count, Positive, Probability, strict
+from genvlm.config.schema import Count, Positive, PositiveFloat, Probability, Weight, strict
 from genvlm.errors import ConfigError
 
 
@@ -26,13 +26,13 @@ class TransformerConfig:
     """Width of the SwiGLU."""
     context_length: Positive
     """Most tokens of one sequence."""
-    rope_theta: float = 10_000.0
+    rope_theta: PositiveFloat = 10_000.0
     rotary_dims: tuple[int, int, int, int] | None = None
     """Dimensions of a head turned by (sequence index, frame, row, column); None: all by the index.
 
     LlamaGen's 2-D positions are (0, 0, head_dim / 2, head_dim / 2).
     """
-    axis_theta: float = 100.0
+    axis_theta: PositiveFloat = 100.0
     """Base of the frequencies of frame, row and column, which count to dozens, not to thousands."""
     qk_norm: Literal["rms", "layer"] | None = "rms"
     """Normalised queries and keys, which Chameleon needs to stay stable over modalities: RMSNorm,
@@ -42,8 +42,8 @@ class TransformerConfig:
     norm_order: Literal["pre", "swin"] = "pre"
     """pre: branches read normalised input. swin: their output is normalised before it is added
     (Swin Transformer V2), which Chameleon 34B needs to stay stable."""
-    norm_eps: float = 1e-5
-    initializer_std: float = 0.02
+    norm_eps: PositiveFloat = 1e-5
+    initializer_std: Weight = 0.02
     dropout: Probability = 0.0
     """On the residual branches."""
     tie_head: bool = False

@@ -32,6 +32,8 @@ def affine(
 ) -> Images:
     """Scale, turn and move each picture; `shift` is a share of its side."""
     n = len(images)
+    if n == 0:  # torch takes no empty grid
+        return images
 
     def uniform(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(n, generator=generator)

@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,13 @@ class Corpus:
 
     samples: Sequence[Sample]
     codes: Int[np.ndarray, "images rows columns"]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over samples and codes: what a run must find again to go on."""
+        digest = hashlib.sha256(_samples_json(self.samples))
+        digest.update(np.ascontiguousarray(self.codes).tobytes())
+        return digest.hexdigest()
 
     def document(self, index: int, config: DataConfig, seed: int, epoch: int) -> Document:
         """The document of one sample in one epoch: a pure function of its arguments."""
@@ -221,11 +229,14 @@ def _file_state(path: Path) -> list[int]:
 
 def _save(corpus: Corpus, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [[s.id, list(s.segments), s.pair, s.loss] for s in corpus.samples]
-    text = np.frombuffer(json.dumps(rows).encode(), np.uint8)
+    text = np.frombuffer(_samples_json(corpus.samples), np.uint8)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp.npz")
     np.savez_compressed(temporary, codes=corpus.codes, samples=text)
     temporary.replace(path)
+
+
+def _samples_json(samples: Sequence[Sample]) -> bytes:
+    return json.dumps([[s.id, list(s.segments), s.pair, s.loss] for s in samples]).encode()
 
 
 def _load(path: Path) -> Corpus:
@@ -236,6 +247,9 @@ def _load(path: Path) -> Corpus:
             Sample(i, tuple(segments), pair, tuple(loss) if loss is not None else None)
             for i, segments, pair, loss in json.loads(text)
         ]
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (
+        OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile,
+        zlib.error,
+    ) as error:  # fmt: skip
         raise DataError(f"{path} is damaged ({error}): delete it, it is made again") from None
     return Corpus(samples, codes)

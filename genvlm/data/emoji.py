@@ -27,6 +27,12 @@ HELD_OUT_PERCENT = 12
 Vendor = Literal["noto", "twemoji", "fluent"]
 TRAINING_VENDORS: tuple[Vendor, ...] = ("noto", "twemoji")
 UNSEEN_VENDOR: Vendor = "fluent"
+LICENCES: dict[Vendor, str] = {
+    "noto": "Noto Emoji (Apache-2.0)",
+    "twemoji": "Twemoji (c) Twitter, Inc and contributors (CC-BY-4.0, rasterised to 64 px, "
+    "palette)",
+    "fluent": "Fluent UI Emoji (MIT)",
+}
 
 _SHEETS = {
     "noto": "noto_64_native_pal.png",

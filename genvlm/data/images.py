@@ -15,13 +15,15 @@ RGBImage = UInt8[np.ndarray, "height width 3"]
 MAX_PIXELS = 64_000_000
 # Formats whose decoders Pillow ships without calling another program (EPS would start Ghostscript).
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV")
 
 
 def load_image(path: str | Path) -> RGBImage:
     """Decode one picture file; transparency is laid over white and EXIF orientation applied.
 
     Raises:
-        ImageError: missing, empty, truncated, not a picture, over 64 megapixels, or 32-bit grey.
+        ImageError: missing, empty, truncated, not a picture, over 64 megapixels, 32-bit grey,
+            or a colour mode of which no RGB can be made.
     """
     path = Path(path)
     if not _is_file(path):
@@ -39,6 +41,8 @@ def load_image(path: str | Path) -> RGBImage:
                         f"{path} has {width}x{height} pixels, more than the limit of "
                         f"{MAX_PIXELS / 1e6:.0f} megapixels: scale it down first"
                     )
+                if image.mode not in (*_MODES, "I", "F") and not image.mode.startswith("I;16"):
+                    raise ImageError(f"{path} has the colour mode {image.mode}: save it as RGB")
                 if image.mode in ("I", "F"):
                     raise ImageError(
                         f"{path} holds 32-bit grey values, of which none is known to be white: "

@@ -5,6 +5,9 @@ README.md (the card).
 """
 
 import json
+import os
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +23,7 @@ from genvlm.nn.safetensors_folder import (
     hash_file,
     load_into,
     load_tensors,
+    publish_folder,
     save_tensors,
 )
 from genvlm.tokenization.grammar import Grammar
@@ -27,7 +31,7 @@ from genvlm.tokenization.image import ImageTokenizer, load_image_tokenizer
 from genvlm.tokenization.text import TextTokenizer, load_text_tokenizer
 from genvlm.tokenization.vocabulary import Codebook, Vocabulary
 
-_SCHEMA = 2
+_SCHEMA = 3
 _CONFIG, _WEIGHTS, _TOKENIZERS, _MANIFEST = (
     "config.yaml", "model.safetensors", "tokenizers", "manifest.json",
 )  # fmt: skip
@@ -89,10 +93,22 @@ def build_vocabulary(text: TextTokenizer, image: ImageTokenizer) -> Vocabulary:
     return Vocabulary(image=codebook, text_size=text.size)
 
 
-def save_pretrained(pretrained: PretrainedModel, folder: Path, card: str) -> None:
-    """Write a model folder; the manifest comes last, so that a partial folder is recognised."""
+def save_pretrained(
+    pretrained: PretrainedModel,
+    folder: Path,
+    card: str,
+    *,
+    also: Callable[[Path], None] = lambda folder: None,
+) -> None:
+    """Write a model folder, which appears whole or not at all; an earlier one is replaced.
+
+    Args:
+        also: writes more files into the folder that it is given.
+    """
+    final, folder = folder, folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(folder, ignore_errors=True)
     tokenizers = folder / _TOKENIZERS
-    tokenizers.mkdir(parents=True, exist_ok=True)
+    tokenizers.mkdir(parents=True)
     config = ModelFolderConfig(
         schema_version=_SCHEMA,
         model=pretrained.model.config,
@@ -101,15 +117,16 @@ def save_pretrained(pretrained: PretrainedModel, folder: Path, card: str) -> Non
         text_tokenizer=pretrained.text_tokenizer.fingerprint,
         image_tokenizer=pretrained.image_tokenizer.fingerprint,
     )
-    (folder / _MANIFEST).unlink(missing_ok=True)
     pretrained.text_tokenizer.save(tokenizers)
     pretrained.image_tokenizer.save(tokenizers)
     save_tensors(pretrained.model.state_dict(), folder / _WEIGHTS)
     (folder / _CONFIG).write_text(dump_config(config))
     (folder / "README.md").write_text(card)
-    files = [folder / _CONFIG, folder / _WEIGHTS, *sorted(tokenizers.iterdir())]
+    also(folder)
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
     manifest = {str(p.relative_to(folder)): hash_file(p) for p in files}
     (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+    publish_folder(folder, final)
 
 
 def is_finished(folder: Path) -> bool:
@@ -123,7 +140,7 @@ def load_pretrained(folder: Path) -> PretrainedModel:
     Raises:
         CheckpointError: not a model folder, a file missing or altered, tokenizers of another model.
     """
-    _verify(folder)
+    verify_folder(folder)
     content = read_yaml(folder / _CONFIG)
     if content.get("schema_version") != _SCHEMA:
         raise CheckpointError(
@@ -157,11 +174,14 @@ def load_pretrained(folder: Path) -> PretrainedModel:
     )
 
 
-def _verify(folder: Path) -> None:
+def verify_folder(folder: Path) -> None:
+    """Raises CheckpointError unless every file of a model folder is there with its hash."""
     if not folder.is_dir():
         raise CheckpointError(f"no model folder at {folder}: check --model")
     try:
         manifest = dict(json.loads((folder / _MANIFEST).read_text()).items())
+        if not {_CONFIG, _WEIGHTS} <= manifest.keys():
+            raise ValueError
     except (OSError, ValueError, AttributeError):
         raise CheckpointError(
             f"{folder} is not a finished model folder: it has no readable {_MANIFEST}"

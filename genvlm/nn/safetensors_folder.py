@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -40,8 +41,13 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         ) from None
 
 
-def load_into(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+def load_into(
+    module: nn.Module, tensors: Mapping[str, Tensor], source: str, *, assign: bool = False
+) -> None:
     """Copy tensors into a module, after checking that names and shapes agree exactly.
+
+    Args:
+        assign: take the tensors themselves, with their dtype, instead of copies.
 
     Raises:
         CheckpointError: lists what is missing, unexpected and misshapen.
@@ -58,7 +64,20 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> 
         problems = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
         said = "; ".join(f"{k}: {_some(v)}" for k, v in problems.items() if v)
         raise CheckpointError(f"{source} does not fit its configuration ({said})")
-    module.load_state_dict(dict(tensors))
+    module.load_state_dict(dict(tensors), assign=assign)
+
+
+def publish_folder(temporary: Path, final: Path) -> None:
+    """Flush a finished folder to disk and move it into place; what stood there goes last."""
+    for path in (*temporary.rglob("*"), temporary):
+        _fsync(path)
+    replaced = final.with_name(f".{final.name}.{os.getpid()}.old")
+    shutil.rmtree(replaced, ignore_errors=True)
+    if final.exists():
+        final.replace(replaced)
+    temporary.replace(final)
+    _fsync(final.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def fingerprint_tensors(tensors: Mapping[str, Tensor]) -> str:
@@ -81,6 +100,14 @@ def hash_file(path: Path) -> str:
     """sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _some(names: list[str], limit: int = 5) -> str:

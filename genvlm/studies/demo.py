@@ -14,7 +14,6 @@ from genvlm.models.build import build_transformer
 from genvlm.models.pretrained import PretrainedModel, load_pretrained
 from genvlm.studies.evaluations import BENCHMARKS, CLASSES, PAIRS, evaluate, save_evaluation
 from genvlm.studies.run_report import (
-    COMMANDS_FILE,
     EVAL_FOLDER,
     SCENES_FOLDER,
     STORIES_FOLDER,
@@ -28,7 +27,6 @@ from genvlm.training.run_folder import MODEL_FOLDER
 
 _STORY_OPENINGS = ("first, the penguin", "first, the red heart", "first, the rocket")
 _SHOWN = 24
-_UNTRAINED_PICTURES = 50
 _SHOWN_CLASSES = 10
 
 
@@ -39,7 +37,7 @@ def run_demo(
     progress: Progress,
     stage: Callable[[str], None],
     resume: bool = False,
-    commands: str = "",
+    begun: Callable[[], None] = lambda: None,
     num_pictures: int = 200,
     eval_limit: int | None = None,
 ) -> Path:
@@ -47,11 +45,12 @@ def run_demo(
 
     Args:
         stage: told what begins.
+        begun: called when the run folder is known to be this run's.
         num_pictures, eval_limit: smaller numbers make a quicker, less certain demo.
     """
     stage("training")
     train(config, out, resume=resume, progress=progress)  # a finished run takes no further step
-    (out / COMMANDS_FILE).write_text(commands + "\n", encoding="utf-8")
+    begun()
     pretrained = load_pretrained(out / MODEL_FOLDER)
     corpus = build_corpus(config.data, pretrained.image_tokenizer, out / "cache")
     stage("drawing held-out captions")
@@ -59,9 +58,9 @@ def run_demo(
         pretrained, corpus.codes, num=num_pictures, seed=config.seed, vendors=_vendors(config)
     )
     untrained = generate_scenes(
-        _untrained(pretrained),
+        _untrained(pretrained, config.seed),
         corpus.codes,
-        num=min(num_pictures, _UNTRAINED_PICTURES),
+        num=num_pictures,
         seed=config.seed,
         vendors=_vendors(config),
     )
@@ -73,10 +72,11 @@ def run_demo(
     write_samples(stories, pretrained, out / STORIES_FOLDER)
     for name in _benchmarks(config):
         stage(f"evaluating {name}")
-        # A picture against 100 classes costs as much as 100 pairs: the demo shows a tenth of
-        # them and leaves out the shuffled-image control; `genvlm eval run emoji-classes` has all.
-        classes = name == CLASSES
-        limit = min(eval_limit or _SHOWN_CLASSES, _SHOWN_CLASSES) if classes else eval_limit
+        # A picture against 100 classes costs as much as 100 pairs: the short demo shows a tenth of
+        # them; `genvlm eval run emoji-classes` has all, and the shuffled-image control.
+        classes, limit = name == CLASSES, eval_limit
+        if classes and not _is_rich(config):
+            limit = min(eval_limit or _SHOWN_CLASSES, _SHOWN_CLASSES)
         evaluation = evaluate(name, pretrained, limit=limit, shuffled=not classes)
         save_evaluation(evaluation, out / EVAL_FOLDER / name)
     stage("writing the report")
@@ -85,8 +85,11 @@ def run_demo(
 
 def _benchmarks(config: TrainConfig) -> tuple[str, ...]:
     """All, or those that a model trained on two-icon scenes can be asked."""
-    rich = any(s.three or s.counts for s in _scenes(config))
-    return BENCHMARKS if rich else ("scenes", PAIRS, CLASSES)
+    return BENCHMARKS if _is_rich(config) else ("scenes", PAIRS, CLASSES)
+
+
+def _is_rich(config: TrainConfig) -> bool:
+    return any(s.three or s.counts for s in _scenes(config))
 
 
 def _vendors(config: TrainConfig) -> tuple[VendorName, ...]:
@@ -139,12 +142,12 @@ def write_generation(
     (folder / "results.json").write_text(json.dumps(results, indent=1))
 
 
-def _untrained(pretrained: PretrainedModel) -> PretrainedModel:
+def _untrained(pretrained: PretrainedModel, seed: int) -> PretrainedModel:
     """The same model before training."""
     model = build_transformer(
         pretrained.model.config,
         pretrained.vocabulary.size,
-        seed=0,
+        seed=seed,
         codebook=pretrained.image_tokenizer.codebook,
     )
     return replace(pretrained, model=model.eval())

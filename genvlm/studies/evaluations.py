@@ -65,20 +65,25 @@ class Evaluation:
     summary: Summary
 
 
+def check_benchmark(name: str) -> None:
+    """Raises EvaluationError: no benchmark of that name."""
+    if name not in BENCHMARKS:
+        raise EvaluationError(f"no benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}")
+
+
 def build_benchmark(name: str, *, limit: int | None = None) -> Benchmark:
     """One of the project's benchmarks; `limit` cuts each of its sets (an honest, smaller version).
 
     Raises:
         EvaluationError: no benchmark of that name.
     """
+    check_benchmark(name)
     if name in SCENE_SETS:
         n, of = 400 if limit is None else limit, SCENE_SETS[name]
         return build_scenes(of.vendor, n, n, three=of.three, counts=of.counts)
     if name == PAIRS:
         return build_emoji_pairs(max_items=1000 if limit is None else limit)
-    if name == CLASSES:
-        return build_emoji_classes(num_shown=NUM_CLASSES if limit is None else limit)
-    raise EvaluationError(f"no benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}")
+    return build_emoji_classes(num_shown=min(limit or NUM_CLASSES, NUM_CLASSES))
 
 
 def build_controls(name: str, pretrained: PretrainedModel) -> dict[str, Scorer]:

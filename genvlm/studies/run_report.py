@@ -7,9 +7,10 @@ Parts that were not run are left out.
 import json
 from pathlib import Path
 
+from genvlm.config.kinds import config_class
 from genvlm.config.schema import load_config
 from genvlm.config.training import TrainConfig
-from genvlm.data.emoji import load_drawings, split_concepts
+from genvlm.data.emoji import LICENCES, load_drawings, split_concepts
 from genvlm.data.images import RGBImage, load_image
 from genvlm.errors import DataError
 from genvlm.evaluation.plots import Bar, bars_with_intervals, loss_curves
@@ -31,6 +32,7 @@ from genvlm.evaluation.report import (
     render_report,
     save_report,
 )
+from genvlm.evaluation.statistics import Undefined, wilson_interval
 from genvlm.models.pretrained import PretrainedModel, is_finished, load_pretrained
 from genvlm.studies.evaluations import (
     BENCHMARKS,
@@ -59,11 +61,17 @@ def build_report(run: Path) -> Path:
     """Write `run/report.html`; `run/commands.txt` is shown where it is there.
 
     Raises:
-        DataError: the folder holds no run.
+        DataError: the folder holds no run of a mixed-modal transformer, or has logged nothing yet.
     """
     if not (run / CONFIG_FILE).is_file() or not (run / LOG_FILE).is_file():
         raise DataError(f"{run} is no run folder: it lacks {CONFIG_FILE} or {LOG_FILE}")
+    if config_class(run / CONFIG_FILE) is not TrainConfig:
+        raise DataError(
+            f"{run} trained a tokenizer: its card and picture are in {run / 'tokenizer'}"
+        )
     config = load_config(TrainConfig, run / CONFIG_FILE)
+    if not read_log(run / LOG_FILE):
+        raise DataError(f"{run} has logged nothing yet: wait for {config.log_every} steps")
     commands = run / COMMANDS_FILE
     sections, headlines = [_training_section(run)], []
     if is_finished(run / MODEL_FOLDER):  # it may be being written
@@ -97,10 +105,7 @@ def build_report(run: Path) -> Path:
         f"{config.num_steps:,} steps of {config.global_batch_size} documents, "
         f"{config.precision}, seed {config.seed}"
     )
-    footer = (
-        "Drawings: Noto Emoji (Apache-2.0), Twemoji (c) Twitter, Inc and contributors "
-        "(CC-BY-4.0, rasterised to 64 px, palette), Fluent UI Emoji (MIT)."
-    )
+    footer = f"Drawings: {', '.join(LICENCES.values())}."
     save_report(
         render_report("One model, used by its likelihood", subtitle, headlines, sections, footer),
         page,
@@ -138,11 +143,14 @@ def _tokenizer_section(pretrained: PretrainedModel) -> Section:
 
 def _generation_section(folder: Path) -> tuple[Section, Headline]:
     results = json.loads((folder / "results.json").read_text())
-    rows = [[name, *values] for name, values in results["shares"].items()]
+    rows = [
+        [name, *(_share(value, n) for value in values), n]
+        for name, (*values, n) in results["shares"].items()
+    ]
     tiles = [
         Tile(
             [load_image(folder / item["image"]), load_image(folder / item["nearest"])],
-            ["generated", "nearest training picture"],
+            ["generated", "training picture with most equal codes"],
             item["caption"],
             good=item["relation"],
         )
@@ -152,7 +160,8 @@ def _generation_section(folder: Path) -> tuple[Section, Headline]:
     table = Table(
         ["percent", "both icons", "right relation", "pictures read"],
         rows,
-        "Percent, read by nearest icon. The two icons of a caption never met in training.",
+        "Percent with 95 % Wilson intervals, read by nearest icon. The two icons of a caption "
+        "never met in training.",
         highlight_rows=[0],
         bars=["both icons", "right relation"],
     )
@@ -244,6 +253,13 @@ def _browsed(name: str, version: str, records: list[ItemRecord]) -> list[Browser
             )
         )
     return browsed
+
+
+def _share(percent: float, n: int) -> Interval | float:
+    interval = wilson_interval(percent / 100 * n, n)
+    if isinstance(interval, Undefined):
+        return percent
+    return Interval(percent, 100 * interval.low, 100 * interval.high)
 
 
 def _cell(metric: dict) -> Interval | float | None:

@@ -16,9 +16,10 @@ from genvlm.tokenization.document import Image, Text
 def write_samples(
     documents: Sequence[SampledDocument], pretrained: PretrainedModel, out: Path
 ) -> Path:
-    """Write every document; returns the page.
+    """Write every document; returns the page. Samples that `out` held before are replaced.
 
-    A line of `documents.jsonl` can be read back as a prompt, unless the sample holds nothing.
+    A line of `documents.jsonl` can be read back as a prompt, unless the sample holds no more than
+    blanks.
     """
     out.mkdir(parents=True, exist_ok=True)
     rows, sections = [], []
@@ -34,7 +35,9 @@ def write_samples(
         rows.append({"id": f"{number:04d}", "segments": segments, "ended": document.ended})
         sections.append(Section(f"Sample {number}", [Story(story_parts(document, pretrained))]))
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    (out / "documents.jsonl").write_text(lines, encoding="utf-8")
+    temporary = out / "documents.jsonl.tmp"
+    temporary.write_text(lines, encoding="utf-8")
+    temporary.replace(out / "documents.jsonl")
     page = out / "index.html"
     subtitle = f"{len(documents)} documents from model {pretrained.fingerprint[:12]}"
     save_report(render_report("Generated documents", subtitle, sections=sections), page)

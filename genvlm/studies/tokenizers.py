@@ -8,12 +8,20 @@ import numpy as np
 import torch
 from PIL import Image
 
+from genvlm.config.assets import resolve_path
 from genvlm.config.image_tokenizer import VQGANTrainConfig
 from genvlm.config.schema import dump_config
 from genvlm.config.text_tokenizer import TextTokenizerConfig
-from genvlm.data.emoji import TRAINING_VENDORS, UNSEEN_VENDOR, load_drawings, split_concepts
+from genvlm.data.emoji import (
+    LICENCES,
+    TRAINING_VENDORS,
+    UNSEEN_VENDOR,
+    load_drawings,
+    split_concepts,
+)
 from genvlm.data.scenes import render_scene, sample_scenes
 from genvlm.data.stories import sample_stories
+from genvlm.errors import ConfigError, TrainingError
 from genvlm.evaluation.scene_reader import judge_scenes, reading_shares
 from genvlm.tokenization.image import ImageTokenizer, load_image_tokenizer, to_pixels
 from genvlm.tokenization.text import train_sentencepiece
@@ -25,7 +33,14 @@ _NUM_SCENES = 400
 
 
 def train_text_tokenizer(config: TextTokenizerConfig, out: Path) -> Path:
-    """Train and write a SentencePiece model into `out`."""
+    """Train a SentencePiece model and publish it as `out/tokenizer`.
+
+    Raises:
+        TrainingError: there is one already.
+    """
+    folder = out / "tokenizer"
+    if folder.exists():
+        raise TrainingError(f"{folder} is there already: choose another --out")
     captions = [c for concept in split_concepts(held_out=False) for c in concept.captions]
     scenes = sample_scenes(config.num_scenes, config.seed, three=0.3, counts=0.3)
     stories = sample_stories(config.num_stories, config.seed)
@@ -35,23 +50,23 @@ def train_text_tokenizer(config: TextTokenizerConfig, out: Path) -> Path:
         *(sentence for story in stories for sentence in story.sentences),
     ]
     tokenizer = train_sentencepiece(sentences, vocab_size=config.vocab_size)
-    out.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(out)
+    folder.mkdir(parents=True)
+    tokenizer.save(folder)
     pieces = [len(tokenizer.encode(s)) for s in sentences]
-    (out / "recipe.yaml").write_text(dump_config(config))
-    (out / "README.md").write_text(
+    (folder / "recipe.yaml").write_text(dump_config(config))
+    (folder / "README.md").write_text(
         f"""# Text tokenizer: emoji captions and scenes
 
 SentencePiece BPE with byte fallback, {tokenizer.size:,} pieces, no normalization. Trained on
 {len(sentences):,} sentences (labels and captions of the training families, composed scenes,
 stories); {np.mean(pieces):.2f} pieces a sentence on average, longest {max(pieces)}.
 
-    genvlm train configs/train/text-emoji.yaml --out tokenizers/text-emoji
+    genvlm train configs/train/text-emoji.yaml --out runs/text-emoji
 
 Text of the labels: Unicode CLDR, emojibase and emojilib (MIT).
 """
     )
-    return out
+    return folder
 
 
 def train_image_tokenizer(
@@ -60,9 +75,16 @@ def train_image_tokenizer(
     *,
     resume: bool = False,
     on_step: Callable[[int, dict[str, float]], None] = lambda step, terms: None,
+    say: Callable[[str], None] = lambda message: None,
 ) -> Path:
     """Train a VQ-GAN in `out` and publish it as `out/tokenizer`."""
-    network = train_vqgan(config, out, resume=resume, on_step=on_step)
+    initial = None
+    if config.initial is not None:
+        tokenizer = load_image_tokenizer(resolve_path(config.initial))
+        if tokenizer.config != config.model:
+            raise ConfigError(f"initial: {config.initial} has another shape than `model`")
+        initial = tokenizer.network.requires_grad_(True)
+    network = train_vqgan(config, out, resume=resume, initial=initial, on_step=on_step, say=say)
     return publish_image_tokenizer(network, config, out / "tokenizer")
 
 
@@ -164,13 +186,21 @@ def _card(
         if margin is None
         else f"an encoder that sees {margin} pixels around a code's cell, taming's Decoder"
     )
+    licences = "\n".join(f"- {licence}" for licence in LICENCES.values())
+    sphere = " on the unit sphere" if config.model.l2_normalized else ""
+    seen = " and ".join(v.capitalize() for v in config.vendors)
+    unseen = ""
+    if UNSEEN_VENDOR not in config.vendors:
+        name = UNSEEN_VENDOR.capitalize()
+        unseen = f"{name} was seen neither in training nor in choosing the recipe."
     reading = ""
     if (read := metrics[_SCENES].get("icons_read")) is not None:
         reading = f"After the tokenizer the scene reader reads {read:.2f} % of the scenes right.\n"
-    return f"""# Image tokenizer: 64x64 emoji and scenes
+    size = f"{config.model.resolution}x{config.model.resolution}"
+    return f"""# Image tokenizer: {size} emoji and scenes
 
 VQ-GAN ({encoder}, our quantizer): {side}x{side} codes,
-{config.model.codebook_size:,} entries of dimension {config.model.codebook_dim} on the unit sphere,
+{config.model.codebook_size:,} entries of dimension {config.model.codebook_dim}{sphere},
 {parameters / 1e6:.2f} M parameters, stored as {config.weights_dtype}, computed in float32.
 No perceptual loss: no pretrained VGG can be had offline, and none was used.
 {adversarial} adversarial term was used.
@@ -184,10 +214,12 @@ No perceptual loss: no pretrained VGG can be had offline, and none was used.
 PSNR: mean over pictures. Codes kept: of a picture's left half, when its right half becomes another
 picture's.
 {reading}
-Trained on Noto and Twemoji drawings of the training families and on composed scenes of them.
-Fluent was seen neither in training nor in choosing the recipe. `reconstructions.png` shows
-held-out families, originals over reconstructions: Noto, Twemoji, Fluent.
+Trained on {seen} drawings of the training families and on composed scenes of
+them. {unseen}
+The shipped recipe (optimizer, margin, shares of augmentation, steps) was chosen on the held-out
+families of Noto: their row is not blind. `reconstructions.png` shows held-out families, originals
+over reconstructions: Noto, Twemoji, Fluent.
 
-Drawings: Noto Emoji (Apache-2.0), Twemoji (c) Twitter, Inc and contributors (CC-BY-4.0),
-Fluent UI Emoji (MIT).
+Drawings:
+{licences}
 """

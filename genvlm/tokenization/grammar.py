@@ -8,6 +8,7 @@ Rows of one batch may be in different modes.
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -71,7 +72,7 @@ class Grammar:
 
     def allowed(self, state: GrammarState) -> Int[Tensor, "batch 2"]:
         """Per row, the first allowed id and the one behind the last."""
-        return self._table(state.mode.device)[state.mode]
+        return _range_table(self.vocabulary, state.mode.device)[state.mode]
 
     def placement(self, state: GrammarState) -> Placement:
         """Modality and (frame, row, column) of the next token."""
@@ -133,20 +134,20 @@ class Grammar:
         """Rows at a frame's edge where another frame and its EOV no longer fit."""
         return (state.mode == Mode.FRAME_EDGE) & (room < self.codes_per_image + 1)
 
-    def _table(self, device: torch.device) -> Int[Tensor, "modes 2"]:
-        v = self.vocabulary
-        text = v.text_state_range
-        video = v.video_range
-        rows = {
-            Mode.START: (v.bos, v.bos + 1),
-            Mode.TEXT: (text.start, text.stop),
-            Mode.CODES: (v.image_range.start, v.image_range.stop),
-            Mode.EOI: (v.eoi, v.eoi + 1),
-            Mode.FRAME: (video.start, video.stop),
-            Mode.FRAME_EDGE: (video.start, v.eov + 1),
-            Mode.DONE: (v.pad, v.pad + 1),
-        }
-        return torch.tensor([rows[mode] for mode in Mode], device=device)
+
+@lru_cache(maxsize=16)
+def _range_table(v: Vocabulary, device: torch.device) -> Int[Tensor, "modes 2"]:
+    text, video = v.text_state_range, v.video_range
+    rows = {
+        Mode.START: (v.bos, v.bos + 1),
+        Mode.TEXT: (text.start, text.stop),
+        Mode.CODES: (v.image_range.start, v.image_range.stop),
+        Mode.EOI: (v.eoi, v.eoi + 1),
+        Mode.FRAME: (video.start, video.stop),
+        Mode.FRAME_EDGE: (video.start, v.eov + 1),
+        Mode.DONE: (v.pad, v.pad + 1),
+    }
+    return torch.tensor([rows[mode] for mode in Mode], device=device)
 
 
 def _is_video(mode: Tensor) -> Tensor:

@@ -56,8 +56,13 @@ class ImageTokenizer:
 
     @cached_property
     def codebook_fingerprint(self) -> str:
-        """sha256 over the codebook: tokenizers that share it may share token ids."""
-        return fingerprint_tensors({"codebook": self.codebook})
+        """sha256 over the codebook: tokenizers that share it may share token ids.
+
+        Over the numbers as stored: normalised ones differ in the last bit between processors.
+        """
+        quantizer = self.network.quantize
+        stored = fingerprint_tensors({"codebook": quantizer.embedding.weight})
+        return fingerprint_of({"codebook": stored, "l2_normalized": quantizer.l2_normalized})
 
     @torch.no_grad()
     def encode(
@@ -121,34 +126,6 @@ def load_image_tokenizer(folder: Path) -> ImageTokenizer:
     weights = {name: t.float() for name, t in load_tensors(folder / WEIGHTS_FILE).items()}
     load_into(network, weights, str(folder / WEIGHTS_FILE))
     return ImageTokenizer(config, network)
-
-
-def load_taming_checkpoint(path: Path, config: VQGANConfig) -> VQGAN:
-    """A VQ-GAN from a published taming checkpoint (a `.ckpt` with a `state_dict`).
-
-    The losses' weights (`loss.*`: LPIPS and discriminator) are left out; every other tensor must
-    fit. The file is read with `weights_only=True`: pickled code in it never runs.
-
-    Raises:
-        CheckpointError: unreadable without running code, or not of the shape of `config`.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises several kinds for foreign or hostile files
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} cannot be read without running code ({first})") from None
-    tensors = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
-        raise CheckpointError(f"{path} holds no state_dict of tensors")
-    network = VQGAN(config)
-    load_into(
-        network,
-        {name: t.float() for name, t in tensors.items() if not name.startswith("loss.")},
-        str(path),
-    )
-    return network
 
 
 def to_pixels(images: UInt8[np.ndarray, "batch height width 3"]) -> Tensor:

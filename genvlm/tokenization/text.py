@@ -2,14 +2,17 @@
 
 import hashlib
 import io
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from genvlm.errors import CheckpointError, TokenError
+from genvlm.errors import CheckpointError, ConfigError, TokenError
 
 SENTENCEPIECE_FILE = "text.model"
 HUGGINGFACE_FILE = "text.json"
+PIECES_FILE = "text.pieces.json"
 
 
 class TextTokenizer(Protocol):
@@ -67,33 +70,69 @@ class SentencePieceTokenizer:
 
 
 class HuggingFaceTokenizer:
-    """A `tokenizer.json` of the Hugging Face `tokenizers` library."""
+    """A `tokenizer.json` of the Hugging Face `tokenizers` library.
 
-    def __init__(self, json: bytes, source: str = "tokenizer.json") -> None:
+    `piece_ids`: which of its ids are text, in order, where others stand for images and control
+    tokens (Chameleon); pieces are places in that list.
+    """
+
+    def __init__(
+        self,
+        content: bytes,
+        source: str = "tokenizer.json",
+        *,
+        piece_ids: Sequence[int] | None = None,
+    ) -> None:
         from tokenizers import Tokenizer
 
-        self._bytes = json
+        self.json = content
+        self._ids = list(piece_ids) if piece_ids is not None else None
+        self._places = {i: place for place, i in enumerate(self._ids or ())}
         try:
-            self._tokenizer = Tokenizer.from_str(json.decode("utf-8"))
+            self._tokenizer = Tokenizer.from_str(content.decode("utf-8"))
+            # A file may say both: they would cut texts short, or lengthen them, in silence.
+            self._tokenizer.no_truncation()
+            self._tokenizer.no_padding()
         except Exception:  # the Rust side raises plain Exception
             raise CheckpointError(f"{source} is not a `tokenizers` JSON file") from None
 
     @property
     def size(self) -> int:
-        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+        if self._ids is not None:
+            return len(self._ids)
+        # Not the number of pieces: ids may have gaps.
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
     @property
     def fingerprint(self) -> str:
-        return hashlib.sha256(self._bytes).hexdigest()
+        ids = json.dumps(self._ids).encode() if self._ids is not None else b""
+        return hashlib.sha256(self.json + ids).hexdigest()
 
     def encode(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(_checked(text), add_special_tokens=False).ids)
+        ids = list(self._tokenizer.encode(_checked(text), add_special_tokens=False).ids)
+        if self._ids is None:
+            return ids
+        for i in ids:
+            if i not in self._places:
+                raise TokenError(
+                    f"the text holds {self._tokenizer.id_to_token(i)!r}, which stands for an image "
+                    "or a control token: leave it out"
+                )
+        return [self._places[i] for i in ids]
 
     def decode(self, pieces: list[int]) -> str:
-        return str(self._tokenizer.decode(pieces, skip_special_tokens=False))
+        ids = pieces if self._ids is None else [self._ids[p] for p in pieces]
+        return str(self._tokenizer.decode(ids, skip_special_tokens=False))
+
+    def piece_names(self) -> list[str]:
+        """What each piece is called in the file; pieces without a name get one of their number."""
+        ids = self._ids if self._ids is not None else range(self.size)
+        return [self._tokenizer.id_to_token(i) or f"<unnamed{i}>" for i in ids]
 
     def save(self, folder: Path) -> None:
-        (folder / HUGGINGFACE_FILE).write_bytes(self._bytes)
+        (folder / HUGGINGFACE_FILE).write_bytes(self.json)
+        if self._ids is not None:
+            (folder / PIECES_FILE).write_text(json.dumps(self._ids))
 
 
 def load_text_tokenizer(path: Path) -> TextTokenizer:
@@ -113,7 +152,9 @@ def load_text_tokenizer(path: Path) -> TextTokenizer:
     if not path.is_file():
         raise CheckpointError(f"no text tokenizer at {path}")
     if path.suffix == ".json":
-        return HuggingFaceTokenizer(path.read_bytes(), str(path))
+        listed = path.with_name(PIECES_FILE)
+        piece_ids = json.loads(listed.read_text()) if listed.is_file() else None
+        return HuggingFaceTokenizer(path.read_bytes(), str(path), piece_ids=piece_ids)
     return SentencePieceTokenizer(path.read_bytes(), str(path))
 
 
@@ -127,7 +168,8 @@ def train_sentencepiece(sentences: Iterable[str], *, vocab_size: int) -> Sentenc
     from sentencepiece import SentencePieceTrainer
 
     model = io.BytesIO()
-    SentencePieceTrainer.train(
+    train = partial(
+        SentencePieceTrainer.train,
         sentence_iterator=iter(sentences),
         model_writer=model,
         vocab_size=vocab_size,
@@ -143,6 +185,13 @@ def train_sentencepiece(sentences: Iterable[str], *, vocab_size: int) -> Sentenc
         num_threads=1,
         minloglevel=2,
     )
+    try:
+        train()
+    except (RuntimeError, OSError) as error:
+        raise ConfigError(
+            f"SentencePiece makes no {vocab_size} pieces of these sentences: change vocab_size "
+            f"({' '.join(str(error).split())[-120:]})"
+        ) from None
     return SentencePieceTokenizer(model.getvalue())
 
 

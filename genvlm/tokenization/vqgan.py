@@ -39,7 +39,7 @@ class VQGAN(nn.Module):
                 if config.encoder_margin is None
                 else LocalEncoder(config, config.encoder_margin)
             )
-            self.decoder = decoder_class(**shape)
+            self.decoder = decoder_class(**shape) if config.decoder else None
         self.quantize = VectorQuantizer(
             config.codebook_size, config.codebook_dim, l2_normalized=config.l2_normalized
         )
@@ -59,7 +59,12 @@ class VQGAN(nn.Module):
     def decode_latents(
         self, latents: Float[Tensor, "batch dim rows columns"]
     ) -> Float[Tensor, "batch 3 height width"]:
-        """Pixels of quantized latents; not clipped."""
+        """Pixels of quantized latents; not clipped. Raises CheckpointError without a decoder."""
+        if self.decoder is None:
+            raise CheckpointError(
+                "this image tokenizer came without a decoder and can draw nothing: convert a "
+                "release that has one (Meta's, not Hugging Face's)"
+            )
         s = self.patch_size
         patches = self.decoder(self.post_quant_conv(latents))
         return rearrange(patches, "b (c s t) h w -> b c (h s) (w t)", s=s, t=s)

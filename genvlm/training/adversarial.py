@@ -5,6 +5,7 @@ does its gradient reach the generator, weighted so that it never outweighs recon
 """
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from genvlm.training.checkpoint import checkpoint_step, newest_valid, save_check
 from genvlm.training.muon import Muon
 from genvlm.training.objectives.next_token import bfloat16_supported
 from genvlm.training.run_folder import CHECKPOINTS, LOG_FILE, claim_run, cut_log, lock_run
+from genvlm.training.stopping import StoppedError, stop_signals
 
 Images = Tensor
 """Float (B, 3, H, W), pixels in [-1, 1]."""
@@ -74,6 +76,7 @@ def train_vqgan(
     perceptual: PerceptualLoss | None = None,
     initial: VQGAN | None = None,
     on_step: Callable[[int, dict[str, float]], None] = lambda step, terms: None,
+    say: Callable[[str], None] = lambda message: None,
 ) -> VQGAN:
     """Train (or, from `initial`, fine-tune) an image tokenizer; checkpoints and log go to `out`.
 
@@ -81,8 +84,9 @@ def train_vqgan(
         perceptual: a differentiable distance of two batches in [-1, 1], added with weight one.
 
     Raises:
-        TrainingError: the loss is not finite, bfloat16 is asked of a processor without it, or `out`
-            holds another run or is in use.
+        StoppedError: on SIGINT or SIGTERM, after a checkpoint.
+        TrainingError: loss or gradient is not finite, bfloat16 is asked of a processor without it,
+            or `out` holds another run or is in use.
     """
     if config.precision == "bfloat16" and not bfloat16_supported():
         raise TrainingError("this processor has no bfloat16 units: set precision to float32")
@@ -92,8 +96,11 @@ def train_vqgan(
         claim_run(config, out, resume)
         torch.manual_seed(config.seed)
         state = _build_state(config, initial)
-        if resume and (folder := newest_valid(checkpoints, print)):
+        if resume and (folder := newest_valid(checkpoints, say)):
             state.load(folder)
+            say(f"resumed at step {state.step}")
+        elif resume:
+            say(f"{checkpoints} holds no checkpoint: beginning at step 0")
         cut_log(out / LOG_FILE, state.step)
         _run(state, config, out, perceptual, autocast, on_step)
     return state.model
@@ -110,7 +117,7 @@ def _run(
     """All steps that are left, with log and checkpoints."""
     checkpoints = out / CHECKPOINTS
     start = time.monotonic()
-    with (out / LOG_FILE).open("a") as log:
+    with (out / LOG_FILE).open("a") as log, stop_signals() as stopped:
         while state.step < config.num_steps:
             # Keyed by the step: a resumed run sees the batches that it would have seen.
             generator = torch.Generator().manual_seed(config.seed * 1_000_003 + state.step)
@@ -123,12 +130,16 @@ def _run(
                 log.write(json.dumps(terms) + "\n")
                 log.flush()
                 on_step(state.step, terms)
-            if state.step % config.checkpoint_every == 0 or state.step == config.num_steps:
+            due = state.step % config.checkpoint_every == 0 or state.step == config.num_steps
+            stop = stopped[0] if stopped else None
+            if due or stop:
                 save_checkpoint(
                     checkpoints,
                     state.step,
                     lambda folder: torch.save(state.state_dict(), folder / "state.pt"),
                 )
+            if stop and state.step < config.num_steps:
+                raise StoppedError(state.step, stop)
 
 
 def sample_batch(config: VQGANTrainConfig, generator: torch.Generator) -> Images:
@@ -194,6 +205,8 @@ def _train_step(
     model.zero_grad(set_to_none=True)
     total.backward()
     terms["grad_norm"] = float(nn.utils.clip_grad_norm_(model.parameters(), 1.0))
+    if not math.isfinite(terms["grad_norm"]):
+        raise TrainingError(f"the gradient is not finite at step {state.step}: lower learning_rate")
     for optimizer in state.optimizers:
         optimizer.step()
     # No restarts in the last fifth, so that the decoder settles on a fixed codebook.
@@ -225,7 +238,7 @@ def _train_discriminator(
 
 def _adaptive_weight(model: VQGAN, reconstruction: Tensor, adversarial: Tensor) -> Tensor:
     """|gradient of reconstruction| / |gradient of the adversarial term| at the last layer."""
-    last = model.decoder.get_parameter("conv_out.weight")
+    last = model.get_parameter("decoder.conv_out.weight")
     of_reconstruction = torch.autograd.grad(reconstruction, last, retain_graph=True)[0]
     of_adversarial = torch.autograd.grad(adversarial, last, retain_graph=True)[0]
     return (of_reconstruction.norm() / (of_adversarial.norm() + 1e-4)).clamp(0, 1e4).detach()

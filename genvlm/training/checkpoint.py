@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from genvlm.errors import CheckpointError
-from genvlm.nn.safetensors_folder import hash_file
+from genvlm.nn.safetensors_folder import hash_file, publish_folder
 
 _MANIFEST = "manifest.json"
 _PREFIX = "step-"
@@ -26,7 +26,7 @@ def save_checkpoint(root: Path, step: int, write: Callable[[Path], None], *, kee
     """
     root.mkdir(parents=True, exist_ok=True)
     final = root / f"{_PREFIX}{step:08d}"
-    for left_by_a_kill in root.glob(".tmp-*"):
+    for left_by_a_kill in (*root.glob(".tmp-*"), *root.glob(".*.old")):
         shutil.rmtree(left_by_a_kill, ignore_errors=True)
     temporary = root / f".tmp-{step:08d}-{os.getpid()}"
     temporary.mkdir()
@@ -40,12 +40,7 @@ def save_checkpoint(root: Path, step: int, write: Callable[[Path], None], *, kee
         },
     }
     (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1))
-    for path in (*temporary.rglob("*"), temporary):
-        _fsync(path)
-    if final.exists():  # the same step again, after a resume: ours replaces it
-        shutil.rmtree(final)
-    temporary.replace(final)
-    _fsync(root)
+    publish_folder(temporary, final)  # the same step again, after a resume: ours replaces it
     for old in [p for p in list_checkpoints(root) if p != final][: 1 - keep or None]:
         shutil.rmtree(old, ignore_errors=True)
     return final
@@ -96,11 +91,3 @@ def verify_checkpoint(folder: Path) -> None:
             raise CheckpointError(f"checkpoint {folder} lacks {name}")
         if hash_file(path) != expected:
             raise CheckpointError(f"checkpoint {folder}: {name} is not what was written")
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

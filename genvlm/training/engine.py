@@ -177,7 +177,7 @@ class Engine:
             norm = self._objective.get_global_grad_norm()
             value = float(norm) if norm is not None else 0.0
             return value, not math.isfinite(value)
-        norm = float(nn.utils.clip_grad_norm_(self._parameters, self._config.grad_clip))
+        norm = float(nn.utils.clip_grad_norm_(self._parameters, self._config.grad_clip or math.inf))
         finite = math.isfinite(norm)
         for optimizer in self._optimizers:
             if finite:
@@ -229,6 +229,8 @@ def _deepspeed_plugin(
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} is no readable DeepSpeed JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must hold a JSON object of DeepSpeed's keys")
     stage = content.get("zero_optimization", {}).get("stage", 0)
     if stage == 0 and precision == "bfloat16":
         raise ConfigError(f"{path}: ZeRO 0 with bfloat16 trains differently: use ZeRO stage 1")

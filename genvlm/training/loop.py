@@ -3,24 +3,30 @@
 import json
 import os
 import shutil
-import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from genvlm.config.assets import resolve_path
+from genvlm.config.data import EmojiSource, ScenesSource, StoriesSource
 from genvlm.config.schema import to_plain
 from genvlm.config.training import TrainConfig
 from genvlm.data.batches import BatchSource
 from genvlm.data.corpus import Corpus, build_corpus
+from genvlm.data.emoji import LICENCES
 from genvlm.errors import TrainingError
 from genvlm.models.build import build_transformer
-from genvlm.models.pretrained import PretrainedModel, build_vocabulary, save_pretrained
+from genvlm.models.pretrained import (
+    PretrainedModel,
+    build_vocabulary,
+    is_finished,
+    save_pretrained,
+)
 from genvlm.tokenization.image import load_image_tokenizer
 from genvlm.tokenization.text import load_text_tokenizer
 from genvlm.training.checkpoint import (
@@ -38,10 +44,12 @@ from genvlm.training.run_folder import (
     CHECKPOINTS,
     LOG_FILE,
     MODEL_FOLDER,
+    claim_inputs,
     claim_run,
     cut_log,
     lock_run,
 )
+from genvlm.training.stopping import StoppedError, stop_signals
 
 
 @dataclass(frozen=True)
@@ -53,14 +61,6 @@ class Progress:
     step: Callable[[dict[str, float], int], None] = lambda record, num_steps: None
     """A log record, steps in all."""
     say: Callable[[str], None] = lambda message: None
-
-
-class StoppedError(TrainingError):
-    """The run was told to stop; a checkpoint holds what it had done."""
-
-    def __init__(self, message: str, signal_number: int) -> None:
-        super().__init__(message)
-        self.exit_code = 128 + signal_number
 
 
 def train(
@@ -86,6 +86,13 @@ def train(
         text = load_text_tokenizer(resolve_path(config.tokenizers.text))
         image = load_image_tokenizer(resolve_path(config.tokenizers.image))
         corpus = build_corpus(config.data, image, out / "cache", progress.tokenize)
+        if first:
+            inputs = {
+                "text tokenizer": text.fingerprint,
+                "image tokenizer": image.fingerprint,
+                "corpus": corpus.fingerprint,
+            }
+            claim_inputs(inputs, out)
         torch.manual_seed(config.seed)
         vocabulary = build_vocabulary(text, image)
         model = build_transformer(
@@ -105,14 +112,14 @@ def train(
         )
         source.check()
         objective = NextTokenObjective(model, config.objective.z_loss_weight)
-        _run(config, out, resume, source, objective, progress)
+        ran = _run(config, out, resume, source, objective, progress)
         pretrained = PretrainedModel(
             model=model,
             text_tokenizer=text,
             image_tokenizer=image,
             condition_dropout=config.data.condition_dropout,
         )
-        if first:
+        if first and (ran or not is_finished(out / MODEL_FOLDER)):
             save_pretrained(pretrained, out / MODEL_FOLDER, _card(config, corpus, pretrained))
     return out / MODEL_FOLDER
 
@@ -124,8 +131,12 @@ def _run(
     source: BatchSource,
     objective: NextTokenObjective,
     progress: Progress,
-) -> None:
-    """All steps; afterwards `objective.model` holds the trained weights."""
+) -> bool:
+    """All steps that are left; afterwards `objective.model` holds the trained weights.
+
+    Returns:
+        Whether there were any.
+    """
     engine = _build_engine(config, objective)
     accum = config.grad_accum_steps(engine.num_processes)
     checkpoints = out / CHECKPOINTS
@@ -134,10 +145,12 @@ def _run(
         engine.load(folder)
         start = checkpoint_step(folder)
         progress.say(f"resumed at step {start}")
+    elif resume:
+        progress.say(f"{checkpoints} holds no checkpoint: beginning at step 0")
     if engine.is_main:
         cut_log(out / LOG_FILE, start)
     began, tokens, window = time.monotonic(), 0, list[StepResult]()
-    with (out / LOG_FILE).open("a") as log, _stop_signals() as stopped:
+    with (out / LOG_FILE).open("a") as log, stop_signals() as stopped:
         for step in range(start, config.num_steps):
             batches = source.batch(
                 step, rank=engine.rank, num_ranks=engine.num_processes, accum=accum
@@ -159,12 +172,10 @@ def _run(
             if done % config.checkpoint_every == 0 or done == config.num_steps or stop:
                 _save(engine, checkpoints, done)
             if stop and done < config.num_steps:
-                raise StoppedError(
-                    f"stopped at step {done} by {signal.Signals(stop).name}; go on with --resume",
-                    stop,
-                )
+                raise StoppedError(done, stop)
     state = engine.state_dict()
     objective.load_state_dict({name: t.to(torch.float32) for name, t in state.items()})
+    return start < config.num_steps
 
 
 def _build_engine(config: TrainConfig, objective: NextTokenObjective) -> Engine:
@@ -223,26 +234,6 @@ def _record(
     }
 
 
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM, so that the loop stops between two steps."""
-    received: list[int] = []
-
-    def remember(number: int, _frame: object) -> None:
-        received.append(number)
-
-    try:
-        previous = {s: signal.signal(s, remember) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread: whoever runs us there handles signals
-        yield received
-        return
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
 def _card(config: TrainConfig, corpus: Corpus, pretrained: PretrainedModel) -> str:
     num_parameters = sum(p.numel() for p in pretrained.model.parameters())
     sources = "\n".join(f"- {to_plain(s)}" for s in config.data.sources)
@@ -258,5 +249,11 @@ def _card(config: TrainConfig, corpus: Corpus, pretrained: PretrainedModel) -> s
 Fingerprint `{pretrained.fingerprint}`.
 
 Likelihoods: p(text) is of the canonical segmentation, p(image) of codes, not of pixels.
-The emoji drawings: Noto (Apache-2.0), Twemoji (CC-BY-4.0, rasterised and reduced to a palette).
-"""
+{_licences(config)}"""
+
+
+def _licences(config: TrainConfig) -> str:
+    """Of the shipped drawings; a user's own data have the user's terms."""
+    drawn = (ScenesSource, EmojiSource, StoriesSource)
+    vendors = {v for s in config.data.sources if isinstance(s, drawn) for v in s.vendors}
+    return "".join(f"Drawings: {LICENCES[v]}.\n" for v in sorted(vendors))

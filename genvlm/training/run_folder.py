@@ -4,14 +4,14 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from genvlm.config.schema import dump_config, load_config, to_plain
 from genvlm.errors import CheckpointError, TrainingError
 from genvlm.training.checkpoint import list_checkpoints
 
-CONFIG_FILE, LOG_FILE = "config.yaml", "log.jsonl"
+CONFIG_FILE, LOG_FILE, INPUTS_FILE = "config.yaml", "log.jsonl", "inputs.json"
 MODEL_FOLDER, CHECKPOINTS = "model", "checkpoints"
 
 
@@ -37,16 +37,37 @@ def claim_run(config: object, out: Path, resume: bool) -> None:
         CheckpointError: the run that is to go on had another configuration.
     """
     path = out / CONFIG_FILE
+    going_on = resume and path.is_file()
     if not resume and (list_checkpoints(out / CHECKPOINTS) or (out / MODEL_FOLDER).exists()):
         raise TrainingError(f"{out} holds a run already: add --resume or choose another --out")
-    if resume and path.is_file():
+    if going_on:
         before = load_config(type(config), path)
         if to_plain(before) != to_plain(config):
             raise CheckpointError(
                 f"{out} was started with another configuration: resume with {path}, or choose "
                 f"another --out"
             )
-    path.write_text(dump_config(config), encoding="utf-8")
+    else:
+        _write_whole(path, dump_config(config))
+
+
+def claim_inputs(inputs: Mapping[str, str], out: Path) -> None:
+    """Remember the fingerprints of what a run is trained with; they must be the same on resume.
+
+    Raises:
+        CheckpointError: the run was started with others.
+    """
+    path = out / INPUTS_FILE
+    if not list_checkpoints(out / CHECKPOINTS) or not path.is_file():
+        _write_whole(path, json.dumps(inputs, indent=1))
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))
+    changed = [name for name, fingerprint in inputs.items() if before.get(name) != fingerprint]
+    if changed:
+        raise CheckpointError(
+            f"{out} was started with another {' and another '.join(changed)}: bring back what it "
+            f"had, or choose another --out"
+        )
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
@@ -59,6 +80,10 @@ def cut_log(path: Path, step: int) -> None:
     """Drop records behind the step that is resumed, so that none stands twice."""
     if path.is_file():
         kept = [json.dumps(r) + "\n" for r in read_log(path) if r["step"] <= step]
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        temporary.write_text("".join(kept), encoding="utf-8")
-        temporary.replace(path)
+        _write_whole(path, "".join(kept))
+
+
+def _write_whole(path: Path, text: str) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -2,12 +2,17 @@
 
 import importlib.util
 import json
+import re
+import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from genvlm.cli.main import main
+from genvlm.studies import demo as demo_study
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "examples" / "data"
@@ -171,3 +176,83 @@ def _example(name: str):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_outputs_that_would_harm_an_input_are_refused(run_folder, tmp_path, capsys):
+    document = tmp_path / "documents.jsonl"
+    document.write_text('{"id": "a", "segments": [{"text": "first, the penguin"}]}')
+    command = ["generate", "--model", str(run_folder / "model"), "--document", str(document)]
+    assert main([*command, "--out", str(tmp_path)]) == 2
+    assert "holds the input" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [document]
+
+
+def test_an_evaluation_is_refused_before_the_model_is_read(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    command = ["eval", "run", "scenes", "--model", "no/model"]
+    assert main([*command, "--out", str(tmp_path / "file")]) == 2
+    assert "is a file: name a folder" in capsys.readouterr().err
+    command[2] = "scnes"
+    assert main([*command, "--out", str(tmp_path / "out")]) == 2
+    assert "no benchmark 'scnes'" in capsys.readouterr().err
+
+
+def test_the_commands_of_the_readme_train_on_a_folder_and_go_on(tmp_path, monkeypatch, capsys):
+    text = (ROOT / "README.md").read_text("utf-8")
+    commands = re.findall(r"^genvlm (train .*runs/mine.*)$", text, flags=re.MULTILINE)
+    assert len(commands) == 2
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        assert main(shlex.split(command)) == 0, capsys.readouterr().err
+    assert len((tmp_path / "runs/mine/commands.txt").read_text().splitlines()) == 2
+
+
+def test_a_picture_given_twice_is_answered_twice(run_folder, capsys):
+    picture = str(DATA / "scene0.png")
+    command = ["classify", "--model", str(run_folder / "model"), "--images", picture, picture]
+    assert main([*command, "--classes", str(DATA / "classes.txt"), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["results"]) == 2
+
+
+def test_a_report_of_nothing_is_refused_in_words(run_folder, tmp_path, capsys):
+    out = shutil.copytree(run_folder, tmp_path / "run")
+    (out / "log.jsonl").write_text("")
+    assert main(["report", str(out)]) == 2
+    assert "has logged nothing yet" in capsys.readouterr().err
+    shutil.copy(ROOT / "configs/train/image-emoji-64.yaml", out / "config.yaml")
+    assert main(["report", str(out)]) == 2
+    assert "trained a tokenizer" in capsys.readouterr().err
+
+
+def test_a_shape_is_no_run_and_text_tokenizers_are_not_resumed(tmp_path, capsys):
+    out = ["--out", str(tmp_path / "run")]
+    assert main(["train", str(ROOT / "configs/train/chameleon-7b.yaml"), *out]) == 2
+    assert "shape of a published model" in capsys.readouterr().err
+    assert main(["train", str(ROOT / "configs/train/text-emoji.yaml"), *out, "--resume"]) == 2
+    assert "leave --resume out" in capsys.readouterr().err
+
+
+def test_the_demo_takes_seed_and_folder_from_configuration_and_quickness(monkeypatch, capsys):
+    seen = []
+
+    def remember(config, out, **_):
+        seen.append((config.seed, config.num_steps, out))
+        return out
+
+    monkeypatch.setattr(demo_study, "run_demo", remember)
+    config = ["--config", str(ROOT / "configs/debug/tiny.yaml")]
+    for more in ([], ["--quick"], ["--seed", "7", "--out", "here"]):
+        assert main(["demo", *config, *more]) == 0
+    assert seen == [
+        (0, 20, Path("runs/demo")), (0, 60, Path("runs/demo-quick")), (7, 20, Path("here")),
+    ]  # fmt: skip
+
+
+def test_the_grammar_check_says_when_it_says_little():
+    script = [sys.executable, str(ROOT / "scripts/check_grammar"), "--num"]
+    few = subprocess.run([*script, "1"], capture_output=True, text=True, check=False)
+    assert few.returncode == 1
+    assert "says little" in few.stdout
+    many = subprocess.run([*script, "40"], capture_output=True, text=True, check=False)
+    assert many.returncode == 0, many.stdout + many.stderr

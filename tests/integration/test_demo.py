@@ -34,18 +34,20 @@ RICH = TrainConfig(
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("demo")
     stages: list[str] = []
+    begun: list[bool] = []
     page = run_demo(
         RICH,
         out,
         progress=Progress(),
         stage=stages.append,
-        commands="genvlm demo --out here",
+        begun=lambda: begun.append((out / "model").is_dir()),
         num_pictures=3,
         eval_limit=4,
     )
     assert page == out / "report.html"
     assert stages[0] == "training"
     assert stages[-1] == "writing the report"
+    assert begun == [True]
     return out
 
 

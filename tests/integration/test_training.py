@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from genvlm.config.data import CaptionsSource
 from genvlm.config.schema import dump_config
 from genvlm.config.training import OptimizerConfig, TrainConfig
 from genvlm.data.batches import BatchSource
@@ -24,8 +25,9 @@ from genvlm.nn.safetensors_folder import fingerprint_tensors, load_tensors
 from genvlm.testing.tiny import tiny_image_tokenizer, tiny_text_tokenizer, tiny_train_config
 from genvlm.training.checkpoint import list_checkpoints
 from genvlm.training.engine import Engine
-from genvlm.training.loop import Progress, StoppedError, train
+from genvlm.training.loop import Progress, train
 from genvlm.training.objectives.next_token import NextTokenObjective
+from genvlm.training.stopping import StoppedError, stop_signals
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -422,3 +424,58 @@ def test_deepspeed_zero_1_equals_plain_training(
     zero = replace(plain, deepspeed="configs/deepspeed/zero1.json", micro_batch_size=1)
     run_elsewhere(zero, tmp_path / "zero", num_processes=num_processes)
     same_losses(tmp_path / "zero", tmp_path / "plain")
+
+
+def test_a_finished_run_that_is_resumed_keeps_its_model_folder(
+    config: TrainConfig, finished: Path, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(finished, tmp_path / "run"))
+    (out / "model" / "of-mine.txt").write_text("kept")
+    train(config, out, resume=True)
+    assert (out / "model" / "of-mine.txt").read_text() == "kept"
+    shutil.rmtree(out / "model")
+    train(config, out, resume=True)
+    same(out, finished)
+
+
+def test_a_run_goes_on_only_with_the_data_it_began_with(tmp_path: Path) -> None:
+    config = tiny_train_config(tmp_path / "data")
+    with pytest.raises(StoppedError):
+        train(config, tmp_path / "run", progress=stop_at(3))
+    source = config.data.sources[0]
+    assert isinstance(source, CaptionsSource)
+    captions = Path(source.path) / "captions.jsonl"
+    before = captions.read_text()
+    captions.write_text(before.replace("red square", "red thing"))
+    with pytest.raises(CheckpointError, match="another corpus: bring back"):
+        train(config, tmp_path / "run", resume=True)
+    captions.write_text(before)
+    train(config, tmp_path / "run", resume=True)
+
+
+def test_resuming_where_nothing_was_saved_is_said(config: TrainConfig, tmp_path: Path) -> None:
+    said: list[str] = []
+    train(replace(config, num_steps=1), tmp_path, resume=True, progress=Progress(say=said.append))
+    assert any("holds no checkpoint: beginning at step 0" in s for s in said)
+
+
+def test_a_second_signal_ends_a_step_that_hangs() -> None:
+    with stop_signals() as received:
+        signal.raise_signal(signal.SIGINT)
+        assert received == [signal.SIGINT]
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_no_clipping_is_not_a_gradient_of_zero(config: TrainConfig, tmp_path: Path) -> None:
+    free = replace(config, optimizer=replace(config.optimizer, grad_clip=0.0))
+    train(free, tmp_path)
+    losses = [r["loss"] for r in log(tmp_path)]
+    assert losses[-1] < losses[0]
+
+
+def test_a_deepspeed_file_that_is_no_object_is_refused(config: TrainConfig, tmp_path: Path) -> None:
+    path = tmp_path / "list.json"
+    path.write_text("[1]")
+    with pytest.raises(ConfigError, match="must hold a JSON object"):
+        train(replace(config, deepspeed=str(path)), tmp_path / "run")

@@ -1,5 +1,6 @@
 """An installed wheel has what a checkout has: code, configurations, benchmarks, tokenizers."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -70,6 +72,21 @@ def test_the_wheel_holds_every_shipped_file_and_the_licences(wheel: Path) -> Non
 def test_the_installed_command_shows_its_help(site: Path) -> None:
     out = run(sys.executable, "-m", "genvlm.cli.main", "--help", cwd=site, PYTHONPATH=str(site))
     assert "genvlm" in out
+
+
+def test_the_installed_command_trains_and_scores(site: Path, tmp_path: Path) -> None:
+    def command(*arguments: str) -> str:
+        return run(
+            sys.executable, "-m", "genvlm.cli.main", *arguments, cwd=tmp_path, PYTHONPATH=str(site)
+        )
+
+    command("train", "configs/debug/tiny.yaml", "--out", "run", "--num-steps", "2")
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "red.png")
+    (tmp_path / "pairs.jsonl").write_text('{"id": "1", "image": "red.png", "text": "red circle"}')
+    command("score", "--model", "run/model", "--pairs", "pairs.jsonl", "--out", "scores.jsonl")
+    row = json.loads((tmp_path / "scores.jsonl").read_text())
+    assert row["log_p_image_given_text"] < 0
+    assert row["tokens_image_given_text"] == 64
 
 
 def test_the_installed_package_finds_its_assets_and_the_emoji_pack(site: Path) -> None:

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 
-import numpy as np
 import torch
 
 from genvlm.data.augment import affine
@@ -27,6 +26,7 @@ from genvlm.data.images import RGBImage
 from genvlm.evaluation.benchmark import Benchmark, Item, build_version
 from genvlm.evaluation.cards import load_card
 from genvlm.scoring.protocols import Grid
+from genvlm.tokenization.image import to_pixels, to_uint8
 
 NUM_CLASSES = 100
 NUM_GROUPS = 8
@@ -103,10 +103,9 @@ def _picture(concept: Concept, vendor: Vendor) -> RGBImage:
         return drawing
     digest = hashlib.sha256(f"{vendor}|{concept.id}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))
-    images = torch.from_numpy(drawing.copy()).permute(2, 0, 1)[None] / 127.5 - 1
-    moved: torch.Tensor = affine(images, generator, scale=(0.85, 1.1), degrees=10.0, shift=0.06)
-    pixels = ((moved[0].permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255)
-    return pixels.numpy().astype(np.uint8)
+    moved = affine(to_pixels(drawing[None]), generator, scale=(0.85, 1.1), degrees=10.0, shift=0.06)
+    picture: RGBImage = to_uint8(moved)[0]
+    return picture
 
 
 def _rank(concept: Concept) -> str:

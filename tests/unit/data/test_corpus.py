@@ -278,3 +278,28 @@ def test_what_is_dropped_is_the_part_that_stands_first(
         sources=GENERATED.sources, condition_dropout=dropout, image_first=image_first
     )
     assert set(_draws(config, 50)) == expected
+
+
+def test_a_flipped_bit_in_the_cache_is_told(tmp_path: Path) -> None:
+    build_corpus(GENERATED, TOKENIZER, tmp_path)
+    (path,) = tmp_path.glob("*.npz")
+    content = bytearray(path.read_bytes())
+    told = 0
+    for at in range(60, len(content), max(1, len(content) // 40)):
+        damaged = content.copy()
+        damaged[at] ^= 0x55
+        path.write_bytes(damaged)
+        try:
+            build_corpus(GENERATED, TOKENIZER, tmp_path)
+        except DataError as error:
+            assert "delete it" in str(error)  # noqa: PT017
+            told += 1
+    assert told > 20
+
+
+def test_the_fingerprint_of_a_corpus_is_of_what_it_holds(tmp_path: Path) -> None:
+    built, cached = (build_corpus(GENERATED, TOKENIZER, tmp_path) for _ in range(2))
+    assert built.fingerprint == cached.fingerprint
+    changed = Corpus(built.samples, built.codes + (np.arange(len(built.codes)) == 3)[:, None, None])
+    assert changed.fingerprint != built.fingerprint
+    assert Corpus(built.samples[1:], built.codes).fingerprint != built.fingerprint

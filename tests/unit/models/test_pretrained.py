@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from genvlm.errors import CheckpointError
+from genvlm.models import pretrained as pretrained_module
 from genvlm.models.pretrained import PretrainedModel, load_pretrained, save_pretrained
 from genvlm.nn.safetensors_folder import hash_file
 from genvlm.testing.tiny import tiny_image_tokenizer, tiny_pretrained
@@ -100,8 +101,8 @@ def test_a_manifest_cannot_point_outside_the_folder(folder: Path) -> None:
 
 
 def test_a_folder_of_another_schema_says_which(folder: Path) -> None:
-    edit(folder, "config.yaml", lambda text: text.replace("schema_version: 2", "schema_version: 1"))
-    with pytest.raises(CheckpointError, match=r"has schema 1; this genvlm reads 2"):
+    edit(folder, "config.yaml", lambda text: text.replace("schema_version: 3", "schema_version: 1"))
+    with pytest.raises(CheckpointError, match=r"has schema 1; this genvlm reads 3"):
         load_pretrained(folder)
 
 
@@ -140,3 +141,38 @@ def test_the_fingerprint_follows_weights_and_tokenizers(pretrained: PretrainedMo
         condition_dropout=same.condition_dropout,
     )
     assert fresh.fingerprint != pretrained.fingerprint
+
+
+def test_a_kill_while_writing_leaves_the_earlier_folder(
+    pretrained: PretrainedModel, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pretrained_module, "publish_folder", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save_pretrained(tiny_pretrained(seed=5), folder, "# other\n")
+    assert load_pretrained(folder).fingerprint == pretrained.fingerprint
+
+
+def test_a_second_model_replaces_the_first_whole(folder: Path) -> None:
+    (folder / "left.txt").write_text("of the first")
+    other = tiny_pretrained(seed=5)
+    save_pretrained(other, folder, "# other\n")
+    assert load_pretrained(folder).fingerprint == other.fingerprint
+    assert not (folder / "left.txt").exists()
+    assert [p.name for p in folder.parent.iterdir()] == [folder.name]
+
+
+def test_a_manifest_that_lists_nothing_is_none(folder: Path) -> None:
+    (folder / "manifest.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="no readable manifest"):
+        load_pretrained(folder)
+
+
+def test_codebooks_are_told_apart_by_numbers_and_by_sphere() -> None:
+    one, same, other = (tiny_image_tokenizer(seed=s) for s in (0, 0, 1))
+    assert one.codebook_fingerprint == same.codebook_fingerprint != other.codebook_fingerprint
+    same = tiny_image_tokenizer(seed=0)
+    same.network.quantize.l2_normalized = False
+    assert same.codebook_fingerprint != one.codebook_fingerprint

@@ -125,3 +125,20 @@ def test_a_folder_with_both_kinds_is_refused(tmp_path: Path) -> None:
 def test_an_empty_file_is_refused() -> None:
     with pytest.raises(CheckpointError, match="is not a SentencePiece model"):
         SentencePieceTokenizer(b"")
+
+
+def test_truncation_padding_and_gaps_of_a_json_file_do_no_harm() -> None:
+    content = json.loads(tiny_json())
+    content["truncation"] = {
+        "direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0,
+    }  # fmt: skip
+    content["padding"] = {
+        "strategy": {"Fixed": 50}, "direction": "Right", "pad_to_multiple_of": None,
+        "pad_id": 0, "pad_type_id": 0, "pad_token": "!",
+    }  # fmt: skip
+    vocabulary = content["model"]["vocab"]
+    last = max(vocabulary, key=vocabulary.get)
+    vocabulary[last] += 10
+    tokenizer = HuggingFaceTokenizer(json.dumps(content).encode())
+    assert tokenizer.size == vocabulary[last] + 1
+    assert tokenizer.decode(tokenizer.encode("a red square")) == "a red square"

@@ -1,7 +1,9 @@
 """VQ-GAN training at tiny size: resuming, fine-tuning, other resolutions, what it refuses."""
 
+import itertools
 import json
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,13 +11,20 @@ import pytest
 import torch
 
 from genvlm.config.image_tokenizer import AdversarialConfig, VQGANTrainConfig
-from genvlm.errors import CheckpointError, TrainingError
+from genvlm.config.text_tokenizer import TextTokenizerConfig
+from genvlm.errors import CheckpointError, ConfigError, TrainingError
 from genvlm.nn.safetensors_folder import fingerprint_tensors
-from genvlm.studies.tokenizers import publish_image_tokenizer
+from genvlm.studies.tokenizers import (
+    publish_image_tokenizer,
+    train_image_tokenizer,
+    train_text_tokenizer,
+)
 from genvlm.testing.tiny import tiny_image_config
-from genvlm.tokenization.image import load_taming_checkpoint
+from genvlm.tokenization.image import ImageTokenizer, load_image_tokenizer
+from genvlm.tokenization.text import load_text_tokenizer
 from genvlm.tokenization.vqgan import VQGAN
 from genvlm.training.adversarial import sample_batch, train_vqgan
+from genvlm.training.stopping import StoppedError
 
 CONFIG = VQGANTrainConfig(
     model=tiny_image_config(),
@@ -75,11 +84,9 @@ def test_batches_have_the_resolution_of_the_network(resolution: int) -> None:
     assert torch.equal(batch, again)
 
 
-def test_a_published_checkpoint_is_fine_tuned_from_its_weights(tmp_path: Path) -> None:
-    published = VQGAN(CONFIG.model)
-    state = {**published.state_dict(), "loss.logvar": torch.zeros(())}
-    torch.save({"state_dict": state}, tmp_path / "last.ckpt")
-    before = fingerprint_tensors(published.state_dict())
+def test_fine_tuning_begins_from_the_weights_it_is_given(tmp_path: Path) -> None:
+    initial = VQGAN(CONFIG.model)
+    before = fingerprint_tensors(initial.state_dict())
     calls = []
 
     def perceptual(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -87,11 +94,25 @@ def test_a_published_checkpoint_is_fine_tuned_from_its_weights(tmp_path: Path) -
         return (a - b).abs().mean()
 
     for rate, moved in ((0.0, False), (1e-3, True)):
-        initial = load_taming_checkpoint(tmp_path / "last.ckpt", CONFIG.model)
         config = replace(CONFIG, learning_rate=rate, restart_after=99, num_steps=2)
         tuned = train_vqgan(config, tmp_path / str(rate), initial=initial, perceptual=perceptual)
         assert (fingerprint_tensors(tuned.state_dict()) != before) == moved
     assert calls == [torch.Size([4, 3, 16, 16])] * 4
+
+
+def test_a_recipe_names_the_tokenizer_that_it_goes_on_from(tmp_path: Path) -> None:
+    given = VQGAN(CONFIG.model)
+    ImageTokenizer(CONFIG.model, given).save(tmp_path / "given")
+    config = replace(
+        CONFIG, initial=str(tmp_path / "given"), learning_rate=0.0, restart_after=99, num_steps=1,
+        weights_dtype="float32",
+    )  # fmt: skip
+    folder = train_image_tokenizer(config, tmp_path / "run")
+    tuned = load_image_tokenizer(folder).network
+    assert fingerprint_tensors(tuned.state_dict()) == fingerprint_tensors(given.state_dict())
+    other = replace(config, model=replace(CONFIG.model, codebook_size=32))
+    with pytest.raises(ConfigError, match="another shape"):
+        train_image_tokenizer(other, tmp_path / "other")
 
 
 def test_a_tokenizer_of_another_resolution_is_measured_at_its_own(tmp_path: Path) -> None:
@@ -100,3 +121,41 @@ def test_a_tokenizer_of_another_resolution_is_measured_at_its_own(tmp_path: Path
     assert "scene reader" not in (folder / "README.md").read_text()  # which knows 64x64 alone
     assert metrics["noto, held-out families"]["pictures"] == 183
     assert all(0 < m["codes_used"] <= 1 for m in metrics.values())
+
+
+def test_a_stopped_run_saves_and_resumes_bitwise(finished: Path, tmp_path: Path) -> None:
+    def stop(_module: object, _inputs: object, _output: object) -> None:
+        if next(calls) == 2:  # the third step of four; step 2 has a checkpoint already
+            signal.raise_signal(signal.SIGTERM)
+
+    calls = itertools.count()
+    with torch.random.fork_rng():
+        torch.manual_seed(CONFIG.seed)
+        network = VQGAN(CONFIG.model)
+    handle = network.quant_conv.register_forward_hook(stop)
+    with pytest.raises(StoppedError, match="stopped at step 3 by SIGTERM"):
+        train_vqgan(CONFIG, tmp_path, initial=network)
+    handle.remove()
+    said: list[str] = []
+    train_vqgan(CONFIG, tmp_path, resume=True, say=said.append)
+    assert said == ["resumed at step 3"]
+    assert (tmp_path / "checkpoints/step-00000004").is_dir()
+
+
+@pytest.mark.parametrize(("scenes", "augmented"), [(0.0, 0.0), (1.0, 0.5), (0.0, 1.0)])
+def test_batches_of_one_kind_of_picture_alone(scenes: float, augmented: float) -> None:
+    config = replace(CONFIG, scene_share=scenes, augment_share=augmented)
+    images = sample_batch(config, torch.Generator().manual_seed(0))
+    assert images.shape == (4, 3, 16, 16)
+    assert torch.isfinite(images).all()
+
+
+def test_a_text_tokenizer_is_never_written_over(tmp_path: Path) -> None:
+    config = TextTokenizerConfig(vocab_size=400, num_scenes=50, num_stories=5)
+    folder = train_text_tokenizer(config, tmp_path)
+    assert load_text_tokenizer(folder).size == 400
+    with pytest.raises(TrainingError, match="is there already"):
+        train_text_tokenizer(config, tmp_path)
+    with pytest.raises(ConfigError, match="makes no 100 pieces"):
+        train_text_tokenizer(replace(config, vocab_size=100), tmp_path / "other")
+    assert not (tmp_path / "other").exists()

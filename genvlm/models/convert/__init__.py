@@ -1,0 +1,1 @@
+"""Foreign checkpoints, both ways: Chameleon (Hugging Face, Meta) and VQ-GANs (taming, LlamaGen)."""
