@@ -355,21 +355,23 @@ def run_elsewhere(
     script.write_text(code)
     out.with_suffix(".yaml").write_text(dump_config(config))
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-    done = subprocess.run(
-        [
-            sys.executable,
-            *([*launcher, str(num_processes)] if num_processes > 1 else []),
-            *(str(script), str(out.with_suffix(".yaml")), str(out)),
-            *(["resume"] if resume else []),
-        ],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    command = [
+        sys.executable,
+        *([*launcher, str(num_processes)] if num_processes > 1 else []),
+        *(str(script), str(out.with_suffix(".yaml")), str(out)),
+        *(["resume"] if resume else []),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
+    ) as run:  # fmt: skip
+        try:
+            _, errors = run.communicate(timeout=300)
+        except subprocess.TimeoutExpired:
+            os.killpg(run.pid, signal.SIGKILL)  # workers of the launcher too
+            raise
+    assert run.returncode == 0, errors[-3000:]
 
 
 def same_losses(a: Path, b: Path) -> None:
