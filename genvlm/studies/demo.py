@@ -20,7 +20,7 @@ from genvlm.studies.run_report import (
     build_report,
 )
 from genvlm.studies.samples import write_samples
-from genvlm.studies.scene_generation import SETTINGS, SceneGeneration, generate_scenes
+from genvlm.studies.scene_generation import SceneGeneration, drawing_settings, generate_scenes
 from genvlm.tokenization.document import Text
 from genvlm.training.loop import Progress, train
 from genvlm.training.run_folder import MODEL_FOLDER
@@ -67,7 +67,10 @@ def run_demo(
     write_generation(generation, untrained, pretrained, corpus, out / SCENES_FOLDER)
     stage("telling stories")
     stories = sample_documents(
-        pretrained, [[Text(o)] for o in _STORY_OPENINGS], SETTINGS, seed=config.seed
+        pretrained,
+        [[Text(o)] for o in _STORY_OPENINGS],
+        drawing_settings(pretrained),
+        seed=config.seed,
     )
     write_samples(stories, pretrained, out / STORIES_FOLDER)
     for name in _benchmarks(config):
@@ -136,8 +139,11 @@ def write_generation(
         "real pictures after the tokenizer": generation.reconstructed,
         "real pictures": generation.real,
     }
+    settings = drawing_settings(pretrained)
     results = {
-        "n": generation.generated.n, "shares": shares, "copied": generation.copied, "items": items,
+        "n": generation.generated.n, "shares": shares, "copied": generation.copied,
+        "temperature": settings.temperature, "guidance_scale": settings.guidance_scale,
+        "items": items,
     }  # fmt: skip
     (folder / "results.json").write_text(json.dumps(results, indent=1))
 

@@ -166,8 +166,9 @@ def _generation_section(folder: Path) -> tuple[Section, Headline]:
         bars=["both icons", "right relation"],
     )
     copied = (
-        f"{results['copied']:.1f} % of the generated pictures equal a training picture in "
-        f"every code."
+        f"Temperature {results['temperature']:g}, guidance {results['guidance_scale']:g}. "
+        f"{results['copied']:.1f} % of the generated pictures equal a training picture in every "
+        f"code."
     )
     section = Section("Generated pictures", [table, Prose(copied), Gallery(tiles)])
     return section, Headline("right relation drawn", f"{generated[1]:.0f} %", "held-out captions")

@@ -1,7 +1,6 @@
 """How often a model draws what its caption says, read by nearest icon, beside controls."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Int
@@ -15,8 +14,17 @@ from genvlm.generation.sampling import SamplingSettings
 from genvlm.models.pretrained import PretrainedModel
 from genvlm.tokenization.document import Text
 
-SETTINGS = SamplingSettings(temperature=0.2)
+# Chosen on 300 held-out captions of another seed (91,000), with two demo models: without guidance
+# 80 and 87 % of the pictures were right, at 1.5 88 and 94 %, at 2 87 and 90 %.
+_SETTINGS = SamplingSettings(temperature=0.2, guidance_scale=1.5)
 _SEED_OF_SCENES = 90_000
+
+
+def drawing_settings(pretrained: PretrainedModel) -> SamplingSettings:
+    """How a demo draws; guided only where the model has learned p(image)."""
+    if pretrained.condition_dropout > 0:
+        return _SETTINGS
+    return replace(_SETTINGS, guidance_scale=1.0)
 
 
 @dataclass(frozen=True)
@@ -46,8 +54,6 @@ def generate_scenes(
     num: int = 200,
     seed: int = 0,
     vendors: tuple[Vendor, ...] = ("noto",),
-    settings: SamplingSettings = SETTINGS,
-    progress: Callable[[int], None] = lambda done: None,
 ) -> SceneGeneration:
     """Draw `num` held-out two-icon captions and let the reader judge.
 
@@ -58,11 +64,10 @@ def generate_scenes(
     documents = sample_documents(
         pretrained,
         [[Text(s.caption)] for s in scenes],
-        settings,
+        drawing_settings(pretrained),
         seed=seed,
         image_next=True,
         stop_after_image=True,
-        progress=progress,
     )
     codes = np.stack([d.images[0] for d in documents])
     tokenizer = pretrained.image_tokenizer

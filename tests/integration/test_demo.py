@@ -11,7 +11,8 @@ from genvlm.config.training import OptimizerConfig, TrainConfig
 from genvlm.studies.demo import run_demo
 from genvlm.studies.evaluations import BENCHMARKS
 from genvlm.studies.run_report import build_report
-from genvlm.testing.tiny import tiny_transformer_config
+from genvlm.studies.scene_generation import drawing_settings
+from genvlm.testing.tiny import tiny_pretrained, tiny_transformer_config
 from genvlm.training.loop import Progress
 
 RICH = TrainConfig(
@@ -97,3 +98,8 @@ def test_a_model_of_plain_scenes_is_asked_less() -> None:
     assert demo._benchmarks(plain) == ("scenes", "emoji-pairs", "emoji-classes")
     assert demo._vendors(plain) == ("noto",)
     assert demo._vendors(RICH) == ("noto", "twemoji")
+
+
+def test_a_model_without_condition_dropout_is_not_guided() -> None:
+    assert drawing_settings(tiny_pretrained()).guidance_scale > 1
+    assert drawing_settings(tiny_pretrained(condition_dropout=0.0)).guidance_scale == 1

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +10,36 @@ import numpy as np
 import pytest
 import torch
 
+from genvlm.config.image_tokenizer import VQGANConfig
 from genvlm.errors import CheckpointError, TokenError
+from genvlm.models.build import build_transformer
 from genvlm.models.convert import layouts
-from genvlm.models.convert.chameleon import load_from_model_folder
-from genvlm.models.pretrained import PretrainedModel, load_pretrained
+from genvlm.models.convert.chameleon import code_name, load_from_model_folder
+from genvlm.models.pretrained import (
+    PretrainedModel,
+    build_vocabulary,
+    load_pretrained,
+    save_pretrained,
+)
 from genvlm.nn.foreign_tensors import read_sharded
+from genvlm.nn.safetensors_folder import load_tensors
 from genvlm.scoring.autoregressive import Likelihood
 from genvlm.testing.chameleon import (
     CODES,
+    tiny_tokenizer_json,
     tiny_vocabulary_map,
     write_tiny_huggingface,
     write_tiny_meta,
 )
-from genvlm.testing.tiny import tiny_pretrained
+from genvlm.testing.tiny import tiny_pretrained, tiny_transformer_config
+from genvlm.tokenization.image import ImageTokenizer
+from genvlm.tokenization.text import HuggingFaceTokenizer
+from genvlm.tokenization.vqgan import VQGAN
 
 pytest.importorskip("transformers", reason="transformers is not installed")
 from transformers import ChameleonForConditionalGeneration
+
+from tokenizers import Tokenizer
 
 convert = layouts.convert
 
@@ -335,9 +350,75 @@ def test_a_release_of_meta_that_is_not_whole_is_refused(
         convert(tmp_path / "meta", tmp_path / "ours", "genvlm")
 
 
-def test_a_model_that_chameleon_cannot_express_is_not_exported(tmp_path: Path) -> None:
-    from genvlm.models.pretrained import save_pretrained
+@pytest.fixture
+def trained_here() -> PretrainedModel:
+    """A model of Chameleon's shape with a tokenizer file of its own."""
+    text = HuggingFaceTokenizer(
+        tiny_tokenizer_json({"<unk>": 0, "<s>": 1, "a": 2, "cow": 3}).encode()
+    )
+    config = VQGANConfig(
+        resolution=16, channels=32, channel_multipliers=(1, 1), num_res_blocks=1, z_channels=8,
+        codebook_size=16, codebook_dim=4,
+    )  # fmt: skip
+    image = ImageTokenizer(config, VQGAN(config))
+    shape = tiny_transformer_config(qk_norm="layer", rotary_dims=None)
+    model = build_transformer(shape, build_vocabulary(text, image).size, seed=3).eval()
+    return PretrainedModel(
+        model=model, text_tokenizer=text, image_tokenizer=image, condition_dropout=0.1
+    )
 
+
+@torch.no_grad()
+def test_a_model_trained_here_computes_the_same_in_transformers(
+    trained_here: PretrainedModel, tmp_path: Path
+) -> None:
+    save_pretrained(trained_here, tmp_path / "ours", "card")
+    convert(tmp_path / "ours", tmp_path / "hf", "hf-chameleon")
+    model, report = ChameleonForConditionalGeneration.from_pretrained(
+        tmp_path / "hf", output_loading_info=True
+    )
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    names = model.config.vocabulary_map
+    tokenizer = Tokenizer.from_file(str(tmp_path / "hf/tokenizer.json"))
+    theirs = [names["<s>"], *tokenizer.encode("a cow a").ids, names["<racm3:break>"]]
+    theirs += [names[code_name(c)] for c in (3, 0, 15)]
+    v = trained_here.vocabulary
+    ours = [v.bos, *v.text_tokens(trained_here.text_tokenizer.encode("a cow a")), v.boi, 3, 0, 15]
+    hidden = model.model(input_ids=torch.tensor([theirs])).last_hidden_state
+    expected = trained_here.model(torch.tensor([ours]))
+    assert (hidden - expected).abs().max() <= 1e-5
+    logits = trained_here.model.head(expected)[0]
+    foreign = model.lm_head(hidden)[0]
+    assert (logits[:, v.image_range] - foreign[:, 4:20]).abs().max() <= 1e-4
+    assert (logits[:, v.eos] - foreign[:, names["</s>"]]).abs().max() <= 1e-4
+    pixels = torch.rand(1, 3, 16, 16) * 2 - 1
+    codes = trained_here.image_tokenizer.network.encode(pixels).flatten()
+    assert torch.equal(model.model.get_image_tokens(pixels)[0], codes + names[code_name(0)])
+
+
+def test_a_model_trained_here_goes_to_metas_layout_and_back(
+    trained_here: PretrainedModel, tmp_path: Path
+) -> None:
+    save_pretrained(trained_here, tmp_path / "odd", "card")
+    with pytest.raises(CheckpointError, match="names <s> itself"):
+        convert(tmp_path / "odd", tmp_path / "x", "meta-chameleon")
+    content = tiny_tokenizer_json({"<unk>": 0, "the": 1, "a": 2, "cow": 3})
+    text = HuggingFaceTokenizer(content.encode())
+    save_pretrained(replace(trained_here, text_tokenizer=text), tmp_path / "ours", "card")
+    convert(tmp_path / "ours", tmp_path / "meta", "meta-chameleon")
+    convert(tmp_path / "meta", tmp_path / "again", "genvlm")
+    before, after = (load_tensors(tmp_path / n / "model.safetensors") for n in ("ours", "again"))
+    for name in before.keys() - {"embedding.weight", "head.proj.weight"}:
+        assert torch.equal(before[name], after[name]), name
+    params = json.loads((tmp_path / "meta/models/model/params.json").read_text())["model"]
+    # Meta's code finds the width of the feed-forward layer from these.
+    hidden = int(params["ffn_dim_multiplier"] * int(2 * 4 * params["dim"] / 3))
+    of = params["multiple_of"]
+    assert of * ((hidden + of - 1) // of) == trained_here.model.config.intermediate_size
+
+
+def test_a_model_that_chameleon_cannot_express_is_not_exported(tmp_path: Path) -> None:
     save_pretrained(tiny_pretrained(), tmp_path / "ours", "card")
     with pytest.raises(CheckpointError, match="has a SentencePiece tokenizer"):
         convert(tmp_path / "ours", tmp_path / "x", "hf-chameleon")

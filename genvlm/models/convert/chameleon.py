@@ -176,13 +176,13 @@ def load_from_model_folder(folder: Path) -> ChameleonCheckpoint:
     if (origin / "token_ids.json").is_file():
         rows = np.array(json.loads((origin / "token_ids.json").read_text()))
         vocabulary_map = json.loads((origin / "vocabulary_map.json").read_text())
-        for name in _PER_ROW:
-            known = torch.from_numpy(rows >= 0)
-            foreign = tensors[name].new_zeros(int(known.sum()), tensors[name].shape[1])
-            foreign[torch.from_numpy(rows[rows >= 0])] = tensors[name][known]
-            tensors[name] = foreign
     else:
-        vocabulary_map = _own_vocabulary_map(build_vocabulary(text, image), text)
+        rows, vocabulary_map = _own_layout(build_vocabulary(text, image), text)
+    known = torch.from_numpy(rows >= 0)
+    for name in _PER_ROW:
+        foreign = tensors[name].new_zeros(int(known.sum()), tensors[name].shape[1])
+        foreign[torch.from_numpy(rows[rows >= 0])] = tensors[name][known]
+        tensors[name] = foreign
     files = {
         str(p.relative_to(origin / _FILES)): p.read_bytes()
         for p in sorted((origin / _FILES).rglob("*"))
@@ -200,12 +200,25 @@ def load_from_model_folder(folder: Path) -> ChameleonCheckpoint:
     )
 
 
-def _own_vocabulary_map(vocabulary: Vocabulary, text: HuggingFaceTokenizer) -> dict[str, int]:
-    """Chameleon's names for the ids of a model that was trained here."""
-    names = {code_name(code): token for code, token in enumerate(vocabulary.image_range)}
-    names |= {name: getattr(vocabulary, key) for key, name in _CONTROL_NAMES.items()}
-    pieces = text.piece_names()
-    return names | {pieces[i]: token for i, token in enumerate(vocabulary.text_range)}
+def _own_layout(
+    vocabulary: Vocabulary, text: HuggingFaceTokenizer
+) -> tuple[np.ndarray, dict[str, int]]:
+    """Ids and their names for a model that was trained here.
+
+    Text pieces keep the ids of their tokenizer file, which stays valid; codes and control follow.
+    """
+    num_text, num_codes = len(vocabulary.text_range), len(vocabulary.image_range)
+    keys = list(_CONTROL_NAMES)
+    ids = {
+        "text": list(range(num_text)),
+        "image": list(range(num_text, num_text + num_codes)),
+        **{key: [num_text + num_codes + i] for i, key in enumerate(keys)},
+    }
+    names = {name: i for i, name in enumerate(text.piece_names())}
+    names |= {code_name(code): i for code, i in enumerate(ids["image"])}
+    # A piece of the same name, which the tokenizer file may hold, loses it to the control token.
+    names |= {_CONTROL_NAMES[key]: ids[key][0] for key in keys}
+    return _permutation(vocabulary, ids), names
 
 
 def _check_expressible(config: TransformerConfig, image: ImageTokenizer, folder: Path) -> None:

@@ -123,6 +123,7 @@ def write_meta(checkpoint: ChameleonCheckpoint, root: Path) -> None:
     params = _merged_params(files) or _params(config)
     num_parts = int(params.get("model_parallel_size", 1))
     model, tokenizer = root / "models" / "model", root / "tokenizer"
+    text = _named_tokenizer(checkpoint)
     parts = _split(checkpoint, num_parts)
     model.mkdir(parents=True, exist_ok=True)
     tokenizer.mkdir(parents=True, exist_ok=True)
@@ -136,7 +137,7 @@ def write_meta(checkpoint: ChameleonCheckpoint, root: Path) -> None:
     for name, content in files.items():
         if name in _FILES:
             (tokenizer if name == _FILES[2] else model).joinpath(name).write_bytes(content)
-    (tokenizer / "text_tokenizer.json").write_bytes(checkpoint.tokenizer_json)
+    (tokenizer / "text_tokenizer.json").write_bytes(text)
     network = checkpoint.image_tokenizer.network
     torch.save({"state_dict": dict(network.state_dict())}, tokenizer / "vqgan.ckpt")
 
@@ -242,6 +243,27 @@ def _norm_of_parts(norm: Tensor, num_parts: int, name: str) -> Tensor:
             "export it as hf-chameleon"
         )
     return groups[:, 0]
+
+
+def _named_tokenizer(checkpoint: ChameleonCheckpoint) -> bytes:
+    """The tokenizer file; Meta's code looks for codes and control tokens in its vocabulary too."""
+    content = json.loads(checkpoint.tokenizer_json)
+    vocabulary = content["model"]["vocab"]
+    if not isinstance(vocabulary, dict):
+        raise CheckpointError(
+            "Meta's code reads a vocabulary of names and ids, which this kind of tokenizer file "
+            "does not have: export it as hf-chameleon"
+        )
+    unknown = {n: i for n, i in checkpoint.vocabulary_map.items() if vocabulary.get(n) != i}
+    if not unknown or set(unknown) == {"<image>"}:
+        return checkpoint.tokenizer_json
+    if taken := sorted(unknown.keys() & vocabulary.keys()):
+        raise CheckpointError(
+            f"the tokenizer file names {taken[0]} itself, with another id than the model: export "
+            "it as hf-chameleon"
+        )
+    vocabulary.update(unknown)
+    return json.dumps(content).encode()
 
 
 def _read_parts(model: Path, num_parts: int) -> list[dict[str, Tensor]]:
