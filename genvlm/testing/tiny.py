@@ -46,6 +46,20 @@ def tiny_image_config(*, resolution: int = 16, codebook_size: int = 16) -> VQGAN
     )
 
 
+def published_vqgan_config() -> VQGANConfig:
+    """The layout of the published f=16 model (vqgan_imagenet_f16_1024), an eighth of its width."""
+    return VQGANConfig(
+        resolution=32,
+        channels=32,
+        channel_multipliers=(1, 1, 2, 2, 4),
+        num_res_blocks=2,
+        attn_resolutions=(2,),
+        z_channels=32,
+        codebook_size=64,
+        codebook_dim=32,
+    )
+
+
 def tiny_image_tokenizer(
     *, resolution: int = 16, codebook_size: int = 16, seed: int = 0
 ) -> ImageTokenizer:

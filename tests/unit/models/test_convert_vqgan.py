@@ -14,20 +14,11 @@ from genvlm.config.image_tokenizer import VQGANConfig
 from genvlm.errors import CheckpointError
 from genvlm.models.convert.layouts import convert
 from genvlm.models.convert.vqgan import read_vqgan
-from genvlm.testing.tiny import tiny_image_tokenizer
+from genvlm.testing.tiny import published_vqgan_config, tiny_image_tokenizer
 from genvlm.tokenization.image import load_image_tokenizer
 from genvlm.tokenization.vqgan import VQGAN
 
-PUBLISHED = VQGANConfig(
-    resolution=32,
-    channels=32,
-    channel_multipliers=(1, 1, 2, 2, 4),
-    num_res_blocks=2,
-    attn_resolutions=(2,),
-    z_channels=32,
-    codebook_size=64,
-    codebook_dim=32,
-)
+PUBLISHED = published_vqgan_config()
 
 
 def write_published(path: Path, network: VQGAN) -> None:

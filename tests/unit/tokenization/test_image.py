@@ -7,7 +7,12 @@ import torch
 
 from genvlm.config.image_tokenizer import VQGANConfig
 from genvlm.errors import CheckpointError, ImageError
-from genvlm.testing.tiny import tiny_image_config, tiny_image_tokenizer, tiny_pairs
+from genvlm.testing.tiny import (
+    published_vqgan_config,
+    tiny_image_config,
+    tiny_image_tokenizer,
+    tiny_pairs,
+)
 from genvlm.tokenization.image import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -167,17 +172,7 @@ def test_other_sizes_are_scaled_and_padded_white() -> None:
 
 # --- published checkpoints -----------------------------------------------------------------------
 
-# The layout of the published f=16 model (vqgan_imagenet_f16_1024) at an eighth of its width.
-PUBLISHED = VQGANConfig(
-    resolution=32,
-    channels=32,
-    channel_multipliers=(1, 1, 2, 2, 4),
-    num_res_blocks=2,
-    attn_resolutions=(2,),
-    z_channels=32,
-    codebook_size=64,
-    codebook_dim=32,
-)
+PUBLISHED = published_vqgan_config()
 
 
 def test_the_f16_imagenet_model_has_the_published_shapes() -> None:
