@@ -105,8 +105,18 @@ def save_pretrained(
     Args:
         also: writes more files into the folder that it is given.
     """
-    final, folder = folder, folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(folder, ignore_errors=True)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        _write_folder(pretrained, temporary, card, also)
+        publish_folder(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_folder(
+    pretrained: PretrainedModel, folder: Path, card: str, also: Callable[[Path], None]
+) -> None:
     tokenizers = folder / _TOKENIZERS
     tokenizers.mkdir(parents=True)
     config = ModelFolderConfig(
@@ -126,7 +136,6 @@ def save_pretrained(
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     manifest = {str(p.relative_to(folder)): hash_file(p) for p in files}
     (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1))
-    publish_folder(folder, final)
 
 
 def is_finished(folder: Path) -> bool:
@@ -174,8 +183,8 @@ def load_pretrained(folder: Path) -> PretrainedModel:
     )
 
 
-def verify_folder(folder: Path) -> None:
-    """Raises CheckpointError unless every file of a model folder is there with its hash."""
+def verify_folder(folder: Path) -> list[str]:
+    """The files of a model folder, relative. Raises CheckpointError unless each has its hash."""
     if not folder.is_dir():
         raise CheckpointError(f"no model folder at {folder}: check --model")
     try:
@@ -192,3 +201,4 @@ def verify_folder(folder: Path) -> None:
             raise CheckpointError(f"{folder} lacks {name}: copy the model folder again")
         if hash_file(path) != expected:
             raise CheckpointError(f"{path} was altered or damaged: copy the model folder again")
+    return list(manifest)

@@ -26,9 +26,11 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"no checkpoint at {path}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises several kinds for foreign or hostile files
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} cannot be read without running code ({first})") from None
+    except Exception:  # torch raises several kinds for foreign or hostile files
+        raise CheckpointError(
+            f"{path} is damaged, or holds more than tensors and cannot be read without running "
+            "code: save its state_dict alone"
+        ) from None
     if isinstance(content, dict):
         content = next((content[k] for k in _KEYS if isinstance(content.get(k), dict)), content)
         if content and all(isinstance(t, Tensor) for t in content.values()):
@@ -46,6 +48,8 @@ def read_sharded(folder: Path) -> dict[str, Tensor]:
         return load_tensors(folder / _SINGLE)
     try:
         places = dict(json.loads((folder / _INDEX).read_text("utf-8"))["weight_map"].items())
+        if not all(isinstance(name, str) and "\0" not in name for name in places.values()):
+            raise ValueError
     except (ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError(f"{folder / _INDEX} is no index of shards") from None
     tensors: dict[str, Tensor] = {}

@@ -124,6 +124,11 @@ class HuggingFaceTokenizer:
         ids = pieces if self._ids is None else [self._ids[p] for p in pieces]
         return str(self._tokenizer.decode(ids, skip_special_tokens=False))
 
+    @property
+    def is_subset(self) -> bool:
+        """Whether some ids of the file are no text."""
+        return self._ids is not None
+
     def piece_names(self) -> list[str]:
         """What each piece is called in the file; pieces without a name get one of their number."""
         ids = self._ids if self._ids is not None else range(self.size)

@@ -271,7 +271,7 @@ def test_a_decoder_can_be_added_to_hugging_faces_model(tmp_path: Path) -> None:
     state = torch.load(vqgan, weights_only=True)
     state["state_dict"]["quantize.embedding.weight"] += 1
     torch.save(state, tmp_path / "other.ckpt")
-    with pytest.raises(CheckpointError, match="has another codebook"):
+    with pytest.raises(CheckpointError, match=r"has another quantize\.embedding"):
         convert(tmp_path / "hf", tmp_path / "y", "genvlm", vqgan=tmp_path / "other.ckpt")
 
 
@@ -293,6 +293,11 @@ def break_config(folder: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+def change_names(folder: Path, changes: dict[str, object]) -> None:
+    names = json.loads((folder / "config.json").read_text())["vocabulary_map"]
+    break_config(folder, vocabulary_map=names | changes)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -302,6 +307,14 @@ def break_config(folder: Path, **changes: object) -> None:
         (lambda f: break_config(f, intermediate_size=50), r"misshapen: .*\(50, 32\)"),
         (lambda f: break_config(f, vocabulary_map={"<s>": 0}), "names 0 image codes"),
         (lambda f: break_config(f, vocabulary_map=None), "is no Chameleon"),
+        (lambda f: break_config(f, rms_norm_eps=1e-6), "has norm_eps 1e-06"),
+        (lambda f: break_config(f, hidden_act="gelu"), "'gelu' instead of silu"),
+        (lambda f: break_config(f, rope_parameters={"type": "linear"}), "positions 'linear'"),
+        (lambda f: break_config(f, vocab_size=9999), "says vocab_size 9999"),
+        (lambda f: break_config(f, num_attention_heads=0), "contradicts itself"),
+        (lambda f: change_names(f, {"</s>": 0}), "one id"),
+        (lambda f: change_names(f, {"IMGIMGAAZ": 44}), "'IMGIMGAAZ', which is no image code"),
+        (lambda f: change_names(f, {"cow": "7"}), "gives 'cow' the id '7'"),
         (lambda f: (f / "tokenizer.json").unlink(), "lacks tokenizer.json"),
         (lambda f: (f / "tokenizer.json").write_text("{"), "is not a `tokenizers` JSON"),
         (lambda f: next(f.glob("model-00002*")).unlink(), "no weights at"),
@@ -412,6 +425,9 @@ def test_a_model_trained_here_goes_to_metas_layout_and_back(
     for name in before.keys() - {"embedding.weight", "head.proj.weight"}:
         assert torch.equal(before[name], after[name]), name
     params = json.loads((tmp_path / "meta/models/model/params.json").read_text())["model"]
+    assert params["vocab_size"] == len(before["embedding.weight"]) - 2  # EOV and BOV stay here
+    part = torch.load(tmp_path / "meta/models/model/consolidated.pth", weights_only=True)
+    assert [n for n in part if "rope" in n] == ["rope.freqs"]  # which Meta's loader insists on
     # Meta's code finds the width of the feed-forward layer from these.
     hidden = int(params["ffn_dim_multiplier"] * int(2 * 4 * params["dim"] / 3))
     of = params["multiple_of"]
@@ -422,3 +438,51 @@ def test_a_model_that_chameleon_cannot_express_is_not_exported(tmp_path: Path) -
     save_pretrained(tiny_pretrained(), tmp_path / "ours", "card")
     with pytest.raises(CheckpointError, match="has a SentencePiece tokenizer"):
         convert(tmp_path / "ours", tmp_path / "x", "hf-chameleon")
+
+
+def test_parts_survive_the_way_over_hugging_face(tmp_path: Path) -> None:
+    write_tiny_meta(tmp_path / "meta", num_parts=2)
+    convert(tmp_path / "meta", tmp_path / "hf", "hf-chameleon")
+    vqgan = tmp_path / "meta/tokenizer/vqgan.ckpt"
+    convert(tmp_path / "hf", tmp_path / "ours", "genvlm", vqgan=vqgan)
+    convert(tmp_path / "ours", tmp_path / "again", "meta-chameleon")
+    for name in ("consolidated.00.pth", "consolidated.01.pth"):
+        before = torch.load(tmp_path / "meta/models/7b" / name, weights_only=True)
+        after = torch.load(tmp_path / "again/models/model" / name, weights_only=True)
+        same_tensors(before | {"rope.freqs": after["rope.freqs"]}, after)
+
+
+def test_a_model_that_lost_its_origin_is_not_written_with_wrong_ids(tmp_path: Path) -> None:
+    write_tiny_meta(tmp_path / "meta")
+    convert(tmp_path / "meta", tmp_path / "ours", "genvlm")
+    save_pretrained(load_pretrained(tmp_path / "ours"), tmp_path / "later", "card")
+    with pytest.raises(CheckpointError, match="has lost the origin folder"):
+        convert(tmp_path / "later", tmp_path / "x", "hf-chameleon")
+    with pytest.raises(CheckpointError, match="is a model folder already"):
+        convert(tmp_path / "ours", tmp_path / "x", "genvlm")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["later", "meta", "ours"]
+
+
+def test_only_listed_files_of_an_origin_are_written_again(tmp_path: Path) -> None:
+    write_tiny_huggingface(tmp_path / "theirs")
+    convert(tmp_path / "theirs", tmp_path / "ours", "genvlm")
+    (tmp_path / "ours/origin/files/stray.json").symlink_to("/etc/hostname")
+    (tmp_path / "ours/origin/files/model.safetensors").write_bytes(b"not weights")
+    convert(tmp_path / "ours", tmp_path / "again", "hf-chameleon")
+    assert not (tmp_path / "again/stray.json").exists()
+    same_tensors(read_sharded(tmp_path / "theirs"), read_sharded(tmp_path / "again"))
+
+
+def test_a_conversion_that_fails_midway_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tiny_meta(tmp_path / "meta")
+    convert(tmp_path / "meta", tmp_path / "ours", "genvlm")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        convert(tmp_path / "ours", tmp_path / "again", "meta-chameleon")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["meta", "ours"]

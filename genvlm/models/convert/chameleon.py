@@ -35,6 +35,9 @@ _CONTROL_NAMES = {
 }  # fmt: skip
 _ORIGIN = "origin"
 _FILES = "files"
+_FILE_KINDS = (".json", ".jinja", ".txt", ".md", ".yaml")
+_QK_NORM_EPS = 1e-5
+"""Of queries and keys in the code of Meta and of Hugging Face, whatever the other norms have."""
 _PER_ROW = ("embedding.weight", "head.proj.weight")
 
 
@@ -48,6 +51,8 @@ class ChameleonCheckpoint:
     """Foreign ids by the names of their tokens."""
     tokenizer_json: bytes
     image_tokenizer: ImageTokenizer
+    num_parts: int = 1
+    """In how many tensor-parallel parts it was trained, each with a QK-norm of its own."""
     files: Mapping[str, bytes] = field(default_factory=dict)
     """Small files of the release that are written again as they are, by relative path."""
     extra: Mapping[str, Tensor] = field(default_factory=dict)
@@ -60,6 +65,11 @@ def foreign_ids(vocabulary_map: Mapping[str, int], vocab_size: int) -> dict[str,
     Raises:
         CheckpointError: a control token or a code is missing.
     """
+    for name, token_id in vocabulary_map.items():
+        if type(token_id) is not int or not 0 <= token_id < vocab_size:
+            raise CheckpointError(
+                f"the vocabulary gives {name!r} the id {token_id!r} of {vocab_size} rows"
+            )
     codes = {
         _code_of(name): token_id
         for name, token_id in vocabulary_map.items()
@@ -72,10 +82,10 @@ def foreign_ids(vocabulary_map: Mapping[str, int], vocab_size: int) -> dict[str,
         )
     if missing := [n for n in _CONTROL_NAMES.values() if n not in vocabulary_map]:
         raise CheckpointError(f"the vocabulary lacks {', '.join(missing)}: no one of Chameleon")
-    if (highest := max(vocabulary_map.values())) >= vocab_size:
-        raise CheckpointError(f"the vocabulary names id {highest}, and there are {vocab_size} rows")
     control = {key: vocabulary_map[name] for key, name in _CONTROL_NAMES.items()}
     taken = {*codes.values(), *control.values()}
+    if len(taken) < len(codes) + len(control):
+        raise CheckpointError("the vocabulary gives two of its codes and control tokens one id")
     return {
         "image": [codes[i] for i in range(len(codes))],
         **{key: [token_id] for key, token_id in control.items()},
@@ -83,12 +93,33 @@ def foreign_ids(vocabulary_map: Mapping[str, int], vocab_size: int) -> dict[str,
     }
 
 
+def _check_rows(checkpoint: ChameleonCheckpoint) -> int:
+    """Rows of embedding and head, which must be the same."""
+    shapes = {name: checkpoint.tensors.get(name) for name in _PER_ROW}
+    if any(t is None or t.dim() != 2 or not t.is_floating_point() for t in shapes.values()):
+        raise CheckpointError("the checkpoint lacks an embedding or a head of two dimensions")
+    rows = {name: len(t) for name, t in shapes.items() if t is not None}
+    if len(set(rows.values())) != 1:
+        raise CheckpointError(f"embedding and head have unequal numbers of rows: {rows}")
+    return rows[_PER_ROW[0]]
+
+
+def _check_norm_eps(config: TransformerConfig, source: str) -> None:
+    if config.norm_eps != _QK_NORM_EPS:
+        raise CheckpointError(
+            f"{source} has norm_eps {config.norm_eps:g}: Chameleon's code normalises queries and "
+            f"keys with {_QK_NORM_EPS:g} whatever it says, and one value serves all norms here"
+        )
+
+
 def _code_of(name: str) -> int:
     """`IMGIMGBCZ` is code 12: letters A to J are digits (Chameleon's vocab.py)."""
     digits = name.removeprefix("IMGIMG").removesuffix("Z")
-    if not re.fullmatch("[A-J]+", digits):
-        raise CheckpointError(f"the vocabulary names {name!r}, which is no image code")
-    return int(digits.translate(str.maketrans("ABCDEFGHIJ", "0123456789")))
+    if re.fullmatch("[A-J]+", digits):
+        code = int(digits.translate(str.maketrans("ABCDEFGHIJ", "0123456789")))
+        if code_name(code) == name:
+            return code
+    raise CheckpointError(f"the vocabulary names {name!r}, which is no image code")
 
 
 def code_name(code: int) -> str:
@@ -112,7 +143,8 @@ def save_as_model_folder(checkpoint: ChameleonCheckpoint, folder: Path, card: st
     Raises:
         CheckpointError: tensors do not fit the configuration, or the vocabulary is none.
     """
-    vocab_size = checkpoint.tensors["embedding.weight"].shape[0]
+    vocab_size = _check_rows(checkpoint)
+    _check_norm_eps(checkpoint.config, "the checkpoint")
     ids = foreign_ids(checkpoint.vocabulary_map, vocab_size)
     text = HuggingFaceTokenizer(checkpoint.tokenizer_json, piece_ids=ids["text"])
     vocabulary = build_vocabulary(text, checkpoint.image_tokenizer)
@@ -146,6 +178,7 @@ def save_as_model_folder(checkpoint: ChameleonCheckpoint, folder: Path, card: st
             path.write_bytes(content)
         origin.mkdir(exist_ok=True)
         (origin / "token_ids.json").write_text(json.dumps(rows.tolist()))
+        (origin / "num_parts.json").write_text(json.dumps(checkpoint.num_parts))
         (origin / "vocabulary_map.json").write_text(json.dumps(dict(checkpoint.vocabulary_map)))
         if checkpoint.extra:
             save_tensors(checkpoint.extra, origin / "extra.safetensors")
@@ -159,7 +192,7 @@ def load_from_model_folder(folder: Path) -> ChameleonCheckpoint:
     Raises:
         CheckpointError: damaged, or of a shape that Chameleon's code cannot express.
     """
-    verify_folder(folder)
+    listed = set(verify_folder(folder))
     config = parse_config(
         ModelFolderConfig, read_yaml(folder / "config.yaml"), str(folder / "config.yaml")
     )
@@ -171,11 +204,18 @@ def load_from_model_folder(folder: Path) -> ChameleonCheckpoint:
             "JSON: it cannot be written in a layout of Chameleon"
         )
     _check_expressible(config.model, image, folder)
+    _check_norm_eps(config.model, str(folder))
     tensors = dict(load_tensors(folder / "model.safetensors"))
     origin = folder / _ORIGIN
-    if (origin / "token_ids.json").is_file():
+    has_origin = f"{_ORIGIN}/token_ids.json" in listed
+    if has_origin:
         rows = np.array(json.loads((origin / "token_ids.json").read_text()))
         vocabulary_map = json.loads((origin / "vocabulary_map.json").read_text())
+    elif text.is_subset:
+        raise CheckpointError(
+            f"{folder} uses a part of its tokenizer file and has lost the {_ORIGIN} folder, which "
+            "says what ids the rest had: convert the release again"
+        )
     else:
         rows, vocabulary_map = _own_layout(build_vocabulary(text, image), text)
     known = torch.from_numpy(rows >= 0)
@@ -183,12 +223,16 @@ def load_from_model_folder(folder: Path) -> ChameleonCheckpoint:
         foreign = tensors[name].new_zeros(int(known.sum()), tensors[name].shape[1])
         foreign[torch.from_numpy(rows[rows >= 0])] = tensors[name][known]
         tensors[name] = foreign
+    # Only what the manifest lists, and no name that could reach other files.
     files = {
-        str(p.relative_to(origin / _FILES)): p.read_bytes()
-        for p in sorted((origin / _FILES).rglob("*"))
-        if p.is_file()
-    }
+        name: (origin / _FILES / name).read_bytes()
+        for name in (n.removeprefix(f"{_ORIGIN}/{_FILES}/") for n in sorted(listed))
+        if "/" not in name and Path(name).suffix in _FILE_KINDS and not name.endswith(".index.json")
+        and f"{_ORIGIN}/{_FILES}/{name}" in listed
+    }  # fmt: skip
     extra = origin / "extra.safetensors"
+    has_extra = f"{_ORIGIN}/extra.safetensors" in listed
+    num_parts = json.loads((origin / "num_parts.json").read_text()) if has_origin else 1
     return ChameleonCheckpoint(
         config=config.model,
         tensors=tensors,
@@ -196,7 +240,8 @@ def load_from_model_folder(folder: Path) -> ChameleonCheckpoint:
         tokenizer_json=text.json,
         image_tokenizer=image,
         files=files,
-        extra=load_tensors(extra) if extra.is_file() else {},
+        extra=load_tensors(extra) if has_extra else {},
+        num_parts=num_parts,
     )
 
 

@@ -55,6 +55,12 @@ def read_huggingface(folder: Path) -> ChameleonCheckpoint:
     if not tokenizer.is_file():
         raise CheckpointError(f"{folder} lacks tokenizer.json: copy it from the release")
     tensors = read_sharded(folder)
+    rows = tensors.get("model.embed_tokens.weight")
+    if rows is not None and len(rows) != config.get("vocab_size"):
+        raise CheckpointError(
+            f"{folder} has {len(rows)} rows of embedding, and its config.json says vocab_size "
+            f"{config.get('vocab_size')}"
+        )
     unnamed = [n for n in tensors if not n.startswith(_VQ) and _rename(n) is None]
     if unnamed:
         raise CheckpointError(
@@ -81,6 +87,7 @@ def read_huggingface(folder: Path) -> ChameleonCheckpoint:
         },
         vocabulary_map=vocabulary_map,
         tokenizer_json=tokenizer.read_bytes(),
+        num_parts=config.get("model_parallel_size") or 1,
         image_tokenizer=ImageTokenizer(image, network),
         files=files,
         # As stored: the image tokenizer computes in float32 and forgets another dtype.
@@ -139,8 +146,13 @@ def _transformer_config(config: Mapping[str, Any]) -> TransformerConfig:
         if config.get(option):
             raise CheckpointError(f"config.json sets {option}, which this port does not have")
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if rope.get("rope_type", "default") != "default":
-        raise CheckpointError(f"config.json asks for rotary positions {rope['rope_type']!r}")
+    rope_type = rope.get("rope_type", rope.get("type", "default"))
+    if rope_type != "default":
+        raise CheckpointError(f"config.json asks for rotary positions {rope_type!r}")
+    if config.get("hidden_act", "silu") != "silu":
+        raise CheckpointError(f"config.json asks for {config['hidden_act']!r} instead of silu")
+    if not isinstance(config.get("swin_norm", False), bool):
+        raise CheckpointError("swin_norm of config.json is neither true nor false")
     heads = config["num_attention_heads"]
     return TransformerConfig(
         hidden_size=config["hidden_size"],
@@ -190,6 +202,7 @@ def _foreign_config(checkpoint: ChameleonCheckpoint) -> dict[str, Any]:
         "rms_norm_eps": c.norm_eps,
         "rope_parameters": {"rope_theta": c.rope_theta, "rope_type": "default"},
         "swin_norm": c.norm_order == "swin",
+        "model_parallel_size": checkpoint.num_parts,
         "tie_word_embeddings": False,
         "bos_token_id": names["<s>"],
         "eos_token_id": names["</s>"],

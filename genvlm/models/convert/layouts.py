@@ -1,5 +1,7 @@
 """Which layout a checkpoint has, and the way from each to each."""
 
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -16,6 +18,7 @@ from genvlm.models.convert.huggingface import is_huggingface, read_huggingface, 
 from genvlm.models.convert.meta import meta_folder, read_meta, write_meta
 from genvlm.models.convert.vqgan import read_vqgan, write_taming
 from genvlm.models.pretrained import is_finished
+from genvlm.nn.safetensors_folder import publish_folder
 from genvlm.tokenization.image import CONFIG_FILE, ImageTokenizer, load_image_tokenizer
 
 Layout = Literal["genvlm", "hf-chameleon", "meta-chameleon", "taming"]
@@ -41,25 +44,61 @@ def convert(
     """
     if target.exists():
         raise CheckpointError(f"{target} is there already: name a new path")
+    try:
+        read = _read(source, resolution, vqgan)
+    except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError, RuntimeError) as error:
+        # Each number of a foreign file may contradict its tensors; ours would have been checked.
+        first = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        raise CheckpointError(f"{source} contradicts itself ({first}): copy it again") from None
     target.parent.mkdir(parents=True, exist_ok=True)
+    staged = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        said = _write(read, source, staged, layout)
+        if staged.is_dir():
+            publish_folder(staged, target)
+        else:
+            staged.replace(target)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+        if staged.is_file():
+            staged.unlink()
+    return f"{source}: {said} written to {target}"
+
+
+Read = ChameleonCheckpoint | tuple[ImageTokenizer, int]
+"""A Chameleon, or an image tokenizer and how many tensors of its training were left out."""
+
+
+def _read(source: Path, resolution: int, vqgan: Path | None) -> Read:
+    is_tokenizer = source.is_file() or (source / CONFIG_FILE).is_file()
+    if is_tokenizer and vqgan is not None:
+        raise CheckpointError(f"{source} is an image tokenizer itself: leave --vqgan out")
     if source.is_file():
-        tokenizer, left_out = read_vqgan(source, resolution=resolution)
-        return _write_tokenizer(tokenizer, target, layout, source, left_out)
-    if (source / CONFIG_FILE).is_file():
-        return _write_tokenizer(load_image_tokenizer(source), target, layout, source, 0)
+        return read_vqgan(source, resolution=resolution)
+    if is_tokenizer:
+        return load_image_tokenizer(source), 0
     checkpoint = _read_chameleon(source)
-    if vqgan is not None:
-        checkpoint = _with_decoder(checkpoint, vqgan)
+    return checkpoint if vqgan is None else _with_decoder(checkpoint, vqgan)
+
+
+def _write(read: Read, source: Path, target: Path, layout: Layout) -> str:
+    if isinstance(read, tuple):
+        tokenizer, left_out = read
+        _write_tokenizer(tokenizer, target, layout, source)
+        note = f" ({left_out} tensors of its training were left out)" if left_out else ""
+        return f"image tokenizer{note}"
     match layout:
         case "genvlm":
-            save_as_model_folder(checkpoint, target, _card(checkpoint, source))
+            if is_finished(source):
+                raise CheckpointError(f"{source} is a model folder already: copy it")
+            save_as_model_folder(read, target, _card(read, source))
         case "hf-chameleon":
-            write_huggingface(checkpoint, target)
+            write_huggingface(read, target)
         case "meta-chameleon":
-            write_meta(checkpoint, target)
+            write_meta(read, target)
         case "taming":
-            write_taming(checkpoint.image_tokenizer, target)
-    return f"{source}: {len(checkpoint.tensors)} tensors of a transformer written to {target}"
+            write_taming(read.image_tokenizer, target)
+    return f"{len(read.tensors)} tensors of a transformer"
 
 
 def _read_chameleon(source: Path) -> ChameleonCheckpoint:
@@ -76,9 +115,7 @@ def _read_chameleon(source: Path) -> ChameleonCheckpoint:
     )
 
 
-def _write_tokenizer(
-    tokenizer: ImageTokenizer, target: Path, layout: Layout, source: Path, left_out: int
-) -> str:
+def _write_tokenizer(tokenizer: ImageTokenizer, target: Path, layout: Layout, source: Path) -> None:
     match layout:
         case "genvlm":
             tokenizer.save(target)
@@ -88,18 +125,21 @@ def _write_tokenizer(
             raise CheckpointError(
                 f"{source} is an image tokenizer alone: write it as genvlm or taming"
             )
-    note = f"; {left_out} tensors of its training were left out" if left_out else ""
-    return f"{source}: image tokenizer written to {target}{note}"
 
 
 def _with_decoder(checkpoint: ChameleonCheckpoint, path: Path) -> ChameleonCheckpoint:
     own = checkpoint.image_tokenizer
     tokenizer, _ = read_vqgan(path, resolution=own.config.resolution)
-    codebooks = [t.network.quantize.embedding.weight for t in (own, tokenizer)]
-    if codebooks[0].shape != codebooks[1].shape or not torch.equal(*codebooks):
-        raise CheckpointError(
-            f"{path} has another codebook than the model: take its own vqgan.ckpt"
-        )
+    theirs = tokenizer.network.state_dict()
+    # Hugging Face may have rounded what it kept.
+    dtypes = {n.removeprefix("model.vqmodel."): t.dtype for n, t in checkpoint.extra.items()}
+    for name, tensor in own.network.state_dict().items():
+        other = theirs.get(name)
+        dtype = dtypes.get(name, torch.float32)
+        if other is None or not torch.equal(tensor, other.to(dtype).float()):
+            raise CheckpointError(
+                f"{path} has another {name} than the model: take the vqgan.ckpt of its own release"
+            )
     return replace(checkpoint, image_tokenizer=tokenizer)
 
 
@@ -109,5 +149,5 @@ def _card(checkpoint: ChameleonCheckpoint, source: Path) -> str:
 
 {num:,} parameters of the transformer. The licence is that of the release it came from. Whether
 conditions were dropped in training is not known: guidance and p(image) alone are not offered.
-`genvlm convert` writes it back bit for bit.
+`genvlm convert` writes the transformer back bit for bit.
 """

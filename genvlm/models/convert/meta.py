@@ -76,7 +76,10 @@ def read_meta(model: Path) -> ChameleonCheckpoint:
         CheckpointError: files are missing or damaged, tensors missing or unexpected.
     """
     params = _read_params(model)
-    parts = _read_parts(model, int(params.get("model_parallel_size", 1)))
+    num_parts = params.get("model_parallel_size", 1)
+    if type(num_parts) is not int or num_parts < 1:
+        raise CheckpointError(f"{model}: model_parallel_size {num_parts!r} is no number of parts")
+    parts = _read_parts(model, num_parts)
     tokenizer = model.parent.parent / "tokenizer"
     text = tokenizer / "text_tokenizer.json"
     if not text.is_file():
@@ -101,6 +104,7 @@ def read_meta(model: Path) -> ChameleonCheckpoint:
         vocabulary_map=vocabulary_map,
         tokenizer_json=text.read_bytes(),
         image_tokenizer=image,
+        num_parts=num_parts,
         files={n: p.read_bytes() for n, p in places.items() if p.is_file()},
         extra=extra,
     )
@@ -120,8 +124,8 @@ def write_meta(checkpoint: ChameleonCheckpoint, root: Path) -> None:
         )
     config = checkpoint.config
     files = dict(checkpoint.files)
-    params = _merged_params(files) or _params(config)
-    num_parts = int(params.get("model_parallel_size", 1))
+    params = _merged_params(files) or _params(config, len(checkpoint.tensors["embedding.weight"]))
+    num_parts = checkpoint.num_parts
     model, tokenizer = root / "models" / "model", root / "tokenizer"
     text = _named_tokenizer(checkpoint)
     parts = _split(checkpoint, num_parts)
@@ -225,9 +229,13 @@ def _split(checkpoint: ChameleonCheckpoint, num_parts: int) -> list[dict[str, Te
         for ours, theirs in _HEAD_NORMS:
             norm = _norm_of_parts(tensors[f"blocks.{i}.{ours}"], num_parts, f"blocks.{i}.{ours}")
             put(f"layers.{i}.{theirs}", to_neighbours(norm.reshape(-1), num_parts), 0)
+    # Meta's loader insists on finding this one, and computes it anew.
+    turned = torch.arange(0, config.head_dim, 2) / config.head_dim
+    for part in parts:
+        part["rope.freqs"] = config.rope_theta**-turned
     for key, tensor in checkpoint.extra.items():
         number, _, name = key.partition("|")
-        if number.isdecimal() and int(number) < num_parts and name not in parts[int(number)]:
+        if number.isdecimal() and int(number) < num_parts:
             parts[int(number)][name] = tensor.clone()
     return parts
 
@@ -312,7 +320,7 @@ def _config(params: Mapping[str, Any], parts: Sequence[Mapping[str, Tensor]]) ->
     )
 
 
-def _params(config: TransformerConfig) -> dict[str, Any]:
+def _params(config: TransformerConfig, num_rows: int) -> dict[str, Any]:
     # Meta's code takes 2/3 of 4 dim times a factor, rounded up to a multiple: this hits our width.
     width = config.intermediate_size
     factor = min(1.0, 0.99 * width / int(8 * config.hidden_size / 3))
@@ -327,7 +335,7 @@ def _params(config: TransformerConfig) -> dict[str, Any]:
         "rope_theta": config.rope_theta,
         "qk_normalization": True,
         "swin_norm": config.norm_order == "swin",
-        "vocab_size": -1,
+        "vocab_size": num_rows,
     }
 
 
