@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genvlm.cli.inputs import record_command
+from genvlm.cli.inputs import check_output_folder, record_command
 from genvlm.cli.parsing import Subparsers, add_command
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     from genvlm.config.transformer import PublishedShape
     from genvlm.errors import ConfigError
 
+    check_output_folder(arguments.out)
     path = resolve_path(arguments.config)
     config = load_with_overrides(config_class(path), path, arguments.overrides)
     if isinstance(config, TrainConfig):

@@ -128,7 +128,8 @@ def _sentence(cls: type, error: ValidationError, content: object) -> str:
     first = min(error.errors(), key=lambda e: e["type"] != "unexpected_keyword_argument")
     location = _keys_of_file(first["loc"], content)
     path = ".".join(location)
-    more = f" ({error.error_count() - 1} more problems)" if error.error_count() > 1 else ""
+    others = error.error_count() - 1
+    more = f" ({others} more problem{'s' if others > 1 else ''})" if others else ""
     if first["type"] == "unexpected_keyword_argument":
         known = sorted(_known_keys(cls))
         near = difflib.get_close_matches(location[-1], known, n=1)

@@ -192,8 +192,10 @@ def verify_folder(folder: Path) -> list[str]:
         if not {_CONFIG, _WEIGHTS} <= manifest.keys():
             raise ValueError
     except (OSError, ValueError, AttributeError):
+        inside = folder / "model"
+        hint = f"; did you mean {inside}?" if is_finished(inside) else ""
         raise CheckpointError(
-            f"{folder} is not a finished model folder: it has no readable {_MANIFEST}"
+            f"{folder} is not a finished model folder: it has no readable {_MANIFEST}{hint}"
         ) from None
     for name, expected in manifest.items():
         path = folder / name

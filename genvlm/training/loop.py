@@ -144,7 +144,8 @@ def _run(
     if resume and (folder := newest_valid(checkpoints, progress.say)):
         engine.load(folder)
         start = checkpoint_step(folder)
-        progress.say(f"resumed at step {start}")
+        ended = " and finished already" if start >= config.num_steps else ""
+        progress.say(f"resumed at step {start}{ended}")
     elif resume:
         progress.say(f"{checkpoints} holds no checkpoint: beginning at step 0")
     if engine.is_main:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from genvlm.config.schema import dump_config, load_config, to_plain
 from genvlm.errors import CheckpointError, TrainingError
@@ -41,11 +42,11 @@ def claim_run(config: object, out: Path, resume: bool) -> None:
     if not resume and (list_checkpoints(out / CHECKPOINTS) or (out / MODEL_FOLDER).exists()):
         raise TrainingError(f"{out} holds a run already: add --resume or choose another --out")
     if going_on:
-        before = load_config(type(config), path)
-        if to_plain(before) != to_plain(config):
+        before, now = to_plain(load_config(type(config), path)), to_plain(config)
+        if before != now:
             raise CheckpointError(
-                f"{out} was started with another configuration: resume with {path}, or choose "
-                f"another --out"
+                f"{out} was started with another configuration (its {_difference(before, now)} is "
+                f"another): resume with {path} as it is, or choose another --out"
             )
     else:
         _write_whole(path, dump_config(config))
@@ -81,6 +82,15 @@ def cut_log(path: Path, step: int) -> None:
     if path.is_file():
         kept = [json.dumps(r) + "\n" for r in read_log(path) if r["step"] <= step]
         _write_whole(path, "".join(kept))
+
+
+def _difference(before: Any, now: Any) -> str:
+    """The path of the first key that differs."""
+    for key, value in before.items():
+        if value != now.get(key):
+            both = isinstance(value, dict) and isinstance(now.get(key), dict)
+            return f"{key}.{_difference(value, now[key])}" if both else str(key)
+    return "set of keys"
 
 
 def _write_whole(path: Path, text: str) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from genvlm.cli.main import main
+from genvlm.data.images import load_image
+from genvlm.data.scenes import ICONS, Scene, render_scene
 from genvlm.studies import demo as demo_study
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,7 +115,7 @@ def test_report_of_a_run_is_one_self_contained_page(run_folder, capsys):
         (["report", "nowhere"], "no run folder"),
         (["generate", "--model", "{model}", "--prompt", "a", "--out", "{pairs}"], "is a file"),
         (["score", "--model", "{model}", "--pairs", "{pairs}", "--out", "{pairs}"], "the input"),
-        (["train", "{config}", "--out", "{pairs}"], "check paths"),
+        (["train", "{config}", "--out", "{pairs}"], "name a folder"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(
@@ -256,3 +258,32 @@ def test_the_grammar_check_says_when_it_says_little():
     assert "says little" in few.stdout
     many = subprocess.run([*script, "40"], capture_output=True, text=True, check=False)
     assert many.returncode == 0, many.stdout + many.stderr
+
+
+def test_the_example_pictures_are_scenes_as_they_are_rendered_now():
+    """Pictures of an older renderer looked fine and scored ill."""
+    icons = {icon.name: icon for icon in ICONS}
+    lines = (DATA / "captions.jsonl").read_text().splitlines()
+    assert len(lines) == 3
+    for row in map(json.loads, lines):
+        first, relation, second = re.fullmatch(
+            "(.*) (left of|right of|above|below) (.*)", row["text"]
+        ).groups()
+        expected = render_scene(Scene(icons[first], relation, icons[second]), "noto")
+        assert (load_image(DATA / row["image"]) == expected).all()
+
+
+def test_slips_of_paths_are_told_as_such(run_folder, tmp_path, capsys):
+    model, out = str(run_folder), str(tmp_path / "x")
+    assert main(["generate", "--model", model, "--prompt", "a cow", "--out", out]) == 2
+    assert f"did you mean {run_folder / 'model'}?" in capsys.readouterr().err
+    assert main(["convert", "nowhere", out, "--to", "genvlm"]) == 2
+    assert "no file or folder at nowhere" in capsys.readouterr().err
+    assert main(["convert", str(run_folder / "model"), out, "--to", "genvlm"]) == 2
+    assert "is a model folder already" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    config = str(ROOT / "configs/debug/tiny.yaml")
+    assert main(["train", config, "--out", str(tmp_path / "file")]) == 2
+    assert "is a file: name a folder" in capsys.readouterr().err
+    assert main(["train", config, "--out", model, "--resume", "--optimizer.grad-clip", "2"]) == 2
+    assert "its optimizer.grad_clip is another" in capsys.readouterr().err

@@ -44,6 +44,10 @@ def convert(
     """
     if target.exists():
         raise CheckpointError(f"{target} is there already: name a new path")
+    if not source.exists():
+        raise CheckpointError(f"no file or folder at {source}: check the path")
+    if layout == "genvlm" and is_finished(source):
+        raise CheckpointError(f"{source} is a model folder already: copy it")
     try:
         read = _read(source, resolution, vqgan)
     except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError, RuntimeError) as error:
@@ -89,8 +93,6 @@ def _write(read: Read, source: Path, target: Path, layout: Layout) -> str:
         return f"image tokenizer{note}"
     match layout:
         case "genvlm":
-            if is_finished(source):
-                raise CheckpointError(f"{source} is a model folder already: copy it")
             save_as_model_folder(read, target, _card(read, source))
         case "hf-chameleon":
             write_huggingface(read, target)

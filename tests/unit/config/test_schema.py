@@ -51,7 +51,7 @@ def test_a_misspelt_required_key_is_told_its_spelling_rather_than_that_it_is_mis
     shape["num_layer"] = shape.pop("num_layers")
     message = _message(TransformerConfig, shape)
     assert "unknown key 'num_layer'; did you mean 'num_layers'?" in message
-    assert "(1 more problems)" in message
+    assert "(1 more problem)" in message
 
 
 def test_an_unknown_key_that_resembles_none_gets_no_suggestion() -> None:
