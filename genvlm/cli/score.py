@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Score and write one line per pair."""
     from genvlm.data.readers import read_pairs
     from genvlm.models.pretrained import load_pretrained
+    from genvlm.nn.whole_files import write_whole
     from genvlm.scoring.autoregressive import Likelihood
 
     check_output_file(arguments.out, but_not=arguments.pairs)
@@ -70,8 +71,6 @@ def run(arguments: argparse.Namespace) -> int:
             "model": pretrained.fingerprint,
         }
         lines.append(json.dumps(row, ensure_ascii=False))
-    temporary = arguments.out.with_name(arguments.out.name + ".tmp")
-    temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    temporary.replace(arguments.out)
+    write_whole(arguments.out, "\n".join(lines) + "\n")
     print(f"{len(lines)} pairs scored into {arguments.out}")
     return 0

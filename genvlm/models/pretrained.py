@@ -20,12 +20,11 @@ from genvlm.models.mixed_modal.transformer import MixedModalTransformer
 from genvlm.nn.safetensors_folder import (
     fingerprint_of,
     fingerprint_tensors,
-    hash_file,
     load_into,
     load_tensors,
-    publish_folder,
     save_tensors,
 )
+from genvlm.nn.whole_files import hash_file, publish_folder
 from genvlm.tokenization.grammar import Grammar
 from genvlm.tokenization.image import ImageTokenizer, load_image_tokenizer
 from genvlm.tokenization.text import TextTokenizer, load_text_tokenizer

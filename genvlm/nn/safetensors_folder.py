@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -67,19 +66,6 @@ def load_into(
     module.load_state_dict(dict(tensors), assign=assign)
 
 
-def publish_folder(temporary: Path, final: Path) -> None:
-    """Flush a finished folder to disk and move it into place; what stood there goes last."""
-    for path in (*temporary.rglob("*"), temporary):
-        _fsync(path)
-    replaced = final.with_name(f".{final.name}.{os.getpid()}.old")
-    shutil.rmtree(replaced, ignore_errors=True)
-    if final.exists():
-        final.replace(replaced)
-    temporary.replace(final)
-    _fsync(final.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
-
-
 def fingerprint_tensors(tensors: Mapping[str, Tensor]) -> str:
     """sha256 over sorted (name, dtype, shape, bytes): equal for equal weights anywhere."""
     digest = hashlib.sha256()
@@ -94,20 +80,6 @@ def fingerprint_of(payload: object) -> str:
     """sha256 of canonical JSON: sorted keys, no blanks, ASCII."""
     text = json.dumps(payload, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def hash_file(path: Path) -> str:
-    """sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _some(names: list[str], limit: int = 5) -> str:

@@ -21,6 +21,7 @@ from genvlm.evaluation.benchmarks.scenes import build_scenes
 from genvlm.evaluation.records import ItemRecord, write_records
 from genvlm.evaluation.summary import Summary, summarize
 from genvlm.models.pretrained import PretrainedModel
+from genvlm.nn.whole_files import write_whole
 from genvlm.scoring.autoregressive import BlindScorer, Direction, LikelihoodScorer
 from genvlm.scoring.controls import (
     CaptionTransferScorer,
@@ -152,6 +153,4 @@ def save_evaluation(evaluation: Evaluation, folder: Path) -> None:
     """Write `items.jsonl` (the log) and `summary.json`."""
     folder.mkdir(parents=True, exist_ok=True)
     write_records(evaluation.records, folder / "items.jsonl")
-    temporary = folder / "summary.json.tmp"
-    temporary.write_text(json.dumps(evaluation.summary.to_json(), indent=1))
-    temporary.replace(folder / "summary.json")
+    write_whole(folder / "summary.json", json.dumps(evaluation.summary.to_json(), indent=1))

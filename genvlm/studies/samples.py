@@ -10,6 +10,7 @@ from genvlm.data.images import save_image
 from genvlm.evaluation.report import Section, Story, render_report, save_report
 from genvlm.generation.interleaved import SampledDocument
 from genvlm.models.pretrained import PretrainedModel
+from genvlm.nn.whole_files import write_whole
 from genvlm.tokenization.document import Image, Text
 
 
@@ -35,9 +36,7 @@ def write_samples(
         rows.append({"id": f"{number:04d}", "segments": segments, "ended": document.ended})
         sections.append(Section(f"Sample {number}", [Story(story_parts(document, pretrained))]))
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    temporary = out / "documents.jsonl.tmp"
-    temporary.write_text(lines, encoding="utf-8")
-    temporary.replace(out / "documents.jsonl")
+    write_whole(out / "documents.jsonl", lines)
     page = out / "index.html"
     subtitle = f"{len(documents)} documents from model {pretrained.fingerprint[:12]}"
     save_report(render_report("Generated documents", subtitle, sections=sections), page)

@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -130,9 +129,8 @@ class HuggingFaceTokenizer:
         return self._ids is not None
 
     def piece_names(self) -> list[str]:
-        """What each piece is called in the file; pieces without a name get one of their number."""
-        ids = self._ids if self._ids is not None else range(self.size)
-        return [self._tokenizer.id_to_token(i) or f"<unnamed{i}>" for i in ids]
+        """What each id of the file is called; those without a name get one of their number."""
+        return [self._tokenizer.id_to_token(i) or f"<unnamed{i}>" for i in range(self.size)]
 
     def save(self, folder: Path) -> None:
         (folder / HUGGINGFACE_FILE).write_bytes(self.json)
@@ -173,25 +171,23 @@ def train_sentencepiece(sentences: Iterable[str], *, vocab_size: int) -> Sentenc
     from sentencepiece import SentencePieceTrainer
 
     model = io.BytesIO()
-    train = partial(
-        SentencePieceTrainer.train,
-        sentence_iterator=iter(sentences),
-        model_writer=model,
-        vocab_size=vocab_size,
-        model_type="bpe",
-        byte_fallback=True,
-        character_coverage=1.0,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        split_digits=True,
-        bos_id=-1,
-        eos_id=-1,
-        pad_id=-1,
-        num_threads=1,
-        minloglevel=2,
-    )
     try:
-        train()
+        SentencePieceTrainer.train(
+            sentence_iterator=iter(sentences),
+            model_writer=model,
+            vocab_size=vocab_size,
+            model_type="bpe",
+            byte_fallback=True,
+            character_coverage=1.0,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            split_digits=True,
+            bos_id=-1,
+            eos_id=-1,
+            pad_id=-1,
+            num_threads=1,
+            minloglevel=2,
+        )
     except (RuntimeError, OSError) as error:
         raise ConfigError(
             f"SentencePiece makes no {vocab_size} pieces of these sentences: change vocab_size "

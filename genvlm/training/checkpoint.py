@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from genvlm.errors import CheckpointError
-from genvlm.nn.safetensors_folder import hash_file, publish_folder
+from genvlm.nn.whole_files import hash_file, publish_folder
 
 _MANIFEST = "manifest.json"
 _PREFIX = "step-"

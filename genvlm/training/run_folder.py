@@ -3,13 +3,13 @@
 import contextlib
 import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from genvlm.config.schema import dump_config, load_config, to_plain
 from genvlm.errors import CheckpointError, TrainingError
+from genvlm.nn.whole_files import write_whole
 from genvlm.training.checkpoint import list_checkpoints
 
 CONFIG_FILE, LOG_FILE, INPUTS_FILE = "config.yaml", "log.jsonl", "inputs.json"
@@ -49,7 +49,7 @@ def claim_run(config: object, out: Path, resume: bool) -> None:
                 f"another): resume with {path} as it is, or choose another --out"
             )
     else:
-        _write_whole(path, dump_config(config))
+        write_whole(path, dump_config(config))
 
 
 def claim_inputs(inputs: Mapping[str, str], out: Path) -> None:
@@ -60,7 +60,7 @@ def claim_inputs(inputs: Mapping[str, str], out: Path) -> None:
     """
     path = out / INPUTS_FILE
     if not list_checkpoints(out / CHECKPOINTS) or not path.is_file():
-        _write_whole(path, json.dumps(inputs, indent=1))
+        write_whole(path, json.dumps(inputs, indent=1))
         return
     before = json.loads(path.read_text(encoding="utf-8"))
     changed = [name for name, fingerprint in inputs.items() if before.get(name) != fingerprint]
@@ -81,7 +81,7 @@ def cut_log(path: Path, step: int) -> None:
     """Drop records behind the step that is resumed, so that none stands twice."""
     if path.is_file():
         kept = [json.dumps(r) + "\n" for r in read_log(path) if r["step"] <= step]
-        _write_whole(path, "".join(kept))
+        write_whole(path, "".join(kept))
 
 
 def _difference(before: Any, now: Any) -> str:
@@ -91,9 +91,3 @@ def _difference(before: Any, now: Any) -> str:
             both = isinstance(value, dict) and isinstance(now.get(key), dict)
             return f"{key}.{_difference(value, now[key])}" if both else str(key)
     return "set of keys"
-
-
-def _write_whole(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -54,7 +54,7 @@ class ChameleonCheckpoint:
     num_parts: int = 1
     """In how many tensor-parallel parts it was trained, each with a QK-norm of its own."""
     files: Mapping[str, bytes] = field(default_factory=dict)
-    """Small files of the release that are written again as they are, by relative path."""
+    """Small files of the release that are written again as they are, by name."""
     extra: Mapping[str, Tensor] = field(default_factory=dict)
     """Tensors that cannot be had from the others, in foreign names."""
 
@@ -172,11 +172,9 @@ def save_as_model_folder(checkpoint: ChameleonCheckpoint, folder: Path, card: st
 
     def write_origin(target: Path) -> None:
         origin = target / _ORIGIN
+        (origin / _FILES).mkdir(parents=True)
         for name, content in checkpoint.files.items():
-            path = origin / _FILES / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        origin.mkdir(exist_ok=True)
+            (origin / _FILES / name).write_bytes(content)
         (origin / "token_ids.json").write_text(json.dumps(rows.tolist()))
         (origin / "num_parts.json").write_text(json.dumps(checkpoint.num_parts))
         (origin / "vocabulary_map.json").write_text(json.dumps(dict(checkpoint.vocabulary_map)))

@@ -18,7 +18,7 @@ from genvlm.models.convert.huggingface import is_huggingface, read_huggingface, 
 from genvlm.models.convert.meta import meta_folder, read_meta, write_meta
 from genvlm.models.convert.vqgan import read_vqgan, write_taming
 from genvlm.models.pretrained import is_finished
-from genvlm.nn.safetensors_folder import publish_folder
+from genvlm.nn.whole_files import publish_folder
 from genvlm.tokenization.image import CONFIG_FILE, ImageTokenizer, load_image_tokenizer
 
 Layout = Literal["genvlm", "hf-chameleon", "meta-chameleon", "taming"]

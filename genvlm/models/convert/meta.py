@@ -51,7 +51,7 @@ _HEAD_NORMS = tuple(
     for kind in "qk"
     for what in ("weight", "bias")
 )
-_FILES = ("params.json", "consolidate_params.json", "vqgan.yaml")
+_PARAMS, _PARTS, _VQGAN = "params.json", "consolidate_params.json", "vqgan.yaml"
 
 
 def meta_folder(source: Path) -> Path | None:
@@ -85,10 +85,10 @@ def read_meta(model: Path) -> ChameleonCheckpoint:
     if not text.is_file():
         raise CheckpointError(f"no text tokenizer at {text}: keep the folders of the release")
     try:
-        described = read_yaml(tokenizer / _FILES[2])["model"]["params"]["ddconfig"]
+        described = read_yaml(tokenizer / _VQGAN)["model"]["params"]["ddconfig"]
         resolution = int(described["resolution"])
     except (KeyError, TypeError, ValueError, ConfigError) as error:
-        raise CheckpointError(f"{tokenizer / _FILES[2]} tells no resolution ({error})") from None
+        raise CheckpointError(f"{tokenizer / _VQGAN} tells no resolution ({error})") from None
     image, _ = read_vqgan(tokenizer / "vqgan.ckpt", resolution=resolution)
     try:
         names = json.loads(text.read_text("utf-8"))["model"]["vocab"]
@@ -97,7 +97,7 @@ def read_meta(model: Path) -> ChameleonCheckpoint:
     except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
         raise CheckpointError(f"{model} or its tokenizer is no Chameleon ({error})") from None
     tensors, extra = _join(parts, config, str(model))
-    places = {n: model / n for n in _FILES[:2]} | {_FILES[2]: tokenizer / _FILES[2]}
+    places = {n: model / n for n in (_PARAMS, _PARTS)} | {_VQGAN: tokenizer / _VQGAN}
     return ChameleonCheckpoint(
         config=config,
         tensors=tensors,
@@ -134,13 +134,13 @@ def write_meta(checkpoint: ChameleonCheckpoint, root: Path) -> None:
     for number, part in enumerate(parts):
         name = "consolidated.pth" if num_parts == 1 else f"consolidated.{number:02d}.pth"
         torch.save(part, model / name)
-    if _FILES[0] not in files:
-        files[_FILES[0]] = json.dumps({"model": params}, indent=2).encode()
-        files[_FILES[1]] = json.dumps({"model_parallel_size": num_parts}).encode()
-    files.setdefault(_FILES[2], _vqgan_yaml(checkpoint.image_tokenizer.config).encode())
+    if _PARAMS not in files:
+        files[_PARAMS] = json.dumps({"model": params}, indent=2).encode()
+        files[_PARTS] = json.dumps({"model_parallel_size": num_parts}).encode()
+    files.setdefault(_VQGAN, _vqgan_yaml(checkpoint.image_tokenizer.config).encode())
     for name, content in files.items():
-        if name in _FILES:
-            (tokenizer if name == _FILES[2] else model).joinpath(name).write_bytes(content)
+        if name in (_PARAMS, _PARTS, _VQGAN):
+            (tokenizer if name == _VQGAN else model).joinpath(name).write_bytes(content)
     (tokenizer / "text_tokenizer.json").write_bytes(text)
     network = checkpoint.image_tokenizer.network
     torch.save({"state_dict": dict(network.state_dict())}, tokenizer / "vqgan.ckpt")
@@ -281,7 +281,7 @@ def _read_parts(model: Path, num_parts: int) -> list[dict[str, Tensor]]:
 
 
 def _read_params(model: Path) -> dict[str, Any]:
-    files = {n: (model / n).read_bytes() for n in _FILES[:2] if (model / n).is_file()}
+    files = {n: (model / n).read_bytes() for n in (_PARAMS, _PARTS) if (model / n).is_file()}
     params = _merged_params(files)
     if params is None:
         raise CheckpointError(f"{model} has no readable params.json")
@@ -290,11 +290,11 @@ def _read_params(model: Path) -> dict[str, Any]:
 
 def _merged_params(files: Mapping[str, bytes]) -> dict[str, Any] | None:
     """As Meta's loader merges them; None without the first."""
-    if _FILES[0] not in files:
+    if _PARAMS not in files:
         return None
     try:
-        params = json.loads(files[_FILES[0]])
-        return {**params, **params.get("model", {}), **json.loads(files.get(_FILES[1], b"{}"))}
+        params = json.loads(files[_PARAMS])
+        return {**params, **params.get("model", {}), **json.loads(files.get(_PARTS, b"{}"))}
     except (ValueError, TypeError, AttributeError):
         return None
 

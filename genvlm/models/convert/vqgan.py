@@ -51,7 +51,7 @@ def vqgan_from_tensors(
 
 
 def write_taming(tokenizer: ImageTokenizer, path: Path) -> None:
-    """A `.ckpt` as taming-transformers reads it; appears whole or not at all.
+    """A `.ckpt` as taming-transformers reads it.
 
     Raises:
         CheckpointError: what taming's modules cannot express.
@@ -68,9 +68,7 @@ def write_taming(tokenizer: ImageTokenizer, path: Path) -> None:
             f"taming-transformers has no {', '.join(k for k, v in odd.items() if v)}: this "
             "tokenizer cannot be written in its layout"
         )
-    temporary = path.with_name(path.name + ".tmp")
-    torch.save({"state_dict": dict(tokenizer.network.state_dict())}, temporary)
-    temporary.replace(path)
+    torch.save({"state_dict": dict(tokenizer.network.state_dict())}, path)
 
 
 def infer_config(

@@ -11,7 +11,7 @@ import torch
 from genvlm.errors import CheckpointError
 from genvlm.models import pretrained as pretrained_module
 from genvlm.models.pretrained import PretrainedModel, load_pretrained, save_pretrained
-from genvlm.nn.safetensors_folder import hash_file
+from genvlm.nn.whole_files import hash_file
 from genvlm.testing.tiny import tiny_image_tokenizer, tiny_pretrained
 
 
