@@ -35,3 +35,7 @@ class EvaluationError(GenvlmError):
 
 class TrainingError(GenvlmError):
     """Training cannot start or continue: folder in use, non-finite loss, unsupported precision."""
+
+
+class GenerationError(GenvlmError):
+    """Nothing can be drawn: the model gives NaN."""

@@ -1,10 +1,23 @@
-"""`genvlm generate`: interleaved text and images from a prompt or a document."""
+"""`genvlm generate`: interleaved text and images from a prompt or a document, gaps filled."""
 
 import argparse
+import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from genvlm.cli.inputs import check_output_folder
-from genvlm.cli.parsing import Subparsers, add_command, positive, progress_bar, seed
+from genvlm.cli.parsing import Subparsers, add_command, positive, progress_bar
+from genvlm.cli.prompts import has_gap, read_prompts
+from genvlm.cli.sampling import add_sampling_options, sampling_settings
+from genvlm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from genvlm.generation.infill import GappedSegment
+    from genvlm.generation.sampled import SampledDocument
+    from genvlm.generation.sampling import SamplingSettings
+    from genvlm.generation.stream import Event
+    from genvlm.models.pretrained import PretrainedModel
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -13,69 +26,126 @@ def add_parser(commands: Subparsers) -> None:
         commands,
         "generate",
         run,
-        summary="Continue a prompt with images and text; writes PNG files, a JSON document and "
-        "one HTML page.",
+        summary="Continue a prompt with images and text, or fill the gaps of documents; writes PNG "
+        "files, a JSON document and one HTML page.",
         example='genvlm generate --model runs/demo/model --prompt "cow left of red heart" '
-        "--num 4 --seed 0 --out runs/demo/samples",
+        "--num 4 --guidance-scale 1.5 --seed 0 --out runs/demo/samples",
     )
     parser.add_argument("--model", type=Path, required=True, help="model folder")
     prompt = parser.add_mutually_exclusive_group(required=True)
     prompt.add_argument("--prompt", help="text; an image follows it")
     prompt.add_argument(
-        "--document", type=Path, help="JSONL of documents; each is continued freely"
-    )
+        "--document", type=Path,
+        help="JSONL of documents; each is continued freely, or, where it has gaps "
+        '({"gap": "text"}, {"gap": "image"}, {"image": ..., "mask": ...}), filled',
+    )  # fmt: skip
     parser.add_argument("--num", type=positive, default=4, help="continuations of each prompt")
-    parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--max-tokens", type=positive, help="of prompt and continuation together")
-    parser.add_argument("--temperature", type=float, default=0.9)
-    parser.add_argument("--top-k", type=positive)
-    parser.add_argument("--top-p", type=float, default=0.95)
-    parser.add_argument("--guidance-scale", type=float, default=1.0)
+    parser.add_argument(
+        "--retrieve", type=Path, metavar="FOLDER",
+        help="put like captioned pictures of this folder in front of the prompt (RA-CM3)",
+    )  # fmt: skip
+    parser.add_argument("--num-retrieved", type=positive, default=1)
+    parser.add_argument(
+        "--stream", action="store_true", help="print one document (--num 1) while it is sampled"
+    )
+    add_sampling_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Sample, write, print the page's path."""
-    from genvlm.data.images import load_image
-    from genvlm.data.readers import read_documents
-    from genvlm.generation.interleaved import sample_documents
-    from genvlm.generation.sampling import SamplingSettings
     from genvlm.models.pretrained import load_pretrained
     from genvlm.studies.samples import write_samples
-    from genvlm.tokenization.document import Image, Segment, Text
 
-    settings = SamplingSettings(
-        temperature=arguments.temperature,
-        top_k=arguments.top_k,
-        top_p=arguments.top_p,
-        guidance_scale=arguments.guidance_scale,
-    )
+    settings = sampling_settings(arguments)
     check_output_folder(arguments.out, but_not=arguments.document)
+    if arguments.retrieve is not None and arguments.prompt is None:
+        raise ConfigError("--retrieve looks for captions like --prompt: give one")
     pretrained = load_pretrained(arguments.model)
-    prompts: list[list[Segment]] = []
-    if arguments.prompt is not None:
-        prompts.append([Text(arguments.prompt)])
-    else:
-        for document in read_documents(arguments.document):
-            segments: list[Segment] = []
-            for part in document.segments:
-                if isinstance(part, str):
-                    segments.append(Text(part))
-                else:
-                    codes = pretrained.image_tokenizer.encode([load_image(part)])
-                    segments.append(Image(codes[0]))
-            prompts.append(segments)
+    prompts = read_prompts(arguments, pretrained)
+    gapped = [has_gap(p) for p in prompts]
+    if any(gapped) != all(gapped):
+        raise ConfigError(
+            f"{arguments.document} holds documents with gaps and without: give two files"
+        )
     repeated = [p for p in prompts for _ in range(arguments.num)]
+    if arguments.stream:
+        documents = _stream(arguments, pretrained, repeated, settings, any(gapped))
+    else:
+        documents = _sample(arguments, pretrained, repeated, settings, any(gapped))
+    print(write_samples(documents, pretrained, arguments.out))
+    return 0
+
+
+def _sample(
+    arguments: argparse.Namespace,
+    pretrained: "PretrainedModel",
+    prompts: "list[list[GappedSegment]]",
+    settings: "SamplingSettings",
+    gapped: bool,
+) -> "list[SampledDocument]":
+    from genvlm.generation.infill import fill_documents
+    from genvlm.generation.interleaved import sample_documents
+
     with progress_bar("generating") as bar:
-        documents = sample_documents(
+        seed, progress = arguments.seed, lambda done: bar(done, len(prompts))
+        if gapped:
+            return fill_documents(pretrained, prompts, settings, seed=seed, progress=progress)
+        return sample_documents(
             pretrained,
-            repeated,
+            prompts,  # type: ignore[arg-type]
             settings,
-            seed=arguments.seed,
+            seed=seed,
             max_tokens=arguments.max_tokens,
             image_next=arguments.prompt is not None,
-            progress=lambda done: bar(done, len(repeated)),
+            progress=progress,
         )
-    page = write_samples(documents, pretrained, arguments.out)
-    print(page)
-    return 0
+
+
+def _stream(
+    arguments: argparse.Namespace,
+    pretrained: "PretrainedModel",
+    prompts: "list[list[GappedSegment]]",
+    settings: "SamplingSettings",
+    gapped: bool,
+) -> "list[SampledDocument]":
+    from genvlm.generation.interleaved import stream_documents
+    from genvlm.generation.stream import DocumentDone
+
+    if len(prompts) != 1 or gapped:
+        raise ConfigError("--stream shows one document that is continued: set --num 1")
+    documents = []
+    events = stream_documents(
+        pretrained,
+        prompts,  # type: ignore[arg-type]
+        settings,
+        seed=arguments.seed,
+        max_tokens=arguments.max_tokens,
+        image_next=arguments.prompt is not None,
+    )
+    for event in _printed(events):
+        if isinstance(event, DocumentDone):
+            documents.append(event.document)
+    return documents
+
+
+def _printed(events: "Iterable[Event]") -> "Iterable[Event]":
+    """Pass events on, telling each on standard error."""
+    from genvlm.generation.stream import ImageDone, ImageProgress, ImageStarted, TextPiece
+
+    say = sys.stderr
+    for event in events:
+        match event:
+            case TextPiece(text=text):
+                print(text, end="", file=say, flush=True)
+            case ImageStarted(num_codes=num_codes):
+                print(f"\n[image of {num_codes} codes", end="", file=say, flush=True)
+            case ImageProgress(num_drawn=num_drawn, num_codes=num_codes):
+                tenths = num_drawn * 10 // num_codes - (num_drawn - 1) * 10 // num_codes
+                print("." * tenths, end="", file=say, flush=True)
+            case ImageDone():
+                print("]", file=say, flush=True)
+            case _:
+                print(file=say)
+        yield event

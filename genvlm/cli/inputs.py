@@ -16,7 +16,7 @@ def load_fitted(path: Path, pretrained: "PretrainedModel") -> "RGBImage":
     """A picture as the model's tokenizer takes it; a large one is not kept."""
     from genvlm.data.images import load_image
 
-    return pretrained.image_tokenizer.fit(load_image(path))
+    return pretrained.fit_image(load_image(path))
 
 
 def check_output_file(path: Path, *, but_not: Path) -> None:

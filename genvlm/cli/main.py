@@ -3,8 +3,9 @@
 import argparse
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from genvlm import __version__
 from genvlm.cli import (
@@ -12,15 +13,19 @@ from genvlm.cli import (
     config,
     convert,
     demo,
+    edit,
     evaluate,
     generate,
+    inpaint,
     report,
     score,
     train,
 )
 from genvlm.errors import GenvlmError
 
-_COMMANDS = (train, generate, score, classify, evaluate, config, report, convert, demo)
+_COMMANDS = (
+    train, generate, inpaint, edit, score, classify, evaluate, config, report, convert, demo,
+)  # fmt: skip
 USER_ERROR, OUR_FAULT, INTERRUPTED = 2, 1, 130
 
 
@@ -46,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest and not getattr(arguments, "takes_overrides", False):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.overrides = rest
+    warnings.showwarning = _show_warning
     try:
         return int(arguments.run(arguments) or 0)
     except GenvlmError as error:
@@ -64,6 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         print("genvlm: this is a fault of genvlm, not of your input", file=sys.stderr)
         return OUR_FAULT
+
+
+def _show_warning(message: Warning | str, *unused: Any, **also_unused: Any) -> None:
+    print(f"genvlm: warning: {message}", file=sys.stderr)
 
 
 def run_as_script() -> NoReturn:

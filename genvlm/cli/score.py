@@ -41,9 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_output_file(arguments.out, but_not=arguments.pairs)
     pairs = read_pairs(arguments.pairs)
     pretrained = load_pretrained(arguments.model)
-    codes = pretrained.image_tokenizer.encode(
-        [load_fitted(pair.image, pretrained) for pair in pairs]
-    )
+    codes = pretrained.encode_images([load_fitted(pair.image, pretrained) for pair in pairs])
     texts = [pair.text for pair in pairs]
     likelihood = Likelihood(pretrained, arguments.normalization)
     together = list(zip(codes, texts, strict=True))

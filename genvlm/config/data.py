@@ -51,6 +51,30 @@ class StoriesSource:
 
 @strict
 @dataclass(frozen=True, kw_only=True)
+class EditsSource:
+    """A scene, an instruction and the scene that results, which alone is learned."""
+
+    kind: Literal["edits"] = "edits"
+    num: Positive
+    vendors: Vendors = ("noto",)
+    seed: Seed = 0
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class SequencesSource:
+    """Interleaved documents that go round a cycle: moon phases, clock faces, arrows."""
+
+    kind: Literal["sequences"] = "sequences"
+    num: Positive
+    vendors: Vendors = ("noto",)
+    max_length: Annotated[int, Field(ge=3)] = 5
+    """Most pictures of one document."""
+    seed: Seed = 0
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
 class CaptionsSource:
     """A folder of pictures with a `captions.jsonl` of {"id"?, "image", "text"} lines."""
 
@@ -68,9 +92,40 @@ class DocumentsSource:
 
 
 Source = Annotated[
-    ScenesSource | EmojiSource | StoriesSource | CaptionsSource | DocumentsSource,
+    ScenesSource
+    | EmojiSource
+    | StoriesSource
+    | EditsSource
+    | SequencesSource
+    | CaptionsSource
+    | DocumentsSource,
     Field(discriminator="kind"),
 ]
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class InfillConfig:
+    """CM3: parts of a document are moved behind it and learned there."""
+
+    probability: Probability = 0.5
+    """Of a document to be rotated."""
+    image: Probability = 0.5
+    """Probability that a gap is in a picture, where there is one, rather than in text."""
+    rectangle: Probability = 0.8
+    """Probability that a picture loses a rectangle rather than all of itself."""
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class RetrievalConfig:
+    """RA-CM3 (Yasunaga et al. 2023): pairs with like captions stand in front of a pair."""
+
+    num_documents: Positive = 1
+    query_dropout: Probability = 0.2
+    """Probability of each word of the caption to be left out of the query."""
+    max_similarity: Probability = 0.9
+    """Documents more similar to the caption than this are passed over: they would be copied."""
 
 
 @strict
@@ -80,6 +135,10 @@ class DataConfig:
 
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
     condition_dropout: Probability = 0.1
-    """Probability that a pair loses its first part: p(image) and p(text) are learned too."""
+    """Probability that a pair loses its first part: p(image) and p(text) are learned too. An edit
+    loses its instruction with this probability, and its first picture too with this again."""
     image_first: Probability = 0.5
     """Probability that a pair shows its picture first."""
+    infill: InfillConfig | None = None
+    """Needs `syntax.num_gaps`."""
+    retrieval: RetrievalConfig | None = None

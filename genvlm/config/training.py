@@ -5,6 +5,7 @@ from typing import Literal
 
 from genvlm.config.data import DataConfig
 from genvlm.config.schema import Beta, Count, Positive, Seed, Weight, strict
+from genvlm.config.syntax import SyntaxConfig
 from genvlm.config.transformer import TransformerConfig
 from genvlm.errors import ConfigError
 
@@ -59,6 +60,7 @@ class TrainConfig:
     kind: Literal["mixed_modal"] = "mixed_modal"
     model: TransformerConfig
     tokenizers: TokenizersConfig = field(default_factory=TokenizersConfig)
+    syntax: SyntaxConfig = field(default_factory=SyntaxConfig)
     data: DataConfig
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig
@@ -77,6 +79,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.num_steps < 1 or self.micro_batch_size < 1 or self.global_batch_size < 1:
             raise ConfigError("num_steps, micro_batch_size and global_batch_size must be positive")
+        if self.data.infill is not None and not self.syntax.num_gaps:
+            raise ConfigError(
+                "data.infill needs sentinels: set syntax.num_gaps to the most spans of a document, "
+                "4 for example"
+            )
         if self.optimizer.kind == "muon" and self.deepspeed is not None:
             raise ConfigError(
                 "optimizer.kind muon needs whole matrices, which DeepSpeed's ZeRO flattens: set it "

@@ -3,6 +3,7 @@
 B documents, T tokens of the longest one.
 """
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from genvlm.config.data import DataConfig
 from genvlm.data.corpus import Corpus
+from genvlm.data.infill import rotate_at_random
 from genvlm.errors import DataError
 from genvlm.tokenization.document import EncodedDocument, encode_document
 from genvlm.tokenization.text import TextTokenizer
@@ -110,15 +112,32 @@ class BatchSource:
         return [batches[i] for i in rng.permutation(len(batches))]
 
     def _encode(self, index: int, epoch: int) -> EncodedDocument:
-        encoded = encode_document(
-            self.corpus.document(int(index), self.config, self.seed, epoch),
-            self.vocabulary,
-            self.text_tokenizer,
-            grid=self.grid,
-            max_tokens=self.max_tokens,
-        )
+        encoded = self._encode_whole(index, epoch)
+        if self.config.infill is not None:
+            name = self.corpus.samples[index].id.encode()
+            rng = np.random.default_rng([self.seed, epoch, zlib.crc32(name), 1])
+            encoded = rotate_at_random(
+                encoded, self.config.infill, self.vocabulary, rng, self.max_tokens
+            )
         by_modality = np.asarray(self.modality_weights, np.float32)[encoded.modality]
         return encoded._replace(loss_weights=encoded.loss_weights * by_modality)
+
+    def _encode_whole(self, index: int, epoch: int) -> EncodedDocument:
+        """The document with as many retrieved ones in front of it as the context holds."""
+        retrieval = self.config.retrieval
+        for num in range(retrieval.num_documents if retrieval else 0, -1, -1):
+            fewer = replace(retrieval, num_documents=num) if retrieval and num else None
+            config = replace(self.config, retrieval=fewer)
+            encoded = encode_document(
+                self.corpus.document(int(index), config, self.seed, epoch),
+                self.vocabulary,
+                self.text_tokenizer,
+                grid=self.grid,
+                max_tokens=None if num else self.max_tokens,
+            )
+            if len(encoded.token_ids) <= self.max_tokens:
+                break
+        return encoded
 
 
 def collate(documents: Sequence[EncodedDocument], pad: int, denominator: float) -> Batch:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Int
@@ -21,17 +22,23 @@ from genvlm.config.data import (
     CaptionsSource,
     DataConfig,
     DocumentsSource,
+    EditsSource,
     EmojiSource,
+    RetrievalConfig,
     ScenesSource,
+    SequencesSource,
     Source,
     StoriesSource,
 )
 from genvlm.config.schema import to_plain
 from genvlm.data.augment import augment_drawings
+from genvlm.data.edits import sample_edits
 from genvlm.data.emoji import load_drawings, split_concepts
 from genvlm.data.images import RGBImage, load_image
 from genvlm.data.readers import read_captions, read_documents
+from genvlm.data.retrieval import Retriever, TfIdfRetriever, drop_words
 from genvlm.data.scenes import render_scene, sample_scenes
+from genvlm.data.sequences import sample_sequences
 from genvlm.data.stories import sample_stories
 from genvlm.errors import DataError
 from genvlm.nn.safetensors_folder import fingerprint_of
@@ -41,15 +48,23 @@ from genvlm.tokenization.image import ImageTokenizer
 # Part of the cache's key: raise it when a source renders differently from the same settings.
 _RENDERING = 4
 _CHUNK = 512
+# Hits of a query among which those that are too like the pair are passed over.
+_CANDIDATES = 64
+
+
+Kind = Literal["pair", "edit", "document"]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One document: texts and numbers of pictures. A `pair` is one text and one picture."""
+    """One document: texts and numbers of pictures.
+
+    A `pair` is one text and one picture, an `edit` a picture, an instruction and a picture.
+    """
 
     id: str
     segments: tuple[str | int, ...]
-    pair: bool
+    kind: Kind
     loss: tuple[bool, ...] | None = None
 
 
@@ -59,6 +74,7 @@ class Corpus:
 
     samples: Sequence[Sample]
     codes: Int[np.ndarray, "images rows columns"]
+    """-1 beyond the rows and columns of a picture that is smaller (layout `sized`)."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -71,18 +87,73 @@ class Corpus:
         """The document of one sample in one epoch: a pure function of its arguments."""
         sample = self.samples[index]
         segments = [self._segment(s) for s in sample.segments]
-        if not sample.pair:
+        if sample.kind == "document":
             return Document(id=sample.id, segments=segments, loss=sample.loss)
         rng = np.random.default_rng([seed, epoch, zlib.crc32(sample.id.encode())])
         image_first, dropped = rng.random() < config.image_first, rng.random()
+        if sample.kind == "edit":
+            before, instruction, after = segments
+            p = config.condition_dropout
+            given = [] if dropped < p * p else [before] if dropped < p else [before, instruction]
+            loss = [*[False] * len(given), True]
+            return Document(id=sample.id, segments=[*given, after], loss=loss)
         if image_first == isinstance(segments[0], Text):
             segments.reverse()
         if dropped < config.condition_dropout:
             segments = segments[1:]
-        return Document(id=sample.id, segments=segments)
+        if config.retrieval is None:
+            return Document(id=sample.id, segments=segments)
+        retrieved = self._retrieve(index, config.retrieval, rng)
+        picture_first = len(segments) == 2 and isinstance(segments[0], Image)
+        context = [s for pair in retrieved for s in (pair[::-1] if picture_first else pair)]
+        loss = [*[False] * len(context), *[True] * len(segments)]
+        return Document(id=sample.id, segments=[*context, *segments], loss=loss)
 
     def _segment(self, segment: str | int) -> Segment:
-        return Text(segment) if isinstance(segment, str) else Image(self.codes[segment])
+        if isinstance(segment, str):
+            return Text(segment)
+        codes = self.codes[segment]
+        rows, columns = int((codes[:, 0] >= 0).sum()), int((codes[0] >= 0).sum())
+        return Image(codes[:rows, :columns])
+
+    @cached_property
+    def _pairs(self) -> list[int]:
+        return [i for i, s in enumerate(self.samples) if s.kind == "pair"]
+
+    @cached_property
+    def _retriever(self) -> Retriever:
+        return TfIdfRetriever([self._caption(i) for i in self._pairs])
+
+    def _caption(self, index: int) -> str:
+        return next(s for s in self.samples[index].segments if isinstance(s, str))
+
+    def _retrieve(
+        self, index: int, config: RetrievalConfig, rng: np.random.Generator
+    ) -> list[list[Segment]]:
+        """Like pairs, text first: never the pair itself, its caption, its picture or near to it."""
+        own = self.samples[index]
+        picture = self.codes[next(s for s in own.segments if isinstance(s, int))]
+        query = drop_words(self._caption(index), config.query_dropout, rng)
+        words = _bag(self._caption(index))
+        found: list[list[Segment]] = []
+        for hit in self._retriever(query, _CANDIDATES):
+            other = self.samples[self._pairs[hit.number]]
+            other_picture = self.codes[next(s for s in other.segments if isinstance(s, int))]
+            near = (
+                hit.similarity > config.max_similarity
+                or _bag(self._caption(self._pairs[hit.number])) == words
+                or float((other_picture == picture).mean()) > config.max_similarity
+            )
+            if near or len(found) == config.num_documents:
+                continue
+            text, image = sorted(other.segments, key=lambda s: isinstance(s, int))
+            found.append([self._segment(text), self._segment(image)])
+        return found
+
+
+def _bag(text: str) -> list[str]:
+    """Words without their order: who swaps two words makes no other text for a retriever."""
+    return sorted(text.lower().split())
 
 
 def build_corpus(
@@ -90,15 +161,21 @@ def build_corpus(
     tokenizer: ImageTokenizer,
     cache: Path | None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    max_side: int = 0,
 ) -> Corpus:
     """Render or read every source and encode its pictures; `cache` is a folder for the result.
+
+    Args:
+        max_side: most rows and columns of codes of a picture that keeps its shape; 0: all become
+            the tokenizer's square.
 
     Raises:
         DataError: a source is empty or a file of it does not fit.
     """
     path = None
     if cache is not None:
-        path = cache / f"codes-{_cache_key(config, tokenizer)[:16]}.npz"
+        path = cache / f"codes-{_cache_key(config, tokenizer, max_side)[:16]}.npz"
         if path.is_file():
             return _load(path)
     total = sum(_count_pictures(source) for source in config.sources)
@@ -117,26 +194,36 @@ def build_corpus(
 
     def encode() -> None:
         if waiting:
-            codes.append(tokenizer.encode(waiting).astype(np.int32))
+            codes.append(_encode(tokenizer, waiting, max_side))
             waiting.clear()
             progress(num_read, max(total, num_read))
 
     for number, source in enumerate(config.sources):
         for sample, pictures in _read_source(source, f"{number}-{source.kind}"):
-            own = [number_of(tokenizer.fit(picture)) for picture in pictures]
+            own = [number_of(tokenizer.fit(picture, max_side)) for picture in pictures]
             segments = tuple(own[s] if isinstance(s, int) else s for s in sample.segments)
-            samples.append(Sample(sample.id, segments, sample.pair, sample.loss))
+            samples.append(Sample(sample.id, segments, sample.kind, sample.loss))
             num_read += len(pictures)
             if len(waiting) >= _CHUNK:
                 encode()
     encode()
     if not samples:
         raise DataError("the data sources hold no documents")
-    codes.append(np.zeros((0, *tokenizer.grid), np.int32))  # documents may hold no picture
+    sides = (max_side, max_side) if max_side else tokenizer.grid
+    codes.append(np.zeros((0, *sides), np.int32))  # documents may hold no picture
     corpus = Corpus(samples, np.concatenate(codes))
     if path is not None:
         _save(corpus, path)
     return corpus
+
+
+def _encode(tokenizer: ImageTokenizer, pictures: list[RGBImage], max_side: int) -> np.ndarray:
+    if not max_side:
+        return tokenizer.encode(pictures).astype(np.int32)
+    padded = np.full((len(pictures), max_side, max_side), -1, np.int32)
+    for row, codes in zip(padded, tokenizer.encode_sized(pictures, max_side), strict=True):
+        row[: codes.shape[0], : codes.shape[1]] = codes
+    return padded
 
 
 def _read_source(source: Source, prefix: str) -> Iterator[tuple[Sample, list[RGBImage]]]:
@@ -148,24 +235,38 @@ def _read_source(source: Source, prefix: str) -> Iterator[tuple[Sample, list[RGB
             )
             for i, scene in enumerate(scenes):
                 picture = render_scene(scene, source.vendors[i % len(source.vendors)])
-                yield Sample(f"{prefix}-{i}", (scene.caption, 0), True), [picture]
+                yield Sample(f"{prefix}-{i}", (scene.caption, 0), "pair"), [picture]
         case EmojiSource():
             yield from _read_emoji(source, prefix)
         case StoriesSource():
             for i, story in enumerate(sample_stories(source.num, source.seed)):
                 pictures = story.render(source.vendors[i % len(source.vendors)])
                 segments = [s for k, text in enumerate(story.sentences) for s in (text, k)]
-                yield Sample(f"{prefix}-{i}", tuple(segments), False), pictures
+                yield Sample(f"{prefix}-{i}", tuple(segments), "document"), pictures
+        case EditsSource():
+            for i, edit in enumerate(sample_edits(source.num, source.seed)):
+                vendor = source.vendors[i % len(source.vendors)]
+                pictures = [render_scene(s, vendor) for s in (edit.before, edit.after)]
+                yield Sample(f"{prefix}-{i}", (0, edit.instruction, 1), "edit"), pictures
+        case SequencesSource():
+            sequences = sample_sequences(source.num, source.seed, max_length=source.max_length)
+            for i, sequence in enumerate(sequences):
+                pictures = sequence.render(source.vendors[i % len(source.vendors)])
+                segments = [s for k, label in enumerate(sequence.labels) for s in (label, k)]
+                yield Sample(f"{prefix}-{i}", tuple(segments), "document"), pictures
         case CaptionsSource():
             for pair in read_captions(Path(source.path)):
-                yield Sample(f"{prefix}-{pair.id}", (pair.text, 0), True), [load_image(pair.image)]
+                yield (
+                    Sample(f"{prefix}-{pair.id}", (pair.text, 0), "pair"),
+                    [load_image(pair.image)],
+                )
         case DocumentsSource():
             for document in read_documents(Path(source.path)):
                 paths = [s for s in document.segments if isinstance(s, Path)]
                 numbers = iter(range(len(paths)))
                 segments = [s if isinstance(s, str) else next(numbers) for s in document.segments]
                 loss = tuple(document.loss) if document.loss is not None else None
-                sample = Sample(f"{prefix}-{document.id}", tuple(segments), False, loss)
+                sample = Sample(f"{prefix}-{document.id}", tuple(segments), "document", loss)
                 yield sample, [load_image(p) for p in paths]
 
 
@@ -180,7 +281,7 @@ def _read_emoji(source: EmojiSource, prefix: str) -> Iterator[tuple[Sample, list
             for concept, picture in zip(concepts, pictures, strict=True):
                 captions = (concept.label, *concept.captions)
                 sample_id = f"{prefix}-{vendor}-{concept.id}-{copy}"
-                yield Sample(sample_id, (captions[copy % len(captions)], 0), True), [picture]
+                yield Sample(sample_id, (captions[copy % len(captions)], 0), "pair"), [picture]
 
 
 def _count_pictures(source: Source) -> int:
@@ -189,6 +290,10 @@ def _count_pictures(source: Source) -> int:
             return source.num
         case StoriesSource():
             return source.num * 3
+        case EditsSource():
+            return source.num * 2
+        case SequencesSource():
+            return source.num * (3 + source.max_length) // 2
         case EmojiSource():
             concepts = len(split_concepts(held_out=False))
             return concepts * len(source.vendors) * (1 + source.augmented_copies)
@@ -196,9 +301,9 @@ def _count_pictures(source: Source) -> int:
             return 0
 
 
-def _cache_key(config: DataConfig, tokenizer: ImageTokenizer) -> str:
+def _cache_key(config: DataConfig, tokenizer: ImageTokenizer, max_side: int) -> str:
     files = [_file_states(source) for source in config.sources]
-    payload = [_RENDERING, to_plain(config)["sources"], tokenizer.fingerprint, files]
+    payload = [_RENDERING, to_plain(config)["sources"], tokenizer.fingerprint, max_side, files]
     return fingerprint_of(payload)
 
 
@@ -236,16 +341,17 @@ def _save(corpus: Corpus, path: Path) -> None:
 
 
 def _samples_json(samples: Sequence[Sample]) -> bytes:
-    return json.dumps([[s.id, list(s.segments), s.pair, s.loss] for s in samples]).encode()
+    return json.dumps([[s.id, list(s.segments), s.kind, s.loss] for s in samples]).encode()
 
 
 def _load(path: Path) -> Corpus:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: numpy leaves a file open whose zip directory is damaged.
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             codes, text = file["codes"], file["samples"].tobytes()
         samples = [
-            Sample(i, tuple(segments), pair, tuple(loss) if loss is not None else None)
-            for i, segments, pair, loss in json.loads(text)
+            Sample(i, tuple(segments), kind, tuple(loss) if loss is not None else None)
+            for i, segments, kind, loss in json.loads(text)
         ]
     except (
         OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile,

@@ -4,7 +4,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from genvlm.errors import ImageError
@@ -60,6 +60,11 @@ def load_image(path: str | Path) -> RGBImage:
         ) from None
     except (OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"{path} is damaged or cut short ({error}): replace it") from None
+
+
+def load_mask(path: str | Path) -> Bool[np.ndarray, "height width"]:
+    """A mask picture: True where it is lighter than middle grey. Raises ImageError as above."""
+    return np.asarray(load_image(path)).mean(-1) >= 128
 
 
 def save_image(image: RGBImage, path: str | Path) -> None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Literal
 
 from genvlm.errors import DataError
 
@@ -20,12 +21,22 @@ class Pair:
     text: str
 
 
+@dataclass(frozen=True)
+class GapFile:
+    """What is missing from a document: a text, a picture, or the masked part of one."""
+
+    kind: Literal["text", "image", "mask"]
+    image: Path | None = None
+    mask: Path | None = None
+    """A picture of its size, white where it is to be drawn."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DocumentFile:
     """An interleaved document: texts, and paths of pictures."""
 
     id: str
-    segments: Sequence[str | Path]
+    segments: Sequence[str | Path | GapFile]
     loss: Sequence[bool] | None
 
 
@@ -59,13 +70,16 @@ def read_pairs(path: Path) -> list[Pair]:
     return pairs
 
 
-def read_documents(path: Path) -> list[DocumentFile]:
-    """A JSONL file of {"id", "segments": [{"text"} | {"image"}], "loss"?: [bool]} lines."""
+def read_documents(path: Path, *, gaps: bool = False) -> list[DocumentFile]:
+    """A JSONL file of {"id", "segments": [{"text"} | {"image"}], "loss"?: [bool]} lines.
+
+    With `gaps`, a segment may also be {"gap": "text"}, {"gap": "image"} or {"image", "mask"}.
+    """
     documents: list[DocumentFile] = []
     seen: set[str] = set()
     for number, row in _rows(path):
         where = f"{path} line {number}"
-        segments: list[str | Path] = []
+        segments: list[str | Path | GapFile] = []
         listed = row.get("segments")
         if not isinstance(listed, list) or not listed:
             raise DataError(f"{where}: 'segments' must be a list of at least one segment")
@@ -75,10 +89,18 @@ def read_documents(path: Path) -> list[DocumentFile]:
                 segments.append(_text_field(segment, "text", where))
             elif kinds == {"image"}:
                 segments.append(path.parent / _image_field(segment, where))
+            elif gaps and kinds == {"gap"} and segment["gap"] in ("text", "image"):
+                segments.append(GapFile(segment["gap"]))
+            elif gaps and kinds == {"image", "mask"}:
+                image, mask = (
+                    path.parent / _image_field(segment, where, key) for key in ("image", "mask")
+                )
+                segments.append(GapFile("mask", image, mask))
             else:
+                missing = ', {"gap": "text" or "image"}, {"image": path, "mask": path}'
                 raise DataError(
-                    f'{where}: a segment is {{"text": ...}} or {{"image": path}}, '
-                    f"got {json.dumps(segment, ensure_ascii=False)[:80]}"
+                    f'{where}: a segment is {{"text": ...}} or {{"image": path}}'
+                    f"{missing if gaps else ''}, got {json.dumps(segment, ensure_ascii=False)[:80]}"
                 )
         loss = row.get("loss")
         if loss is not None and (
@@ -154,12 +176,12 @@ def _text_field(row: dict[str, object], key: str, where: str) -> str:
     return value
 
 
-def _image_field(row: dict[str, object], where: str) -> str:
-    image = _text_field(row, "image", where)
+def _image_field(row: dict[str, object], where: str, key: str = "image") -> str:
+    image = _text_field(row, key, where)
     path = PurePath(image)
     if path.is_absolute() or ".." in path.parts:
         raise DataError(
-            f"{where}: 'image' must be a path inside the folder of the file, got {image!r}: "
+            f"{where}: {key!r} must be a path inside the folder of the file, got {image!r}: "
             "move the picture there"
         )
     return image

@@ -1,10 +1,11 @@
-"""From logits to tokens: allowed ids first, then guidance, temperature, top-k, top-p, one draw.
+"""From log-probabilities to tokens: repetition penalty, temperature, top-k, top-p, one draw.
 
 B rows, A allowed ids of a row (the others are -inf). Each row has its own random stream: what it
 draws does not depend on its neighbours.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,25 +16,77 @@ from genvlm.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplingSettings:
-    """How to draw. The defaults draw from the model's own distribution over the allowed ids."""
+class Draw:
+    """How to draw from a distribution. The defaults take it as it is."""
 
     temperature: float = 1.0
     """0 takes the most likely token."""
     top_k: int | None = None
     top_p: float = 1.0
-    guidance_scale: float = 1.0
-    """Of images, against the same image without its text; 1 runs no unconditional row."""
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.temperature) and math.isfinite(self.guidance_scale)):
-            raise ConfigError("temperature and guidance_scale must be finite numbers")
+        if not math.isfinite(self.temperature):
+            raise ConfigError(f"temperature is {self.temperature}: it must be a finite number")
         if self.temperature < 0:
             raise ConfigError(f"temperature is {self.temperature}: it must be 0 or more")
         if self.top_k is not None and self.top_k < 1:
             raise ConfigError(f"top_k is {self.top_k}: it must be at least 1")
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"top_p is {self.top_p}: it must be in (0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingSettings(Draw):
+    """How to draw documents: what `Draw` says goes for images, and for text unless it has its own.
+
+    The defaults draw from the model's own distribution over the allowed ids.
+    """
+
+    text: Draw | None = None
+    """Of text and control tokens."""
+    repetition_penalty: float = 1.0
+    """Of text alone (Keskar et al. 2019): pieces that the document holds have their
+    log-probability multiplied by it; images repeat themselves and should."""
+    guidance_scale: float = 1.0
+    """Of images, towards their text (classifier-free guidance, Ho and Salimans 2022); 1 runs no
+    unconditional row."""
+    image_guidance_scale: float | None = None
+    """Of images, towards the images before them (InstructPix2Pix, Brooks et al. 2023): with it,
+    `guidance_scale` goes from these images alone to images and text. Three rows a document."""
+    contrastive_top_k: int | None = None
+    """Contrastive decoding TopK of images instead of guidance (CM3leon, Yu et al. 2023)."""
+    contrastive_alpha: float = 0.5
+    """Share of the k-th largest probability that an id needs in contrastive decoding."""
+    bfloat16_cache: bool = False
+    """Keys and values are kept in half the memory, rounded."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        scales = (self.guidance_scale, self.image_guidance_scale or 0.0, self.repetition_penalty)
+        if not all(math.isfinite(scale) for scale in scales):
+            raise ConfigError("guidance scales and repetition_penalty must be finite numbers")
+        if self.repetition_penalty <= 0:
+            raise ConfigError(
+                f"repetition_penalty is {self.repetition_penalty}: it must be above 0, and above "
+                "1 to avoid repetition"
+            )
+        if not 0 < self.contrastive_alpha <= 1:
+            raise ConfigError(f"contrastive_alpha is {self.contrastive_alpha}: it is in (0, 1]")
+        if self.contrastive_top_k is None:
+            return
+        if self.contrastive_top_k < 1:
+            raise ConfigError(f"contrastive_top_k is {self.contrastive_top_k}: at least 1")
+        if self.guidance_scale != 1 or self.image_guidance_scale is not None:
+            raise ConfigError("contrastive_top_k takes the place of guidance: choose one of both")
+
+    @property
+    def guided(self) -> bool:
+        """Whether images are drawn against rows that know less."""
+        return (
+            self.guidance_scale != 1
+            or self.image_guidance_scale is not None
+            or self.contrastive_top_k is not None
+        )
 
 
 def mask_logits(
@@ -45,23 +98,23 @@ def mask_logits(
     return logits.masked_fill(~allowed, -math.inf).log_softmax(-1)
 
 
-def guide(
-    conditional: Float[Tensor, "batch vocab"],
-    unconditional: Float[Tensor, "batch vocab"],
-    scale: float,
+def penalise_repetition(
+    log_probs: Float[Tensor, "batch vocab"], seen: Sequence[Sequence[int]], penalty: float
 ) -> Float[Tensor, "batch vocab"]:
-    """u + s (c - u) on log-probabilities (Ho and Salimans 2022); ids forbidden in c stay so."""
-    forbidden = conditional == -math.inf
-    c, u = conditional.masked_fill(forbidden, 0), unconditional.masked_fill(forbidden, 0)
-    return (u + scale * (c - u)).masked_fill(forbidden, -math.inf)
+    """Each row's seen ids with `penalty` times their log-probability; not normalised."""
+    penalised = log_probs.clone()
+    for row, ids in enumerate(seen):
+        if ids:
+            penalised[row, list(set(ids))] *= penalty
+    return penalised
 
 
 def draw(
     log_probs: Float[Tensor, "batch vocab"],
-    settings: SamplingSettings,
-    generators: list[torch.Generator],
+    settings: Draw,
+    generators: Sequence[torch.Generator],
 ) -> Int[Tensor, " batch"]:
-    """One id per row."""
+    """One id per row: temperature, then top-k, then top-p, then the row's own random number."""
     if settings.temperature == 0:
         return log_probs.argmax(-1)
     scaled = log_probs / settings.temperature

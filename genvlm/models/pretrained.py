@@ -7,12 +7,16 @@ README.md (the card).
 import json
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Int, UInt8
+
 from genvlm.config.schema import dump_config, parse_config, read_yaml, strict, to_plain
+from genvlm.config.syntax import SyntaxConfig
 from genvlm.config.transformer import TransformerConfig
 from genvlm.errors import CheckpointError
 from genvlm.models.build import build_transformer
@@ -45,6 +49,7 @@ class ModelFolderConfig:
     model: TransformerConfig
     condition_dropout: float
     """What it was trained with; without it, p(image) and p(text) were never learned."""
+    syntax: SyntaxConfig = field(default_factory=SyntaxConfig)
     vocabulary: str
     """Fingerprint of the table of ids."""
     text_tokenizer: str
@@ -61,16 +66,29 @@ class PretrainedModel:
     text_tokenizer: TextTokenizer
     image_tokenizer: ImageTokenizer
     condition_dropout: float
+    syntax: SyntaxConfig = field(default_factory=SyntaxConfig)
 
-    @property
+    @cached_property
     def vocabulary(self) -> Vocabulary:
         """The table of token ids."""
-        return build_vocabulary(self.text_tokenizer, self.image_tokenizer)
+        return build_vocabulary(self.text_tokenizer, self.image_tokenizer, self.syntax)
 
-    @property
+    @cached_property
     def grammar(self) -> Grammar:
         """The syntax of its documents."""
         return Grammar(self.vocabulary, self.image_tokenizer.grid)
+
+    def fit_image(self, image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "h w 3"]:
+        """A picture as the model's image tokenizer takes it."""
+        return self.image_tokenizer.fit(image, self.syntax.max_side)
+
+    def encode_images(
+        self, images: Sequence[UInt8[np.ndarray, "height width 3"]]
+    ) -> Sequence[Int[np.ndarray, "rows columns"]]:
+        """Codes of pictures of any size, in the layout that the model was trained on."""
+        if self.syntax.max_side:
+            return self.image_tokenizer.encode_sized(images, self.syntax.max_side)
+        return self.image_tokenizer.encode(images)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -86,10 +104,20 @@ class PretrainedModel:
         return fingerprint_of(payload)
 
 
-def build_vocabulary(text: TextTokenizer, image: ImageTokenizer) -> Vocabulary:
-    """The vocabulary of a pair of tokenizers."""
+def build_vocabulary(
+    text: TextTokenizer, image: ImageTokenizer, syntax: SyntaxConfig | None = None
+) -> Vocabulary:
+    """The vocabulary of a pair of tokenizers, with the ids that a syntax asks for."""
+    syntax = syntax or SyntaxConfig()
     codebook = Codebook(image.config.codebook_size, image.codebook_fingerprint)
-    return Vocabulary(image=codebook, text_size=text.size)
+    counting = syntax.max_side or (max(image.grid) if syntax.num_gaps else 0)
+    return Vocabulary(
+        image=codebook,
+        text_size=text.size,
+        num_gaps=syntax.num_gaps,
+        num_numbers=counting,
+        sized_images=syntax.max_side > 0,
+    )
 
 
 def save_pretrained(
@@ -122,6 +150,7 @@ def _write_folder(
         schema_version=_SCHEMA,
         model=pretrained.model.config,
         condition_dropout=pretrained.condition_dropout,
+        syntax=pretrained.syntax,
         vocabulary=fingerprint_of(pretrained.vocabulary.fingerprint_payload()),
         text_tokenizer=pretrained.text_tokenizer.fingerprint,
         image_tokenizer=pretrained.image_tokenizer.fingerprint,
@@ -167,7 +196,7 @@ def load_pretrained(folder: Path) -> PretrainedModel:
                 f"the {kind} tokenizer in {folder} is not the one the model was trained with "
                 f"(fingerprint {found[:12]}, expected {expected[:12]}): copy the folder again"
             )
-    vocabulary = build_vocabulary(text, image)
+    vocabulary = build_vocabulary(text, image, config.syntax)
     if fingerprint_of(vocabulary.fingerprint_payload()) != config.vocabulary:
         raise CheckpointError(
             f"{folder} was written with another layout of token ids: use the genvlm that wrote it"
@@ -179,6 +208,7 @@ def load_pretrained(folder: Path) -> PretrainedModel:
         text_tokenizer=text,
         image_tokenizer=image,
         condition_dropout=config.condition_dropout,
+        syntax=config.syntax,
     )
 
 

@@ -191,15 +191,20 @@ class TokenHead(nn.Module):
         hidden: Float[Tensor, "positions hidden"],
         targets: Int[Tensor, " positions"] | None = None,
         bounds: Int[Tensor, "positions 2"] | None = None,
+        *,
+        ids: range | None = None,
     ) -> Tensor | TokenLogProbs:
         """Logits (positions, V) without targets; with targets, their log-probabilities in pieces.
 
         Args:
+            ids: without targets, the ids whose logits are wanted; None: all.
             bounds: per position the first allowed id and the one behind the last: the softmax
                 runs over these ids alone. None: over the whole vocabulary.
         """
         if targets is None:
-            return self.proj(hidden)
+            if ids is None or len(ids) == self.proj.out_features:
+                return self.proj(hidden)
+            return F.linear(hidden, self.proj.weight[ids.start : ids.stop])
         rows = max(1, _MAX_PIECE // self.proj.out_features)
         again = torch.is_grad_enabled() and len(hidden) * self.proj.out_features > _MAX_LOGITS
         parts = []

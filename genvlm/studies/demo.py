@@ -52,7 +52,9 @@ def run_demo(
     train(config, out, resume=resume, progress=progress)  # a finished run takes no further step
     begun()
     pretrained = load_pretrained(out / MODEL_FOLDER)
-    corpus = build_corpus(config.data, pretrained.image_tokenizer, out / "cache")
+    corpus = build_corpus(
+        config.data, pretrained.image_tokenizer, out / "cache", max_side=config.syntax.max_side
+    )
     stage("drawing held-out captions")
     generation = generate_scenes(
         pretrained, corpus.codes, num=num_pictures, seed=config.seed, vendors=_vendors(config)

@@ -1,14 +1,21 @@
 """Generated documents on disk: PNG files, one JSONL in the project's own schema, one HTML page."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from genvlm.data.images import save_image
-from genvlm.evaluation.report import Section, Story, render_report, save_report
-from genvlm.generation.interleaved import SampledDocument
+from genvlm.data.images import RGBImage, save_image
+from genvlm.evaluation.report import (
+    Gallery,
+    Section,
+    Story,
+    Tile,
+    render_report,
+    save_report,
+)
+from genvlm.generation.sampled import SampledDocument
 from genvlm.models.pretrained import PretrainedModel
 from genvlm.nn.whole_files import write_whole
 from genvlm.tokenization.document import Image, Text
@@ -40,6 +47,27 @@ def write_samples(
     page = out / "index.html"
     subtitle = f"{len(documents)} documents from model {pretrained.fingerprint[:12]}"
     save_report(render_report("Generated documents", subtitle, sections=sections), page)
+    return page
+
+
+def write_pictures(
+    pictures: Sequence[RGBImage],
+    out: Path,
+    *,
+    title: str,
+    caption: str,
+    beside: Mapping[str, RGBImage],
+) -> Path:
+    """Write `0000.png` and on, and a page that shows each beside others; returns the page."""
+    out.mkdir(parents=True, exist_ok=True)
+    tiles = []
+    for number, picture in enumerate(pictures):
+        name = f"{number:04d}.png"
+        save_image(picture, out / name)
+        tiles.append(Tile([*beside.values(), picture], [*beside, name], caption))
+    page = out / "index.html"
+    sections = [Section(title, [Gallery(tiles)])]
+    save_report(render_report(title, caption, sections=sections), page)
     return page
 
 

@@ -69,10 +69,12 @@ def encode_document(
     grid: tuple[int, int],
     max_tokens: int | None = None,
 ) -> EncodedDocument:
-    """`BOS (text | BOI codes EOI | BOV frames EOV)* EOS`, layout `fixed`.
+    """`BOS (text | BOI codes EOI | BOV frames EOV)* EOS`.
+
+    A sized image is `BOI rows columns codes EOI`.
 
     Args:
-        grid: rows and columns of codes of every image and frame.
+        grid: rows and columns of codes of every frame, and of every image that is not sized.
         max_tokens: the model's context.
 
     Raises:
@@ -117,16 +119,18 @@ def decode_document(
             text.clear()
 
     at = 1 if ids and ids[0] == vocabulary.bos else 0
-    size = grid[0] * grid[1]
     while at < len(ids) and ids[at] != vocabulary.eos:
         if ids[at] == vocabulary.boi:
             flush()
-            segments.append(Image(_codes(ids[at + 1 : at + 1 + size], vocabulary, grid)))
-            if at + 1 + size >= len(ids) or ids[at + 1 + size] != vocabulary.eoi:
+            begin, shape = _shape_at(ids, at, vocabulary, grid)
+            end = begin + shape[0] * shape[1]
+            segments.append(Image(_codes(ids[begin:end], vocabulary, shape)))
+            if end >= len(ids) or ids[end] != vocabulary.eoi:
                 raise TokenError(f"the image that begins at token {at} has no end")
-            at += size + 2
+            at = end + 1
         elif ids[at] == vocabulary.bov:
             flush()
+            size = grid[0] * grid[1]
             end = ids.index(vocabulary.eov, at) if vocabulary.eov in ids[at:] else len(ids)
             frames = vocabulary.video_codes(np.asarray(ids[at + 1 : end]))
             if end == len(ids) or len(frames) == 0 or len(frames) % size:
@@ -154,9 +158,12 @@ def _encode_segment(
             positions = np.full((len(ids), 3), -1, np.int16)
             return [_encoded(ids, Modality.TEXT, positions, weight)]
         case Image(codes):
-            _check_grid(codes.shape, grid, document_id)
+            if not vocabulary.sized_images:
+                _check_grid(codes.shape, grid, document_id)
+            sides = codes.shape if vocabulary.sized_images else ()
             return [
                 _encode_control(vocabulary.boi, weight),
+                *(_encode_control(vocabulary.number(side), weight) for side in sides),
                 _encode_codes(vocabulary.image_tokens(codes)[None], Modality.IMAGE, weight),
                 _encode_control(vocabulary.eoi, weight),
             ]
@@ -203,6 +210,18 @@ def _check_grid(shape: tuple[int, ...], grid: tuple[int, int], document_id: str)
             f"an image of document {document_id!r} has {'x'.join(map(str, shape))} codes; this "
             f"model takes {grid[0]}x{grid[1]}: encode it with the model's own tokenizer"
         )
+
+
+def _shape_at(
+    ids: list[int], at: int, vocabulary: Vocabulary, grid: tuple[int, int]
+) -> tuple[int, tuple[int, int]]:
+    """Place of the first code of the image that begins at `at`, and its rows and columns."""
+    if not vocabulary.sized_images:
+        return at + 1, grid
+    sides = [i - vocabulary.number_range.start + 1 for i in ids[at + 1 : at + 3]]
+    if len(sides) < 2 or not all(1 <= side <= vocabulary.num_numbers for side in sides):
+        raise TokenError(f"the image that begins at token {at} does not tell its size")
+    return at + 3, (sides[0], sides[1])
 
 
 def _codes(ids: list[int], vocabulary: Vocabulary, grid: tuple[int, int]) -> np.ndarray:

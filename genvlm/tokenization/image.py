@@ -78,6 +78,20 @@ class ImageTokenizer:
             progress(min(start + _BATCH, len(images)))
         return np.concatenate(parts) if parts else np.zeros((0, *self.grid), np.int64)
 
+    def encode_sized(
+        self, images: Sequence[UInt8[np.ndarray, "height width 3"]], max_side: int
+    ) -> list[Int[np.ndarray, "rows columns"]]:
+        """Codes of pictures that keep their shapes, at most `max_side` rows and columns."""
+        fitted = [self.fit(image, max_side) for image in images]
+        codes: dict[int, np.ndarray] = {}
+        for shape in sorted({f.shape for f in fitted}):
+            alike = [i for i, f in enumerate(fitted) if f.shape == shape]
+            for start in range(0, len(alike), _BATCH):
+                part = alike[start : start + _BATCH]
+                encoded = self.network.encode(to_pixels(np.stack([fitted[i] for i in part])))
+                codes.update(zip(part, encoded.numpy(), strict=True))
+        return [codes[i] for i in range(len(images))]
+
     @torch.no_grad()
     def decode(
         self, codes: Int[np.ndarray, "images rows columns"]
@@ -107,9 +121,23 @@ class ImageTokenizer:
         weights = {name: t.to(dtype) for name, t in self.network.state_dict().items()}
         save_tensors(weights, folder / WEIGHTS_FILE)
 
-    def fit(self, image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "s s 3"]:
-        """The picture as the network takes it: scaled to fit, padded to a white square."""
-        return fit_square(image, self.config.resolution)
+    def fit(
+        self, image: UInt8[np.ndarray, "height width 3"], max_side: int = 0
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """The picture as the network takes it: scaled to fit, padded to a white square.
+
+        With `max_side` it keeps its shape: whole codes, at most so many a side, never enlarged by
+        more than to fill its last code.
+        """
+        if not max_side:
+            return fit_square(image, self.config.resolution)
+        cell = self.config.downsample_factor
+        scale = min(1.0, max_side * cell / max(image.shape[:2]))
+        sides = [min(max(1, round(n * scale / cell)), max_side) * cell for n in image.shape[:2]]
+        if image.shape[:2] == tuple(sides):
+            return image
+        resized = Image.fromarray(image).resize(sides[::-1], Image.Resampling.LANCZOS)
+        return np.asarray(resized)
 
 
 def load_image_tokenizer(folder: Path) -> ImageTokenizer:

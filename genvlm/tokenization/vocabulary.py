@@ -3,7 +3,8 @@
 Two id spaces meet only here: `codes` (0..codebook_size-1, what a quantizer emits) and `token_ids`
 (what the transformer reads). The control range ends in BOV EOS BOI, so that everything the text
 state allows is one slice, with a video codebook or without; it begins with EOV behind the last
-codebook, so that "another frame or the end of the video" is one slice too.
+codebook, so that "another frame or the end of the video" is one slice too. Between them stand, for
+models that have them, INFILL, the numbers and the gaps.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from jaxtyping import Int
 
 from genvlm.errors import TokenError
 
-_CONTROL = ("EOV", "EOI", "PAD", "BOS", "BOV", "EOS", "BOI")
+_FIRST, _LAST = ("EOV", "EOI", "PAD", "BOS"), ("BOV", "EOS", "BOI")
 
 
 class Modality(IntEnum):
@@ -42,6 +43,12 @@ class Vocabulary:
     image: Codebook
     text_size: int
     video: Codebook | None = None
+    num_gaps: int = 0
+    """Sentinels of spans that are filled in behind a document (CM3); 0: nothing is infilled."""
+    num_numbers: int = 0
+    """Ids of the numbers 1, 2, ...: rows and columns of a sized image, codes of a gap in a row."""
+    sized_images: bool = False
+    """BOI is followed by the numbers of rows and columns; otherwise images are of one size."""
 
     @property
     def video_shares_image(self) -> bool:
@@ -66,7 +73,7 @@ class Vocabulary:
     def control_range(self) -> range:
         """Token ids of control tokens."""
         start = max(self.image_range.stop, self.video_range.stop)
-        return range(start, start + len(_CONTROL))
+        return range(start, start + len(self._control_names))
 
     @property
     def text_range(self) -> range:
@@ -120,6 +127,29 @@ class Vocabulary:
         """Begin of video."""
         return self._control("BOV")
 
+    @property
+    def infill(self) -> int:
+        """What stands before it is whole but for its gaps; their contents follow."""
+        return self._control("INFILL")
+
+    @property
+    def number_range(self) -> range:
+        """Token ids of the numbers 1, 2, ..."""
+        start = self.control_range.start + len(_FIRST) + (self.num_gaps > 0)
+        return range(start, start + self.num_numbers)
+
+    @property
+    def gap_range(self) -> range:
+        """Token ids of the sentinels of spans, in the order of a document."""
+        start = self.number_range.stop
+        return range(start, start + self.num_gaps)
+
+    def number(self, n: int) -> int:
+        """Token id of a number. Raises TokenError: this vocabulary does not count so far."""
+        if not 1 <= n <= self.num_numbers:
+            raise TokenError(f"no id for the number {n}: this model counts to {self.num_numbers}")
+        return self.number_range[n - 1]
+
     def image_tokens(self, codes: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
         """Token ids of image codes. Raises TokenError outside the codebook."""
         return _shift(codes, self.image_range, "image")
@@ -149,12 +179,21 @@ class Vocabulary:
         return {
             "image": [self.image.size, self.image.fingerprint],
             "video": [self.video.size, self.video.fingerprint] if self.video else None,
-            "control": list(_CONTROL),
+            "control": self._control_names,
+            **({"sized_images": True} if self.sized_images else {}),
             "text_size": self.text_size,
         }
 
+    @property
+    def _control_names(self) -> list[str]:
+        numbers = [f"NUMBER{n}" for n in range(1, self.num_numbers + 1)]
+        gaps = [f"GAP{n}" for n in range(self.num_gaps)]
+        return [*_FIRST, *(["INFILL"] if gaps else []), *numbers, *gaps, *_LAST]
+
     def _control(self, name: str) -> int:
-        return self.control_range.start + _CONTROL.index(name)
+        if name in _LAST:
+            return self.control_range.stop - len(_LAST) + _LAST.index(name)
+        return self.control_range.start + (*_FIRST, "INFILL").index(name)
 
 
 def _shift(codes: np.ndarray, target: range, kind: str) -> np.ndarray:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from genvlm.config.assets import resolve_path
-from genvlm.config.data import EmojiSource, ScenesSource, StoriesSource
+from genvlm.config.data import CaptionsSource, DocumentsSource
 from genvlm.config.schema import to_plain
 from genvlm.config.training import TrainConfig
 from genvlm.data.batches import BatchSource
@@ -85,7 +85,9 @@ def train(
             claim_run(config, out, resume)
         text = load_text_tokenizer(resolve_path(config.tokenizers.text))
         image = load_image_tokenizer(resolve_path(config.tokenizers.image))
-        corpus = build_corpus(config.data, image, out / "cache", progress.tokenize)
+        corpus = build_corpus(
+            config.data, image, out / "cache", progress.tokenize, max_side=config.syntax.max_side
+        )
         if first:
             inputs = {
                 "text tokenizer": text.fingerprint,
@@ -94,7 +96,7 @@ def train(
             }
             claim_inputs(inputs, out)
         torch.manual_seed(config.seed)
-        vocabulary = build_vocabulary(text, image)
+        vocabulary = build_vocabulary(text, image, config.syntax)
         model = build_transformer(
             config.model, vocabulary.size, seed=config.seed, codebook=image.codebook
         )
@@ -118,6 +120,7 @@ def train(
             text_tokenizer=text,
             image_tokenizer=image,
             condition_dropout=config.data.condition_dropout,
+            syntax=config.syntax,
         )
         if first and (ran or not is_finished(out / MODEL_FOLDER)):
             save_pretrained(pretrained, out / MODEL_FOLDER, _card(config, corpus, pretrained))
@@ -255,6 +258,6 @@ Likelihoods: p(text) is of the canonical segmentation, p(image) of codes, not of
 
 def _licences(config: TrainConfig) -> str:
     """Of the shipped drawings; a user's own data have the user's terms."""
-    drawn = (ScenesSource, EmojiSource, StoriesSource)
-    vendors = {v for s in config.data.sources if isinstance(s, drawn) for v in s.vendors}
+    own = (CaptionsSource, DocumentsSource)
+    vendors = {v for s in config.data.sources if not isinstance(s, own) for v in s.vendors}
     return "".join(f"Drawings: {LICENCES[v]}.\n" for v in sorted(vendors))

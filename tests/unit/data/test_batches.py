@@ -23,7 +23,7 @@ PLAIN = DataConfig(sources=(ScenesSource(num=1),), condition_dropout=0.0, image_
 
 def _source(num: int = 53, *, batch: int = 8, config: DataConfig = PLAIN, **changes) -> BatchSource:
     """Pairs whose text, and so whose length, is their own."""
-    samples = [Sample(str(i), (f"{i}" + " red" * (i % 7), i % 4), True) for i in range(num)]
+    samples = [Sample(str(i), (f"{i}" + " red" * (i % 7), i % 4), "pair") for i in range(num)]
     codes = np.random.default_rng(0).integers(0, 16, (4, 4, 4))
     settings = {
         "corpus": Corpus(samples, codes),
@@ -116,7 +116,7 @@ def test_a_document_that_fits_only_without_its_condition_is_named_before_trainin
     """In epoch 0 its text may be dropped; in a later one it is not."""
     for seed in range(20):
         source = _source()
-        long = replace(source.corpus.samples[0], segments=("a red square " * 30, 0), pair=True)
+        long = replace(source.corpus.samples[0], segments=("a red square " * 30, 0), kind="pair")
         corpus = replace(source.corpus, samples=[long, *source.corpus.samples[1:]])
         data = replace(source.config, condition_dropout=0.5)
         with pytest.raises(TokenError, match="more than the context"):

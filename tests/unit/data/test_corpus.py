@@ -46,7 +46,7 @@ def _plain(document: Document) -> list[object]:
 
 def _draws(config: DataConfig, num: int = 4000) -> list[str]:
     """Per epoch, the letters of one pair: T for its text, I for its picture."""
-    corpus = Corpus([Sample("a", ("a cow", 0), True)], CODES)
+    corpus = Corpus([Sample("a", ("a cow", 0), "pair")], CODES)
     documents = (corpus.document(0, config, 0, epoch) for epoch in range(num))
     return ["".join("T" if isinstance(s, Text) else "I" for s in d.segments) for d in documents]
 
@@ -75,7 +75,7 @@ def test_stories_alternate_sentences_and_their_own_pictures() -> None:
     numbers = [s for sample in corpus.samples for s in sample.segments if isinstance(s, int)]
     assert numbers == list(range(len(corpus.codes)))
     for sample in corpus.samples[12:]:
-        assert not sample.pair
+        assert sample.kind == "document"
         assert [type(s) for s in sample.segments] == [str, int] * (len(sample.segments) // 2)
 
 
@@ -249,9 +249,9 @@ def test_a_document_is_a_function_of_its_arguments() -> None:
 
 
 def test_another_place_in_the_corpus_changes_nothing() -> None:
-    sample = Sample("a", ("a cow", 0), True)
+    sample = Sample("a", ("a cow", 0), "pair")
     alone = Corpus([sample], CODES)
-    behind = Corpus([Sample("b", ("b", 0), True), sample], CODES)
+    behind = Corpus([Sample("b", ("b", 0), "pair"), sample], CODES)
     for epoch in range(30):
         first = alone.document(0, GENERATED, 0, epoch)
         assert _plain(first) == _plain(behind.document(1, GENERATED, 0, epoch))

@@ -4,15 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from genvlm.errors import ConfigError, TokenError
-from genvlm.generation.interleaved import SampledDocument, sample_documents, sample_tokens
-from genvlm.generation.sampling import (
-    SamplingSettings,
-    draw,
-    guide,
-    mask_logits,
-    row_generators,
-)
+from genvlm.errors import TokenError
+from genvlm.generation.guidance import guide
+from genvlm.generation.interleaved import GuidanceWarning, sample_documents, sample_tokens
+from genvlm.generation.sampled import SampledDocument
+from genvlm.generation.sampling import SamplingSettings, draw, mask_logits, row_generators
 from genvlm.models.pretrained import PretrainedModel
 from genvlm.testing.documents import image_positions, parse_image_text
 from genvlm.testing.tiny import tiny_pretrained
@@ -120,7 +116,12 @@ def with_eager_images() -> PretrainedModel:
     made = tiny_pretrained(resolution=8, dtype=torch.float64)
     bias = torch.zeros(made.vocabulary.size, dtype=torch.float64)
     bias[made.vocabulary.boi] = 32
-    made.model.head.proj.register_forward_hook(lambda _module, _inputs, logits: logits + bias)
+
+    def add(_module: object, _inputs: object, named: dict, logits: torch.Tensor) -> torch.Tensor:
+        ids = named.get("ids") or range(len(bias))
+        return logits + bias[ids.start : ids.stop]
+
+    made.model.head.register_forward_hook(add, with_kwargs=True)
     return made
 
 
@@ -183,10 +184,11 @@ def test_a_prompt_without_room_is_refused(pretrained: PretrainedModel) -> None:
         sample_documents(pretrained, [[PICTURE]], SamplingSettings(), seed=0, max_tokens=7)
 
 
-def test_guidance_needs_condition_dropout() -> None:
+def test_guidance_without_condition_dropout_is_warned_of() -> None:
     plain = tiny_pretrained(resolution=8, condition_dropout=0.0)
-    with pytest.raises(ConfigError, match="trained without condition dropout"):
-        sample_documents(plain, [[]], SamplingSettings(guidance_scale=2), seed=0)
+    with pytest.warns(GuidanceWarning, match="trained without condition dropout"):
+        sample_documents(plain, [[]], SamplingSettings(guidance_scale=2), seed=0, max_tokens=9)
+    sample_documents(plain, [[]], SamplingSettings(), seed=0, max_tokens=9)
 
 
 def test_progress_counts_documents(pretrained: PretrainedModel) -> None:

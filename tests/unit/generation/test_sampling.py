@@ -4,13 +4,8 @@ import pytest
 import torch
 
 from genvlm.errors import ConfigError
-from genvlm.generation.sampling import (
-    SamplingSettings,
-    draw,
-    guide,
-    mask_logits,
-    row_generators,
-)
+from genvlm.generation.guidance import guide
+from genvlm.generation.sampling import SamplingSettings, draw, mask_logits, row_generators
 
 PROBS = torch.tensor([[0.5, 0.3, 0.15, 0.05]], dtype=torch.float64)
 

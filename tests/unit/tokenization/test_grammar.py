@@ -84,5 +84,113 @@ def test_a_video_cannot_begin_without_a_video_codebook() -> None:
 
 def test_a_video_must_end_when_the_next_frame_does_not_fit() -> None:
     edge = read(V.bos, V.bov, 4, 4)
-    assert [GRAMMAR.must_end_video(edge, torch.tensor([r])).item() for r in (2, 3)] == [True, False]
-    assert not GRAMMAR.must_end_video(read(V.bos), torch.tensor([0])).item()
+    tight, wide = (GRAMMAR.allowed(edge, torch.tensor([room]))[0].tolist() for room in (2, 3))
+    assert tight == [V.eov, V.eov + 1]
+    assert wide == GRAMMAR.allowed(edge)[0].tolist()
+
+
+SIZED = Vocabulary(image=Codebook(4, "a"), text_size=10, num_numbers=3, sized_images=True)
+
+
+def test_a_sized_image_tells_rows_and_columns_and_holds_as_many_codes() -> None:
+    grammar = Grammar(SIZED, (2, 2))
+    shape = [SIZED.bos, SIZED.boi, SIZED.number(3), SIZED.number(2)]
+    state = read(*shape, *[0] * 5, grammar=grammar)
+    assert grammar.placement(state).positions.tolist() == [[0, 2, 1]]
+    assert Mode(int(read(*shape, *[0] * 6, grammar=grammar).mode)) == Mode.EOI
+    with pytest.raises(TokenError, match="HEIGHT"):
+        read(SIZED.bos, SIZED.boi, 0, grammar=grammar)
+
+
+@pytest.mark.parametrize("room", range(5, 15))
+def test_a_sized_image_is_drawn_no_larger_than_what_fits(room: int) -> None:
+    grammar = Grammar(SIZED, (2, 2))
+    state, left = read(SIZED.bos, grammar=grammar), room
+    assert not grammar.over_budget(state, torch.tensor([room])).item()
+    state, left = grammar.step(state, torch.tensor([SIZED.boi])), left - 1
+    sides = []
+    for _ in range(2):
+        low, high = grammar.allowed(state, torch.tensor([left]))[0].tolist()
+        assert low < high
+        sides.append(high - low)
+        state, left = grammar.step(state, torch.tensor([high - 1])), left - 1
+    rows, columns = sides
+    assert rows * columns + 1 <= left
+    assert columns == 3 or rows * (columns + 1) + 1 > left
+    assert grammar.over_budget(read(SIZED.bos, grammar=grammar), torch.tensor([4])).item()
+
+
+FILLED = Vocabulary(
+    image=Codebook(4, "a"), video=Codebook(3, "b"), text_size=10, num_gaps=2, num_numbers=2
+)
+F_WORD, (GAP0, GAP1) = FILLED.text_range.start, FILLED.gap_range
+
+
+def read_filled(*token_ids: int) -> GrammarState:
+    return read(FILLED.bos, *token_ids, grammar=Grammar(FILLED, (2, 2)))
+
+
+@pytest.mark.parametrize(
+    ("seen", "wrong", "said"),
+    [
+        ([], GAP1, "TEXT"),  # in order
+        ([GAP0], GAP0, "TEXT"),
+        ([], FILLED.infill, "TEXT"),  # no gap
+        ([], FILLED.number(1), "TEXT"),
+        ([FILLED.boi, 0], FILLED.number(2), "CODES"),  # beyond the row
+        ([FILLED.boi, 0], GAP0, "CODES"),
+        ([GAP0, FILLED.infill], F_WORD, "GAP"),
+        ([GAP0, FILLED.infill, GAP0], GAP1, "TEXT"),  # no gap within a filling
+        ([GAP0, FILLED.infill, GAP0, FILLED.boi], FILLED.number(1), "CODES"),
+        ([GAP0, GAP1, FILLED.infill, GAP0, FILLED.eos], FILLED.eos, "GAP"),
+        ([FILLED.boi, FILLED.number(2), 0, 1, FILLED.eoi, FILLED.infill], FILLED.number(1), "GAP"),
+        (
+            [FILLED.boi, FILLED.number(2), 0, 1, FILLED.eoi, FILLED.infill, FILLED.number(2), 0],
+            FILLED.eos,
+            "GAP_CODES",
+        ),
+    ],
+)
+def test_a_wrong_token_of_infilling_is_refused(seen: list[int], wrong: int, said: str) -> None:
+    with pytest.raises(TokenError, match=rf"row 0: token {wrong} .*state {said}\)"):
+        read_filled(*seen, wrong)
+
+
+def test_sentinels_are_read_and_never_offered() -> None:
+    given = {*FILLED.gap_range, *FILLED.number_range, FILLED.infill}
+    for state in (read_filled(), read_filled(GAP0), read_filled(FILLED.boi, 1)):
+        low, high = Grammar(FILLED, (2, 2)).allowed(state)[0].tolist()
+        assert not given & set(range(low, high))
+
+
+def test_fillings_come_in_order_and_end_the_document() -> None:
+    body = [GAP0, FILLED.boi, 0, FILLED.number(1), FILLED.number(2), FILLED.eoi, FILLED.infill]
+    expected = [
+        (Mode.GAP, GAP0), (Mode.TEXT, F_WORD), (Mode.TEXT, FILLED.eos),
+        (Mode.GAP, FILLED.number(1)), (Mode.GAP_CODES, 3),
+        (Mode.GAP, FILLED.number(2)), (Mode.GAP_CODES, 1), (Mode.GAP_CODES, 2),
+        (Mode.END, FILLED.eos), (Mode.DONE, FILLED.pad),
+    ]  # fmt: skip
+    grammar, state, positions = Grammar(FILLED, (2, 2)), read_filled(*body), []
+    for mode, token_id in expected:
+        assert Mode(int(state.mode)) == mode
+        low, high = grammar.allowed(state)[0].tolist()
+        assert low <= token_id < high
+        if mode in (Mode.GAP, Mode.END):
+            assert (low, high) == (token_id, token_id + 1)
+        if mode == Mode.GAP_CODES:
+            positions.append(grammar.placement(state).positions[0].tolist())
+        state = grammar.step(state, torch.tensor([token_id]))
+    assert positions == [[0, 0, 1], [0, 1, 0], [0, 1, 1]]
+
+
+def test_a_filling_ends_while_the_others_still_fit() -> None:
+    grammar = Grammar(FILLED, (2, 2))
+    state = read_filled(GAP0, GAP1, FILLED.infill, GAP0, F_WORD)
+    # EOS of this span, sentinel and EOS of the next: three tokens.
+    tight, wide = (grammar.allowed(state, torch.tensor([r]))[0].tolist() for r in (3, 4))
+    assert tight == [FILLED.eos, FILLED.eos + 1]
+    assert wide == [FILLED.bov, FILLED.size]
+    # An image of four codes with BOI and EOI goes before these.
+    rooms = [grammar.over_budget(state, torch.tensor([r])).item() for r in (8, 9)]
+    assert rooms == [True, False]

@@ -1,0 +1,237 @@
+"""A batch being sampled: cache, grammar states and ids so far, one token per row and step.
+
+Rows of one batch may be in different modes. The companions of guidance stand behind the rows, one
+block for each kind.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from genvlm.errors import GenerationError
+from genvlm.generation.guidance import Companion, combine, companion_prefix
+from genvlm.generation.sampling import SamplingSettings, draw, mask_logits, penalise_repetition
+from genvlm.models.mixed_modal.transformer import KVCache, MixedModalTransformer
+from genvlm.tokenization.grammar import Grammar, GrammarState, Mode, choose_states
+
+ANY, TEXT_ONLY, ONE_IMAGE = 0, 1, 2
+"""What a span gap takes."""
+
+
+class Rows:
+    """Documents being continued, all at once.
+
+    Args:
+        prefixes: token ids of each row's prompt, beginning with BOS.
+        limit: most tokens of a row, prompt included.
+        kinds: of the companions of every row.
+        gap_contents: per row what its span gaps take, in order; only with infilling.
+    """
+
+    def __init__(
+        self,
+        model: MixedModalTransformer,
+        grammar: Grammar,
+        prefixes: Sequence[Sequence[int]],
+        settings: SamplingSettings,
+        generators: Sequence[torch.Generator],
+        limit: int,
+        *,
+        kinds: Sequence[Companion] = (),
+        gap_contents: Sequence[Sequence[int]] | None = None,
+    ) -> None:
+        self.model, self.grammar, self.settings, self.limit = model, grammar, settings, limit
+        self.generators, self.kinds = generators, kinds
+        self.sequences = [list(p) for p in prefixes]
+        self.num_prompt_tokens = [len(p) for p in prefixes]
+        self.num = len(prefixes)
+        self.device = model.embedding.weight.device
+        self.finished = torch.zeros(self.num, dtype=torch.bool, device=self.device)
+        self._gap_contents = gap_contents
+        v = grammar.vocabulary
+        read = self.sequences + [
+            companion_prefix(kind, s, v) for kind in kinds for s in self.sequences
+        ]
+        state, positions = read_prefixes(grammar, read, self.device)
+        self.state = GrammarState(*(column[: self.num] for column in state))
+        dtype = torch.bfloat16 if settings.bfloat16_cache else model.embedding.weight.dtype
+        self.cache = KVCache(model.config, len(read), limit, dtype=dtype, device=self.device)
+        padded = pad_rows(read, v.pad).to(self.device)
+        hidden = model(padded, positions=positions, cache=self.cache)
+        self.cache.lengths = torch.tensor([len(s) for s in read], device=self.device)
+        self.hidden = hidden[torch.arange(len(read)), self.cache.lengths - 1]
+        self._finish(torch.zeros_like(self.finished))
+
+    def draw(self) -> Int[Tensor, " batch"]:
+        """The next token of every row.
+
+        Raises:
+            GenerationError: the model gives NaN; names the first layer that does, row and step.
+        """
+        log_probs, low = self._log_probs()
+        in_image = self._drawing()
+        if self.settings.repetition_penalty != 1:
+            log_probs = self._penalise(log_probs, low, in_image)
+        drawn = torch.zeros(self.num, dtype=torch.long, device=self.device)
+        of_text = self.settings.text or self.settings
+        for settings, rows in ((self.settings, in_image), (of_text, ~in_image)):
+            at = rows.nonzero()[:, 0]
+            if len(at):
+                drawn[at] = draw(log_probs[at], settings, [self.generators[i] for i in at.tolist()])
+        return drawn + low
+
+    def advance(self, token_ids: Int[Tensor, " batch"], *, stop_after_image: bool = False) -> None:
+        """Append one token to every unfinished row and run the model on it."""
+        v, active, before = self.grammar.vocabulary, ~self.finished, self.state
+        own = self.grammar.placement(before).positions
+        self.state = choose_states(active, self.grammar.step(before, token_ids), before)
+        positions = torch.stack([own, self.grammar.placement(self.state).positions], 1)
+        for row in active.nonzero()[:, 0].tolist():
+            self.sequences[row].append(int(token_ids[row]))
+        self._finish(active & (token_ids == v.eoi) if stop_after_image else ~active)
+        if bool(self.finished.all()):
+            return
+        feeding = torch.cat([active, *(self._reads(k, active, token_ids) for k in self.kinds)])
+        fed = torch.where(feeding, token_ids.repeat(1 + len(self.kinds)), v.pad)
+        # A row that is full has finished; its slot is clamped because the write must go somewhere.
+        lengths = self.cache.lengths
+        full = lengths >= self.cache.capacity
+        self.cache.lengths = lengths - full.long()
+        positions = positions.repeat(1 + len(self.kinds), 1, 1)
+        self.hidden = self.model(fed[:, None], positions=positions, cache=self.cache)[:, 0]
+        self.cache.lengths = lengths + (feeding & ~full).long()
+
+    def _log_probs(self) -> tuple[Float[Tensor, "batch ids"], int]:
+        """Scores of the ids from `low` on: log-probabilities, guided where an image is drawn."""
+        v = self.grammar.vocabulary
+        room = self.limit - self.cache.lengths[: self.num]
+        bounds = self.grammar.allowed(self.state, room)
+        no_media = self.grammar.over_budget(self.state, room)
+        if self._gap_contents is not None:
+            bounds, no_media = self._within_gaps(bounds, no_media)
+        low, high = int(bounds[:, 0].min()), int(bounds[:, 1].max())
+        logits = self.model.head(self.hidden, ids=range(low, high)).double()
+        self._check_finite(logits)
+        for begin in (v.boi, v.bov):
+            if low <= begin < high:
+                logits[: self.num, begin - low].masked_fill_(no_media, -torch.inf)
+        bounds = bounds - low
+        blocks = [mask_logits(block, bounds) for block in logits.split(self.num)]
+        if len(blocks) == 1:
+            return blocks[0], low
+        guided = combine(blocks, self.settings)
+        return torch.where(self._drawing()[:, None], guided, blocks[0]), low
+
+    def _drawing(self) -> Bool[Tensor, " batch"]:
+        """Rows whose next token is an image code."""
+        return (self.state.mode == Mode.CODES) | (self.state.mode == Mode.GAP_CODES)
+
+    def _penalise(self, log_probs: Tensor, low: int, in_image: Tensor) -> Tensor:
+        pieces = self.grammar.vocabulary.text_range
+        seen = [
+            [] if drawing else [i - low for i in sequence if i in pieces]
+            for sequence, drawing in zip(self.sequences, in_image.tolist(), strict=True)
+        ]
+        return penalise_repetition(log_probs, seen, self.settings.repetition_penalty)
+
+    def _reads(self, kind: Companion, active: Tensor, token_ids: Tensor) -> Bool[Tensor, " batch"]:
+        """Rows whose companion reads this token; a blind one forgets all where an image begins."""
+        v = self.grammar.vocabulary
+        if kind is Companion.IMAGES:
+            return active & (token_ids < v.text_range.start)
+        begins = active & (token_ids == v.boi)
+        block = self.kinds.index(kind) + 1
+        mine = slice(block * self.num, (block + 1) * self.num)
+        lengths = self.cache.lengths.clone()
+        lengths[mine] = torch.where(begins, 1, lengths[mine])
+        self.cache.lengths = lengths
+        sizing = (self.state.mode == Mode.HEIGHT) | (self.state.mode == Mode.WIDTH)
+        return active & (begins | sizing | (self.state.mode == Mode.CODES))
+
+    def _within_gaps(self, bounds: Tensor, no_media: Tensor) -> tuple[Tensor, Tensor]:
+        """Bounds where a gap is filled whose content is known: text, or one image."""
+        v = self.grammar.vocabulary
+        bounds, no_media = bounds.clone(), no_media.clone()
+        assert self._gap_contents is not None
+        filling = (self.state.mode == Mode.TEXT) & (self.state.filled > 0)
+        for row in filling.nonzero()[:, 0].tolist():
+            last = self.sequences[row][-1]
+            gap = self.state.gaps[row, self.state.filled[row] - 1, 1]
+            content = self._gap_contents[row][int(gap)]
+            empty = last in v.gap_range
+            if content == TEXT_ONLY:
+                no_media[row] = True
+                if empty and bounds[row, 1] > v.text_range.start:
+                    bounds[row, 0] = v.text_range.start
+            elif content == ONE_IMAGE:
+                only = v.boi if empty else v.eos
+                no_media[row] = False
+                bounds[row] = torch.tensor([only, only + 1], device=bounds.device)
+        return bounds, no_media
+
+    def _check_finite(self, logits: Tensor) -> None:
+        if not bool(logits.isnan().any()):
+            return
+        row = int(logits.isnan().any(-1).nonzero()[0]) % self.num
+        step = len(self.sequences[row]) - self.num_prompt_tokens[row]
+        where = first_nan_layer(self.model, self.grammar, self.sequences[row])
+        raise GenerationError(
+            f"row {row}, step {step}: {where} gives NaN, so that nothing can be drawn: the weights "
+            "are damaged, or overflow in this precision"
+        )
+
+    def _finish(self, also: Tensor) -> None:
+        lengths = torch.tensor([len(s) for s in self.sequences], device=self.device)
+        self.finished = (
+            self.finished | also | (self.state.mode == Mode.DONE) | (lengths >= self.limit)
+        )
+
+
+@torch.no_grad()
+def first_nan_layer(model: MixedModalTransformer, grammar: Grammar, sequence: Sequence[int]) -> str:
+    """Name of the first part of the model whose output holds NaN on this sequence."""
+    found: list[str] = []
+    parts: dict[str, nn.Module] = {"the embedding": model.embedding}
+    parts |= {f"layer {i}": block for i, block in enumerate(model.blocks)}
+    parts["the last norm"] = model.norm
+
+    def watch(name: str):  # type: ignore[no-untyped-def]
+        return lambda module, inputs, output: (
+            found.append(name) if bool(output.isnan().any()) else None
+        )
+
+    hooks = [part.register_forward_hook(watch(name)) for name, part in parts.items()]
+    try:
+        _, positions = read_prefixes(grammar, [sequence], model.embedding.weight.device)
+        token_ids = torch.tensor([list(sequence)], device=model.embedding.weight.device)
+        model(token_ids, positions=positions)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found[0] if found else "the head"
+
+
+def read_prefixes(
+    grammar: Grammar, sequences: Sequence[Sequence[int]], device: torch.device
+) -> tuple[GrammarState, Int[Tensor, "batch longest+1 3"]]:
+    """States behind the sequences; positions of their tokens and of the one that follows."""
+    lengths = torch.tensor([len(s) for s in sequences], device=device)
+    state = grammar.start(len(sequences), device)
+    positions = []
+    for t, column in enumerate(pad_rows(sequences, grammar.vocabulary.pad).to(device).T):
+        positions.append(grammar.placement(state).positions)
+        reading = t < lengths
+        # A row that has been read to its end takes the step of a document that is done.
+        done = state._replace(mode=torch.full_like(state.mode, Mode.DONE))
+        stepped = grammar.step(choose_states(reading, state, done), column)
+        state = choose_states(reading, stepped, state)
+    positions.append(grammar.placement(state).positions)
+    return state, torch.stack(positions, 1)
+
+
+def pad_rows(sequences: Sequence[Sequence[int]], pad: int) -> Int[Tensor, "batch longest"]:
+    """Sequences as one matrix, padded on the right."""
+    longest = max(len(s) for s in sequences)
+    return torch.tensor([[*s, *[pad] * (longest - len(s))] for s in sequences])
