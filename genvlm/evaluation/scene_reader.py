@@ -23,6 +23,10 @@ _SHIFTS = range(-2, 3)
 # Upper left corners (row, column) of the two windows of each orientation.
 _SIDE_BY_SIDE = ((16, 0), (16, 32))
 _STACKED = ((0, 16), (32, 16))
+_HALVES: dict[Relation, tuple[int, int]] = {
+    "left of": _SIDE_BY_SIDE[0], "right of": _SIDE_BY_SIDE[1],
+    "above": _STACKED[0], "below": _STACKED[1],
+}  # fmt: skip
 
 
 class Reading(NamedTuple):
@@ -57,6 +61,20 @@ def read_scenes(images: Sequence[RGBImage], vendors: tuple[Vendor, ...]) -> list
         pair = ICONS[first[i]], ICONS[second[i]]
         readings.append(Reading(pair[0], relation, pair[1], float(distance[i])))  # type: ignore[arg-type]
     return readings
+
+
+def read_halves(
+    images: Sequence[RGBImage], sides: Sequence[Relation], vendors: tuple[Vendor, ...]
+) -> list[Icon]:
+    """The icon nearest to one half of each 64x64 picture; "left of" is the left half."""
+    pixels = np.stack(images).astype(np.float32) / 255
+    found: dict[int, Icon] = {}
+    for side, (row, column) in _HALVES.items():
+        rows = [i for i, s in enumerate(sides) if s == side]
+        if rows:
+            numbers, _ = _nearest(pixels[rows], row, column, vendors)
+            found |= {i: ICONS[n] for i, n in zip(rows, numbers, strict=True)}
+    return [found[i] for i in range(len(images))]
 
 
 def judge_scenes(

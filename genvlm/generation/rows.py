@@ -73,7 +73,7 @@ class Rows:
         log_probs, low = self._log_probs()
         in_image = self._drawing()
         if self.settings.repetition_penalty != 1:
-            log_probs = self._penalise(log_probs, low, in_image)
+            log_probs = self._penalise(log_probs, low)
         drawn = torch.zeros(self.num, dtype=torch.long, device=self.device)
         of_text = self.settings.text or self.settings
         for settings, rows in ((self.settings, in_image), (of_text, ~in_image)):
@@ -106,7 +106,7 @@ class Rows:
     def _log_probs(self) -> tuple[Float[Tensor, "batch ids"], int]:
         """Scores of the ids from `low` on: log-probabilities, guided where an image is drawn."""
         v = self.grammar.vocabulary
-        room = self.limit - self.cache.lengths[: self.num]
+        room = self.limit - self.cache.lengths[: self.num] - self._promised()
         bounds = self.grammar.allowed(self.state, room)
         no_media = self.grammar.over_budget(self.state, room)
         if self._gap_contents is not None:
@@ -128,11 +128,11 @@ class Rows:
         """Rows whose next token is an image code."""
         return (self.state.mode == Mode.CODES) | (self.state.mode == Mode.GAP_CODES)
 
-    def _penalise(self, log_probs: Tensor, low: int, in_image: Tensor) -> Tensor:
+    def _penalise(self, log_probs: Tensor, low: int) -> Tensor:
         pieces = self.grammar.vocabulary.text_range
         seen = [
-            [] if drawing else [i - low for i in sequence if i in pieces]
-            for sequence, drawing in zip(self.sequences, in_image.tolist(), strict=True)
+            [i - low for i in sequence if i in pieces] if mode == Mode.TEXT else []
+            for sequence, mode in zip(self.sequences, self.state.mode.tolist(), strict=True)
         ]
         return penalise_repetition(log_probs, seen, self.settings.repetition_penalty)
 
@@ -149,6 +149,19 @@ class Rows:
         self.cache.lengths = lengths
         sizing = (self.state.mode == Mode.HEIGHT) | (self.state.mode == Mode.WIDTH)
         return active & (begins | sizing | (self.state.mode == Mode.CODES))
+
+    def _promised(self) -> Int[Tensor, " batch"]:
+        """Tokens that gaps still to come need beyond what the grammar knows of."""
+        promised = torch.zeros(self.num, dtype=torch.long, device=self.device)
+        if self._gap_contents is None:
+            return promised
+        least = {ANY: 0, TEXT_ONLY: 1, ONE_IMAGE: self.grammar.image_tokens}
+        state = self.state
+        spans = (state.gaps[:, :, 0] == 0).cumsum(1)
+        begun = spans.gather(1, (state.filled - 1).clamp(0)[:, None])[:, 0] * (state.filled > 0)
+        for row, (contents, n) in enumerate(zip(self._gap_contents, begun.tolist(), strict=True)):
+            promised[row] = sum(least[c] for c in contents[n:])
+        return promised
 
     def _within_gaps(self, bounds: Tensor, no_media: Tensor) -> tuple[Tensor, Tensor]:
         """Bounds where a gap is filled whose content is known: text, or one image."""

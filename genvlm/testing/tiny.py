@@ -13,6 +13,7 @@ import torch
 
 from genvlm.config.data import CaptionsSource, DataConfig
 from genvlm.config.image_tokenizer import VQGANConfig
+from genvlm.config.syntax import SyntaxConfig
 from genvlm.config.training import OptimizerConfig, TokenizersConfig, TrainConfig
 from genvlm.config.transformer import TransformerConfig
 from genvlm.data.images import RGBImage, save_image
@@ -113,18 +114,21 @@ def tiny_pretrained(
     initializer_std: float = 0.2,
     condition_dropout: float = 0.1,
     dtype: torch.dtype = torch.float32,
+    syntax: SyntaxConfig | None = None,
     seed: int = 0,
 ) -> PretrainedModel:
     """An untrained model with its tokenizers."""
     text = tiny_text_tokenizer()
     image = tiny_image_tokenizer(resolution=resolution, codebook_size=codebook_size, seed=seed)
     config = tiny_transformer_config(context_length=context_length, initializer_std=initializer_std)
-    model = build_transformer(config, build_vocabulary(text, image).size, seed=seed)
+    syntax = syntax or SyntaxConfig()
+    model = build_transformer(config, build_vocabulary(text, image, syntax).size, seed=seed)
     return PretrainedModel(
         model=model.to(dtype).eval().requires_grad_(False),
         text_tokenizer=text,
         image_tokenizer=image,
         condition_dropout=condition_dropout,
+        syntax=syntax,
     )
 
 
