@@ -1,19 +1,22 @@
-"""What a model completes: masked icons, edits, sequences; each read automatically, with controls."""
+"""What a model completes: masked icons, edits, sequences; read automatically, with controls."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from genvlm.data.edits import sample_edit
 from genvlm.data.emoji import Vendor
-from genvlm.data.images import RGBImage
+from genvlm.data.images import RGBImage, save_image
 from genvlm.data.scenes import INVERSE, SIZE, Relation, render_scene, sample_scenes
 from genvlm.data.sequences import PictureSequence, all_sequences, draw
 from genvlm.evaluation.scene_reader import judge_scenes, read_halves
 from genvlm.generation.infill import inpaint
 from genvlm.generation.interleaved import sample_documents
 from genvlm.models.pretrained import PretrainedModel
+from genvlm.nn.whole_files import write_whole
 from genvlm.studies.scene_generation import drawing_settings
 from genvlm.tokenization.document import Image, Segment, Text
 
@@ -196,6 +199,23 @@ def continue_sequences(
         "the right one, and whose next name is the right one."
     )
     return Completion("Continuing a sequence", what, shares, items)
+
+
+def write_completion(completion: Completion, folder: Path) -> None:
+    """`results.json` and the pictures of the first items."""
+    folder.mkdir(parents=True, exist_ok=True)
+    items = []
+    for number, item in enumerate(completion.items):
+        names = {}
+        for k, (label, picture) in enumerate(item.pictures.items()):
+            names[label] = f"{number:03d}-{k}.png"
+            save_image(picture, folder / names[label])
+        items.append({"caption": item.caption, "pictures": names, "right": item.right})
+    results = {
+        "title": completion.title, "what": completion.what, "shares": completion.shares,
+        "items": items,
+    }  # fmt: skip
+    write_whole(folder / "results.json", json.dumps(results, indent=1, ensure_ascii=False))
 
 
 def half_mask(side: Relation) -> np.ndarray:

@@ -5,15 +5,29 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from genvlm.config.data import ScenesSource, VendorName
+from genvlm.config.data import (
+    EditsSource,
+    ScenesSource,
+    SequencesSource,
+    StoriesSource,
+    VendorName,
+)
 from genvlm.config.training import TrainConfig
 from genvlm.data.corpus import Corpus, build_corpus
 from genvlm.data.images import save_image
 from genvlm.generation.interleaved import sample_documents
 from genvlm.models.build import build_transformer
 from genvlm.models.pretrained import PretrainedModel, load_pretrained
+from genvlm.studies.completion import (
+    Completion,
+    continue_sequences,
+    edit_scenes,
+    inpaint_icons,
+    write_completion,
+)
 from genvlm.studies.evaluations import BENCHMARKS, CLASSES, PAIRS, evaluate, save_evaluation
 from genvlm.studies.run_report import (
+    COMPLETIONS_FOLDER,
     EVAL_FOLDER,
     SCENES_FOLDER,
     STORIES_FOLDER,
@@ -67,14 +81,21 @@ def run_demo(
         vendors=_vendors(config),
     )
     write_generation(generation, untrained, pretrained, corpus, out / SCENES_FOLDER)
-    stage("telling stories")
-    stories = sample_documents(
-        pretrained,
-        [[Text(o)] for o in _STORY_OPENINGS],
-        drawing_settings(pretrained),
-        seed=config.seed,
-    )
-    write_samples(stories, pretrained, out / STORIES_FOLDER)
+    if any(isinstance(s, StoriesSource) for s in config.data.sources):
+        stage("telling stories")
+        stories = sample_documents(
+            pretrained,
+            [[Text(o)] for o in _STORY_OPENINGS],
+            drawing_settings(pretrained),
+            seed=config.seed,
+        )
+        write_samples(stories, pretrained, out / STORIES_FOLDER)
+    for complete in _completions(config):
+        stage(complete.__name__.replace("_", " "))
+        completion = complete(
+            pretrained, num=num_pictures, seed=config.seed, vendors=_vendors(config)
+        )
+        write_completion(completion, out / COMPLETIONS_FOLDER / complete.__name__)
     for name in _benchmarks(config):
         stage(f"evaluating {name}")
         # A picture against 100 classes costs as much as 100 pairs: the short demo shows a tenth of
@@ -86,6 +107,16 @@ def run_demo(
         save_evaluation(evaluation, out / EVAL_FOLDER / name)
     stage("writing the report")
     return build_report(out)
+
+
+def _completions(config: TrainConfig) -> list[Callable[..., Completion]]:
+    """What a model of these data has learned to complete."""
+    learned = {
+        inpaint_icons: config.data.infill is not None and bool(_scenes(config)),
+        edit_scenes: any(isinstance(s, EditsSource) for s in config.data.sources),
+        continue_sequences: any(isinstance(s, SequencesSource) for s in config.data.sources),
+    }
+    return [complete for complete, yes in learned.items() if yes]
 
 
 def _benchmarks(config: TrainConfig) -> tuple[str, ...]:

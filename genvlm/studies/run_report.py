@@ -46,6 +46,7 @@ from genvlm.training.run_folder import CONFIG_FILE, LOG_FILE, MODEL_FOLDER, read
 
 COMMANDS_FILE = "commands.txt"
 EVAL_FOLDER, SCENES_FOLDER, STORIES_FOLDER = "eval", "scene_generation", "stories"
+COMPLETIONS_FOLDER = "completions"
 _TITLES = {
     "scenes": "Compositional judgement: two pictures, two captions",
     "scenes-fluent": "The same with icons of the unseen vendor",
@@ -85,6 +86,10 @@ def build_report(run: Path) -> Path:
         headlines.append(tile)
     if (run / STORIES_FOLDER / "documents.jsonl").is_file():
         sections.append(_stories_section(run / STORIES_FOLDER))
+    for results in sorted((run / COMPLETIONS_FOLDER).glob("*/results.json")):
+        section, tile = _completion_section(results)
+        sections.append(section)
+        headlines.append(tile)
     for name in BENCHMARKS:
         folder = run / EVAL_FOLDER / name
         if (folder / "summary.json").is_file():
@@ -182,6 +187,27 @@ def _stories_section(folder: Path) -> Section:
         if line
     ]
     return Section("Interleaved stories", stories, "Text and pictures, sampled as one sequence.")
+
+
+def _completion_section(path: Path) -> tuple[Section, Headline]:
+    results = json.loads(path.read_text(encoding="utf-8"))
+    rows = [[name, _share(value, n), n] for name, (value, n) in results["shares"].items()]
+    table = Table(
+        ["percent", "right", "read"], rows, "Percent with 95 % Wilson intervals.",
+        highlight_rows=[0], bars=["right"],
+    )  # fmt: skip
+    tiles = [
+        Tile(
+            [load_image(path.parent / name) for name in item["pictures"].values()],
+            list(item["pictures"]),
+            item["caption"],
+            good=item["right"],
+        )
+        for item in results["items"]
+    ]
+    name, (value, _) = next(iter(results["shares"].items()))
+    section = Section(results["title"], [table, Gallery(tiles)], results["what"])
+    return section, Headline(name, f"{value:.0f} %", results["title"].lower())
 
 
 def _story_part(segment: dict[str, str], folder: Path) -> str | RGBImage:

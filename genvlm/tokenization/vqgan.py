@@ -45,7 +45,7 @@ class VQGAN(nn.Module):
         )
         self.quant_conv = nn.Conv2d(config.z_channels, config.codebook_dim, 1)
         self.post_quant_conv = nn.Conv2d(config.codebook_dim, config.z_channels, 1)
-        self.patch_size = config.patch_size
+        self.patch_size, self.cell = config.patch_size, config.downsample_factor
 
     def encode_latents(
         self, images: Float[Tensor, "batch 3 height width"]
@@ -74,14 +74,18 @@ class VQGAN(nn.Module):
         self, images: Float[Tensor, "batch 3 height width"]
     ) -> Int[Tensor, "batch rows columns"]:
         """Codes of pictures."""
-        return self.quantize.nearest(self.encode_latents(images))
+        lone = images.shape[-2:] == (self.cell, self.cell)
+        latents = self.encode_latents(_twice(images) if lone else images)
+        return self.quantize.nearest(latents)[: len(images)]
 
     @torch.no_grad()
     def decode(
         self, codes: Int[Tensor, "batch rows columns"]
     ) -> Float[Tensor, "batch 3 height width"]:
         """Pictures of codes, clipped to [-1, 1]."""
-        return self.decode_latents(self.quantize.lookup(codes)).clamp(-1, 1)
+        lone = codes.shape[1:] == (1, 1)
+        pixels = self.decode_latents(self.quantize.lookup(_twice(codes) if lone else codes))
+        return pixels[: len(codes)].clamp(-1, 1)
 
     def forward(
         self, images: Float[Tensor, "batch 3 height width"]
@@ -89,6 +93,11 @@ class VQGAN(nn.Module):
         """Reconstruction (not clipped) and the quantizer's result, for training."""
         quantized = self.quantize(self.encode_latents(images))
         return self.decode_latents(quantized.latents), quantized
+
+
+def _twice(batch: Tensor) -> Tensor:
+    """A batch of one as two: torch's GroupNorm refuses a lone picture of a single code."""
+    return batch.repeat(2, *[1] * (batch.dim() - 1)) if len(batch) == 1 else batch
 
 
 class LocalEncoder(nn.Module):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from genvlm.config.data import DataConfig, ScenesSource
+from genvlm.config.data import DataConfig, InfillConfig, RetrievalConfig, ScenesSource
+from genvlm.config.syntax import SyntaxConfig
 from genvlm.data.batches import Batch, BatchSource, collate, to_device
 from genvlm.data.corpus import Corpus, Sample
 from genvlm.errors import DataError, TokenError
@@ -169,3 +170,36 @@ def test_moving_a_batch_keeps_its_values() -> None:
     moved = to_device(batch, torch.device("cpu"))
     assert torch.equal(moved.token_ids, batch.token_ids)
     assert moved.loss_denominator == batch.loss_denominator
+
+
+def test_infilling_rotates_anew_each_epoch_and_weighs_only_what_is_predicted() -> None:
+    syntax = SyntaxConfig(num_gaps=2)
+    vocabulary = build_vocabulary(TEXT, IMAGE, syntax)
+    config = replace(PLAIN, infill=InfillConfig(probability=0.5))
+    source = _source(config=config, vocabulary=vocabulary, max_tokens=120)
+    v, rotated, rows = vocabulary, 0, {}
+    for step in range(3 * source.batches_per_epoch):
+        for batch in source.batch(step):
+            for ids, weights in zip(batch.token_ids, batch.loss_weights, strict=True):
+                row = ids.tolist()
+                given = [i in v.number_range or i in v.gap_range or i == v.infill for i in row]
+                rotated += any(given)
+                assert not weights[torch.tensor(given)].any()
+                words = tuple(sorted(i for i in row if i in v.text_range))
+                rows.setdefault(words, set()).add(tuple(i for i in row if i != v.pad))
+    assert 0.35 < rotated / (3 * 53) < 0.65
+    assert sum(len(r) > 1 for r in rows.values()) > 30
+    again = _source(config=config, vocabulary=vocabulary, max_tokens=120)
+    assert torch.equal(again.batch(5)[0].token_ids, source.batch(5)[0].token_ids)
+
+
+def test_retrieved_documents_give_way_to_the_context() -> None:
+    """Two fit nowhere, one fits some, and the pair itself always."""
+    config = replace(PLAIN, retrieval=RetrievalConfig(num_documents=2, max_similarity=1.0))
+    lengths = {}
+    for limit in (48, 70, 130):
+        source = _source(config=config, max_tokens=limit)
+        source.check()
+        lengths[limit] = [len(r) for s in range(3) for r in _rows(source.batch(s))]
+        assert max(lengths[limit]) <= limit
+    assert sum(lengths[48]) < sum(lengths[70]) < sum(lengths[130])

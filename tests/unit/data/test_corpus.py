@@ -11,14 +11,19 @@ from genvlm.config.data import (
     CaptionsSource,
     DataConfig,
     DocumentsSource,
+    EditsSource,
     EmojiSource,
+    RetrievalConfig,
     ScenesSource,
+    SequencesSource,
     StoriesSource,
 )
 from genvlm.data.corpus import Corpus, Sample, build_corpus
+from genvlm.data.edits import sample_edits
 from genvlm.data.emoji import split_concepts
 from genvlm.data.images import save_image
-from genvlm.data.scenes import INVERSE, sample_scenes
+from genvlm.data.scenes import INVERSE, render_scene, sample_scenes
+from genvlm.data.sequences import sample_sequences
 from genvlm.errors import DataError, ImageError
 from genvlm.testing.tiny import tiny_image_tokenizer, tiny_pairs, write_tiny_captions
 from genvlm.tokenization.document import Document, Image, Text
@@ -303,3 +308,108 @@ def test_the_fingerprint_of_a_corpus_is_of_what_it_holds(tmp_path: Path) -> None
     changed = Corpus(built.samples, built.codes + (np.arange(len(built.codes)) == 3)[:, None, None])
     assert changed.fingerprint != built.fingerprint
     assert Corpus(built.samples[1:], built.codes).fingerprint != built.fingerprint
+
+
+def _edit_draws(dropout: float, num: int = 3000) -> list[Document]:
+    corpus = Corpus([Sample("a", (0, "swap", 1), "edit")], np.stack([CODES[0], CODES[0] + 1]))
+    config = DataConfig(sources=(ScenesSource(num=1),), condition_dropout=dropout)
+    return [corpus.document(0, config, 0, epoch) for epoch in range(num)]
+
+
+def test_an_edit_learns_its_result_alone_and_loses_conditions_one_by_one() -> None:
+    drawn = _edit_draws(0.3)
+    kinds = ["".join("T" if isinstance(s, Text) else "I" for s in d.segments) for d in drawn]
+    shares = {kind: kinds.count(kind) / len(kinds) for kind in sorted(set(kinds))}
+    assert shares == pytest.approx({"I": 0.09, "II": 0.21, "ITI": 0.7}, abs=0.03)
+    for document in drawn[:50]:
+        assert list(document.loss) == [False] * (len(document.segments) - 1) + [True]
+        assert document.segments[-1].codes.tolist() == (CODES[0] + 1).tolist()
+    assert {len(d.segments) for d in _edit_draws(0.0, 200)} == {3}
+
+
+def test_edits_and_sequences_are_rendered_and_encoded() -> None:
+    config = DataConfig(sources=(EditsSource(num=6), SequencesSource(num=4)))
+    corpus = build_corpus(config, TOKENIZER, None)
+    edits, sequences = corpus.samples[:6], corpus.samples[6:]
+    for sample, edit in zip(edits, sample_edits(6, 0), strict=True):
+        before, instruction, after = sample.segments
+        assert instruction == edit.instruction
+        pictures = [render_scene(s, "noto") for s in (edit.before, edit.after)]
+        np.testing.assert_array_equal(corpus.codes[[before, after]], TOKENIZER.encode(pictures))
+    for sample, sequence in zip(sequences, sample_sequences(4, 0), strict=True):
+        assert [s for s in sample.segments if isinstance(s, str)] == sequence.labels
+        assert sample.kind == "document"
+
+
+RETRIEVED = ("cow left of star", "star left of cow", "cow above bell", "cow left of bell", "tree")
+
+
+def _retrieving(num: int, **changes: float) -> tuple[Corpus, DataConfig]:
+    samples = [Sample(t, (t, i), "pair") for i, t in enumerate(RETRIEVED)]
+    codes = np.arange(5 * 16).reshape(5, 4, 4)
+    retrieval = RetrievalConfig(num_documents=num, **{"query_dropout": 0.0} | changes)
+    config = DataConfig(sources=(ScenesSource(num=1),), condition_dropout=0.0, retrieval=retrieval)
+    return Corpus(samples, codes), config
+
+
+def test_like_pairs_stand_in_front_and_are_not_learned() -> None:
+    corpus, config = _retrieving(2)
+    document = corpus.document(0, config, 0, 0)
+    texts = [s.text for s in document.segments if isinstance(s, Text)]
+    # Not itself and not the swapped caption, which has the same words.
+    assert set(texts[:2]) == {"cow left of bell", "cow above bell"}
+    assert texts[2] == "cow left of star"
+    assert list(document.loss) == [False] * 4 + [True] * 2
+    images = [s for s in document.segments if isinstance(s, Image)]
+    for text, image in zip(texts, images, strict=True):
+        assert image.codes.tolist() == corpus.codes[RETRIEVED.index(text)].tolist()
+
+
+def test_retrieved_pairs_have_the_order_of_the_pair() -> None:
+    corpus, config = _retrieving(1)
+    orders = set()
+    for epoch in range(30):
+        document = corpus.document(0, config, 0, epoch)
+        orders.add("".join("T" if isinstance(s, Text) else "I" for s in document.segments))
+    assert orders == {"TITI", "ITIT"}
+
+
+def test_pairs_that_are_too_like_are_never_retrieved() -> None:
+    corpus, config = _retrieving(4, max_similarity=0.5)
+    texts = [s.text for s in corpus.document(0, config, 0, 0).segments if isinstance(s, Text)]
+    assert "cow left of bell" not in texts
+    # An equal picture under another caption.
+    codes = corpus.codes.copy()
+    codes[3] = codes[0]
+    same = Corpus(corpus.samples, codes)
+    _, config = _retrieving(4)
+    for text, found in ((corpus, True), (same, False)):
+        segments = text.document(0, config, 0, 0).segments
+        assert any(isinstance(s, Text) and s.text == RETRIEVED[3] for s in segments) == found
+
+
+def test_the_query_loses_words_anew_each_epoch() -> None:
+    corpus, config = _retrieving(1, query_dropout=0.5)
+    first = set()
+    for epoch in range(60):
+        segments = corpus.document(3, config, 0, epoch).segments
+        first.add(next(s.text for s in segments if isinstance(s, Text)))
+    assert len(first) > 2
+
+
+def test_sized_pictures_keep_their_shapes(tmp_path: Path) -> None:
+    shapes = [(16, 8), (8, 16), (4, 4), (40, 20), (9, 15)]
+    rows = []
+    for i, shape in enumerate(shapes):
+        save_image(np.full((*shape, 3), 40 * i, np.uint8), tmp_path / f"{i}.png")
+        rows.append(json.dumps({"image": f"{i}.png", "text": f"picture {i}"}))
+    (tmp_path / "captions.jsonl").write_text("\n".join(rows))
+    config = DataConfig(sources=(CaptionsSource(path=str(tmp_path)),), image_first=0.0)
+    corpus = build_corpus(config, TOKENIZER, tmp_path / "cache", max_side=4)
+    images = [corpus.document(i, config, 0, 0).segments[-1].codes for i in range(5)]
+    assert [c.shape for c in images] == [(4, 2), (2, 4), (1, 1), (4, 2), (2, 4)]
+    whole = TOKENIZER.encode_sized([np.full((16, 8, 3), 0, np.uint8)], 4)[0]
+    assert images[0].tolist() == whole.tolist()
+    again = build_corpus(config, TOKENIZER, tmp_path / "cache", max_side=4)
+    assert again.fingerprint == corpus.fingerprint
+    assert build_corpus(config, TOKENIZER, tmp_path / "cache").codes.min() >= 0
