@@ -39,3 +39,7 @@ class TrainingError(GenvlmError):
 
 class GenerationError(GenvlmError):
     """Nothing can be drawn: the model gives NaN."""
+
+
+class GuidanceWarning(UserWarning):
+    """Guidance of a model that has not learned what it is guided away from."""

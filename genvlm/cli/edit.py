@@ -17,7 +17,7 @@ def add_parser(commands: Subparsers) -> None:
         summary="Edit a picture by an instruction, as the document 'picture, instruction, "
         "picture'; writes PNG files and one HTML page. Needs a model that has learned such "
         "documents (configs/train/infill.yaml).",
-        example="genvlm edit --model runs/infill/model --image examples/data/cow-heart.png "
+        example="genvlm edit --model runs/infill/model --image examples/data/scene0.png "
         '--instruction "replace cow with star" --num 4 --out runs/infill/edited',
     )
     parser.add_argument("--model", type=Path, required=True, help="model folder")

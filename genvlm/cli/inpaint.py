@@ -17,8 +17,8 @@ def add_parser(commands: Subparsers) -> None:
         summary="Draw the masked part of a picture anew, to go with the rest and with a prompt; "
         "writes PNG files and one HTML page. Needs a model trained with infilling "
         "(configs/train/infill.yaml).",
-        example="genvlm inpaint --model runs/infill/model --image examples/data/cow-heart.png "
-        '--mask examples/data/mask-left.png --prompt "star left of red heart" --num 4 '
+        example="genvlm inpaint --model runs/infill/model --image examples/data/scene0.png "
+        '--mask examples/data/masks/left-half.png --prompt "star left of red heart" --num 4 '
         "--out runs/infill/inpainted",
     )
     parser.add_argument("--model", type=Path, required=True, help="model folder")

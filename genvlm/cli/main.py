@@ -21,11 +21,12 @@ from genvlm.cli import (
     score,
     train,
 )
-from genvlm.errors import GenvlmError
+from genvlm.errors import GenvlmError, GuidanceWarning
 
 _COMMANDS = (
     train, generate, inpaint, edit, score, classify, evaluate, config, report, convert, demo,
 )  # fmt: skip
+_SHOW_WARNING = warnings.showwarning
 USER_ERROR, OUR_FAULT, INTERRUPTED = 2, 1, 130
 
 
@@ -72,8 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return OUR_FAULT
 
 
-def _show_warning(message: Warning | str, *unused: Any, **also_unused: Any) -> None:
-    print(f"genvlm: warning: {message}", file=sys.stderr)
+def _show_warning(message: Warning | str, *details: Any, **more: Any) -> None:
+    """Ours as one sentence; those of other libraries as ever."""
+    if isinstance(message, GuidanceWarning):
+        print(f"genvlm: warning: {message}", file=sys.stderr)
+    else:
+        _SHOW_WARNING(message, *details, **more)
 
 
 def run_as_script() -> NoReturn:

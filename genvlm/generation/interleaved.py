@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from genvlm.errors import TokenError
+from genvlm.errors import GuidanceWarning, TokenError
 from genvlm.generation.guidance import companions
 from genvlm.generation.rows import Rows
 from genvlm.generation.sampled import SampledDocument, sampled_document
@@ -15,10 +15,6 @@ from genvlm.models.mixed_modal.transformer import MixedModalTransformer
 from genvlm.models.pretrained import PretrainedModel
 from genvlm.tokenization.document import Document, Segment, Text, encode_document
 from genvlm.tokenization.grammar import Grammar
-
-
-class GuidanceWarning(UserWarning):
-    """Guidance of a model that has not learned what it is guided away from."""
 
 
 @torch.no_grad()

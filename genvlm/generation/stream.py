@@ -73,6 +73,9 @@ def run_with_events(
 ) -> Iterator[Event]:
     """The same, telling what happens in every row; its images are told only when whole."""
     watchers = [_Watcher(row, pretrained, sequence) for row, sequence in enumerate(rows.sequences)]
+    for row, watcher in enumerate(watchers):
+        if int(rows.state.mode[row]) == Mode.CODES:  # the prompt ends within an image
+            yield watcher.start(int(rows.state.stop[row] - rows.state.index[row]))
     while not bool(rows.finished.all()):
         active = (~rows.finished).nonzero()[:, 0].tolist()
         rows.advance(rows.draw(), stop_after_image=stop_after_image)
@@ -105,15 +108,17 @@ class _Watcher:
         begins = token_id == v.boi or token_id in v.number_range
         if begins and mode in (Mode.CODES, Mode.GAP_CODES):
             gap = mode is Mode.GAP_CODES
-            self._num_codes = token_id - v.number_range.start + 1 if gap else stop
-            self._num_drawn = 0
-            yield ImageStarted(self._row, self._num_codes)
+            yield self.start(token_id - v.number_range.start + 1 if gap else stop)
         elif token_id in v.image_range:
             self._num_drawn += 1
-            # An image of a prompt that ends within it has begun before it was watched.
-            yield ImageProgress(self._row, self._num_drawn, self._num_codes or stop)
+            yield ImageProgress(self._row, self._num_drawn, self._num_codes)
         elif token_id == v.eoi:
             yield ImageDone(self._row, self._codes(int(columns)))
+
+    def start(self, num_codes: int) -> ImageStarted:
+        """An image of which so many codes are to come."""
+        self._num_drawn, self._num_codes = 0, num_codes
+        return ImageStarted(self._row, num_codes)
 
     def _tell_text(self, token_id: int) -> Iterator[TextPiece]:
         self._pieces += self._pretrained.vocabulary.text_pieces(np.array([token_id]))

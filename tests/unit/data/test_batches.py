@@ -197,9 +197,9 @@ def test_retrieved_documents_give_way_to_the_context() -> None:
     """Two fit nowhere, one fits some, and the pair itself always."""
     config = replace(PLAIN, retrieval=RetrievalConfig(num_documents=2, max_similarity=1.0))
     lengths = {}
-    for limit in (48, 70, 130):
+    for limit in (48, 100, 200):
         source = _source(config=config, max_tokens=limit)
         source.check()
         lengths[limit] = [len(r) for s in range(3) for r in _rows(source.batch(s))]
         assert max(lengths[limit]) <= limit
-    assert sum(lengths[48]) < sum(lengths[70]) < sum(lengths[130])
+    assert sum(lengths[48]) < sum(lengths[100]) < sum(lengths[200])

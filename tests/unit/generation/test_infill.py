@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from genvlm.config.syntax import SyntaxConfig
-from genvlm.errors import ConfigError, ImageError, TokenError
+from genvlm.errors import ConfigError, GuidanceWarning, ImageError, TokenError
 from genvlm.generation.guidance import guide
 from genvlm.generation.infill import (
     GappedSegment,
@@ -15,7 +15,6 @@ from genvlm.generation.infill import (
     fill_documents,
     inpaint,
 )
-from genvlm.generation.interleaved import GuidanceWarning
 from genvlm.generation.sampling import SamplingSettings, draw, mask_logits, row_generators
 from genvlm.models.pretrained import PretrainedModel
 from genvlm.testing.tiny import tiny_pretrained

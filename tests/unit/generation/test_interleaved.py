@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from genvlm.errors import TokenError
+from genvlm.errors import GuidanceWarning, TokenError
 from genvlm.generation.guidance import guide
-from genvlm.generation.interleaved import GuidanceWarning, sample_documents, sample_tokens
+from genvlm.generation.interleaved import sample_documents, sample_tokens
 from genvlm.generation.sampled import SampledDocument
 from genvlm.generation.sampling import SamplingSettings, draw, mask_logits, row_generators
 from genvlm.models.pretrained import PretrainedModel
