@@ -145,8 +145,10 @@ def test_a_model_folder_with_an_altered_file_is_refused(run_folder, tmp_path, ca
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "generate", "score", "classify", "eval", "config", "report", "demo"]
-)
+    "command",
+    ["train", "generate", "inpaint", "edit", "score", "classify", "eval", "config", "report",
+     "convert", "demo"],
+)  # fmt: skip
 def test_help_has_an_example_and_imports_no_torch(command):
     import subprocess
     import sys
@@ -171,6 +173,7 @@ def test_every_example_runs(run_folder, tmp_path):
     assert _example("interleaved_story").main(model, str(tmp_path / "story")).is_file()
     assert len(_example("classify_zero_shot").main(model, str(DATA / "scene0.png"))) == 1
     assert _example("your_own_benchmark").main(model, 6).metrics
+    assert _example("train_on_sequences").main(str(tmp_path / "sequences"), 2, 16).is_file()
 
 
 def _example(name: str):
