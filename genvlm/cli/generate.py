@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from genvlm.cli.inputs import check_output_folder
 from genvlm.cli.parsing import Subparsers, add_command, positive, progress_bar
@@ -13,7 +13,6 @@ from genvlm.cli.sampling import add_sampling_options, sampling_settings
 from genvlm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from genvlm.generation.infill import GappedSegment
     from genvlm.generation.sampled import SampledDocument
     from genvlm.generation.sampling import SamplingSettings
     from genvlm.generation.stream import Event
@@ -69,65 +68,52 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             f"{arguments.document} holds documents with gaps and without: give two files"
         )
+    if any(gapped) and arguments.max_tokens is not None:
+        raise ConfigError("--max-tokens cuts continuations: leave it out where gaps are filled")
     repeated = [p for p in prompts for _ in range(arguments.num)]
-    if arguments.stream:
-        documents = _stream(arguments, pretrained, repeated, settings, any(gapped))
+    options: dict[str, Any] = {"seed": arguments.seed}
+    if not any(gapped):
+        options |= {
+            "max_tokens": arguments.max_tokens, "image_next": arguments.prompt is not None,
+        }  # fmt: skip
+    if not arguments.stream:
+        documents = _sample(pretrained, repeated, settings, any(gapped), options)
+    elif len(repeated) == 1 and not any(gapped):
+        documents = _stream(pretrained, repeated, settings, options)
     else:
-        documents = _sample(arguments, pretrained, repeated, settings, any(gapped))
+        raise ConfigError("--stream shows one document that is continued: set --num 1")
     print(write_samples(documents, pretrained, arguments.out))
     return 0
 
 
 def _sample(
-    arguments: argparse.Namespace,
     pretrained: "PretrainedModel",
-    prompts: "list[list[GappedSegment]]",
+    prompts: "list[list[Any]]",
     settings: "SamplingSettings",
     gapped: bool,
+    options: dict[str, Any],
 ) -> "list[SampledDocument]":
     from genvlm.generation.infill import fill_documents
     from genvlm.generation.interleaved import sample_documents
 
+    complete = fill_documents if gapped else sample_documents
     with progress_bar("generating") as bar:
-        seed, progress = arguments.seed, lambda done: bar(done, len(prompts))
-        if gapped:
-            return fill_documents(pretrained, prompts, settings, seed=seed, progress=progress)
-        return sample_documents(
-            pretrained,
-            prompts,  # type: ignore[arg-type]
-            settings,
-            seed=seed,
-            max_tokens=arguments.max_tokens,
-            image_next=arguments.prompt is not None,
-            progress=progress,
+        return complete(
+            pretrained, prompts, settings, progress=lambda done: bar(done, len(prompts)), **options
         )
 
 
 def _stream(
-    arguments: argparse.Namespace,
     pretrained: "PretrainedModel",
-    prompts: "list[list[GappedSegment]]",
+    prompts: "list[list[Any]]",
     settings: "SamplingSettings",
-    gapped: bool,
+    options: dict[str, Any],
 ) -> "list[SampledDocument]":
     from genvlm.generation.interleaved import stream_documents
     from genvlm.generation.stream import DocumentDone
 
-    if len(prompts) != 1 or gapped:
-        raise ConfigError("--stream shows one document that is continued: set --num 1")
-    documents = []
-    events = stream_documents(
-        pretrained,
-        prompts,  # type: ignore[arg-type]
-        settings,
-        seed=arguments.seed,
-        max_tokens=arguments.max_tokens,
-        image_next=arguments.prompt is not None,
-    )
-    for event in _printed(events):
-        if isinstance(event, DocumentDone):
-            documents.append(event.document)
-    return documents
+    events = _printed(stream_documents(pretrained, prompts, settings, **options))
+    return [event.document for event in events if isinstance(event, DocumentDone)]
 
 
 def _printed(events: "Iterable[Event]") -> "Iterable[Event]":

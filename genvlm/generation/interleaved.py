@@ -42,8 +42,7 @@ def sample_documents(
         GenerationError: the model gives NaN.
     """
     warn_if_unguided(pretrained, settings)
-    limit = max_tokens or pretrained.model.config.context_length
-    prefixes = [_encode_prompt(pretrained, p, image_next, limit) for p in prompts]
+    prefixes, limit = _encode_prompts(pretrained, prompts, image_next, max_tokens)
     documents: list[SampledDocument] = []
     for start in range(0, len(prefixes), batch_size):
         part = prefixes[start : start + batch_size]
@@ -73,8 +72,7 @@ def stream_documents(
         TokenError, GenerationError: as `sample_documents`.
     """
     warn_if_unguided(pretrained, settings)
-    limit = max_tokens or pretrained.model.config.context_length
-    prefixes = [_encode_prompt(pretrained, p, image_next, limit) for p in prompts]
+    prefixes, limit = _encode_prompts(pretrained, prompts, image_next, max_tokens)
     with torch.no_grad():
         rows = _rows(pretrained.model, pretrained.grammar, prefixes, settings, seed, limit, 0)
     return run_with_events(rows, pretrained, stop_after_image=stop_after_image)
@@ -123,6 +121,17 @@ def _rows(
         limit,
         kinds=companions(settings, infilling=False),
     )
+
+
+def _encode_prompts(
+    pretrained: PretrainedModel,
+    prompts: Sequence[Sequence[Segment]],
+    image_next: bool,
+    max_tokens: int | None,
+) -> tuple[list[list[int]], int]:
+    """Token ids of the prompts, and the most tokens of a row."""
+    limit = max_tokens or pretrained.model.config.context_length
+    return [_encode_prompt(pretrained, p, image_next, limit) for p in prompts], limit
 
 
 def _encode_prompt(
