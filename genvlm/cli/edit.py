@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     from genvlm.tokenization.document import Image, Segment, Text
 
     settings = sampling_settings(arguments)
-    check_output_folder(arguments.out, but_not=arguments.image)
+    check_output_folder(arguments.out, but_not=[arguments.image])
     pretrained = load_pretrained(arguments.model)
     image = load_fitted(arguments.image, pretrained)
     prompt: list[Segment] = [

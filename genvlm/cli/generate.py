@@ -45,7 +45,7 @@ def add_parser(commands: Subparsers) -> None:
         "--retrieve", type=Path, metavar="FOLDER",
         help="put like captioned pictures of this folder in front of the prompt (RA-CM3)",
     )  # fmt: skip
-    parser.add_argument("--num-retrieved", type=positive, default=1)
+    parser.add_argument("--num-retrieved", type=positive, help="how many (default: 1)")
     parser.add_argument(
         "--stream", action="store_true", help="print one document (--num 1) while it is sampled"
     )
@@ -58,9 +58,11 @@ def run(arguments: argparse.Namespace) -> int:
     from genvlm.studies.samples import write_samples
 
     settings = sampling_settings(arguments)
-    check_output_folder(arguments.out, but_not=arguments.document)
+    check_output_folder(arguments.out, but_not=[arguments.document] if arguments.document else [])
     if arguments.retrieve is not None and arguments.prompt is None:
         raise ConfigError("--retrieve looks for captions like --prompt: give one")
+    if arguments.num_retrieved is not None and arguments.retrieve is None:
+        raise ConfigError("--num-retrieved needs a folder to --retrieve from")
     pretrained = load_pretrained(arguments.model)
     prompts = read_prompts(arguments, pretrained)
     gapped = [has_gap(p) for p in prompts]

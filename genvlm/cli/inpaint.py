@@ -29,7 +29,7 @@ def add_parser(commands: Subparsers) -> None:
     parser.add_argument("--prompt", help="what the whole picture then shows")
     parser.add_argument("--num", type=positive, default=4, help="versions")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    add_sampling_options(parser, temperature=0.2, top_p=1.0)
+    add_sampling_options(parser, temperature=0.2, top_p=1.0, two_scales=False)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     from genvlm.studies.samples import write_pictures
 
     settings = sampling_settings(arguments)
-    check_output_folder(arguments.out, but_not=arguments.image)
+    check_output_folder(arguments.out, but_not=[arguments.image, arguments.mask])
     image, mask = load_image(arguments.image), load_mask(arguments.mask)
     pretrained = load_pretrained(arguments.model)
     n = arguments.num

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,15 +29,16 @@ def check_output_file(path: Path, *, but_not: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
 
 
-def check_output_folder(path: Path, *, but_not: Path | None = None) -> None:
-    """Raises ConfigError for a file, or the folder of the input `but_not`.
+def check_output_folder(path: Path, *, but_not: Sequence[Path] = ()) -> None:
+    """Raises ConfigError for a file, or the folder of one of the inputs `but_not`.
 
     Makes nothing yet: the input may still be refused.
     """
     if path.exists() and not path.is_dir():
         raise ConfigError(f"--out {path} is a file: name a folder")
-    if but_not is not None and path.resolve() == but_not.resolve().parent:
-        raise ConfigError(f"--out {path} holds the input {but_not}: name another folder")
+    for source in but_not:
+        if path.resolve() == source.resolve().parent:
+            raise ConfigError(f"--out {path} holds the input {source}: name another folder")
 
 
 def record_command(run_folder: Path) -> None:

@@ -37,7 +37,7 @@ def _retrieved(arguments: argparse.Namespace, pretrained: "PretrainedModel") -> 
     from genvlm.tokenization.document import Image, Text
 
     pairs = read_captions(arguments.retrieve)
-    hits = TfIdfRetriever([p.text for p in pairs])(arguments.prompt, arguments.num_retrieved)
+    hits = TfIdfRetriever([p.text for p in pairs])(arguments.prompt, arguments.num_retrieved or 1)
     if not hits:
         raise ConfigError(f"no caption in {arguments.retrieve} shares a word with the prompt")
     segments: list[Segment] = []

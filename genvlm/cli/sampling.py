@@ -12,20 +12,30 @@ _DRAW = ("temperature", "top_k", "top_p")
 
 
 def add_sampling_options(
-    parser: argparse.ArgumentParser, *, temperature: float = 0.9, top_p: float = 0.95
+    parser: argparse.ArgumentParser,
+    *,
+    temperature: float = 0.9,
+    top_p: float = 0.95,
+    two_scales: bool = True,
 ) -> None:
-    """Declare them; the order in which they act is that of `--help`."""
+    """Declare them; the order in which they act is that of `--help`.
+
+    `two_scales`: whether images may be guided towards images before them.
+    """
     parser.add_argument("--seed", type=seed, default=0)
     group = parser.add_argument_group("sampling")
     group.add_argument(
         "--guidance-scale", type=float, default=1.0,
         help="of images, towards their text; 1: none",
     )  # fmt: skip
-    group.add_argument(
-        "--image-guidance-scale", type=float,
-        help="of images, towards the images before them; with it --guidance-scale goes on from "
-        "there (edits)",
-    )  # fmt: skip
+    if two_scales:
+        group.add_argument(
+            "--image-guidance-scale", type=float,
+            help="of images, towards the images before them; with it --guidance-scale goes on "
+            "from there (edits)",
+        )  # fmt: skip
+    else:
+        parser.set_defaults(image_guidance_scale=None)
     group.add_argument(
         "--contrastive-top-k", type=positive, metavar="K",
         help="contrastive decoding TopK of CM3leon instead of guidance",

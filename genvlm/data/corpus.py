@@ -36,7 +36,7 @@ from genvlm.data.edits import sample_edits
 from genvlm.data.emoji import load_drawings, split_concepts
 from genvlm.data.images import RGBImage, load_image
 from genvlm.data.readers import read_captions, read_documents
-from genvlm.data.retrieval import Retriever, TfIdfRetriever, drop_words
+from genvlm.data.retrieval import Retriever, TfIdfRetriever, drop_words, words_of
 from genvlm.data.scenes import render_scene, sample_scenes
 from genvlm.data.sequences import sample_sequences
 from genvlm.data.stories import sample_stories
@@ -48,8 +48,6 @@ from genvlm.tokenization.image import ImageTokenizer
 # Part of the cache's key: raise it when a source renders differently from the same settings.
 _RENDERING = 4
 _CHUNK = 512
-# Hits of a query among which those that are too like the pair are passed over.
-_CANDIDATES = 64
 
 
 Kind = Literal["pair", "edit", "document"]
@@ -99,12 +97,13 @@ class Corpus:
             return Document(id=sample.id, segments=[*given, after], loss=loss)
         if image_first == isinstance(segments[0], Text):
             segments.reverse()
-        if dropped < config.condition_dropout:
+        unconditional = dropped < config.condition_dropout
+        if unconditional:
             segments = segments[1:]
-        if config.retrieval is None:
+        if config.retrieval is None or unconditional:  # what is retrieved is a condition too
             return Document(id=sample.id, segments=segments)
         retrieved = self._retrieve(index, config.retrieval, rng)
-        picture_first = len(segments) == 2 and isinstance(segments[0], Image)
+        picture_first = isinstance(segments[0], Image)
         context = [s for pair in retrieved for s in (pair[::-1] if picture_first else pair)]
         loss = [*[False] * len(context), *[True] * len(segments)]
         return Document(id=sample.id, segments=[*context, *segments], loss=loss)
@@ -127,33 +126,39 @@ class Corpus:
     def _caption(self, index: int) -> str:
         return next(s for s in self.samples[index].segments if isinstance(s, str))
 
+    def _number(self, index: int) -> int:
+        return next(s for s in self.samples[index].segments if isinstance(s, int))
+
+    def _picture(self, index: int) -> np.ndarray:
+        return self.codes[self._number(index)]
+
     def _retrieve(
         self, index: int, config: RetrievalConfig, rng: np.random.Generator
     ) -> list[list[Segment]]:
         """Like pairs, text first: never the pair itself, its caption, its picture or near to it."""
-        own = self.samples[index]
-        picture = self.codes[next(s for s in own.segments if isinstance(s, int))]
-        query = drop_words(self._caption(index), config.query_dropout, rng)
-        words = _bag(self._caption(index))
+        caption, picture = self._caption(index), self._picture(index)
+        query = drop_words(caption, config.query_dropout, rng)
+        whole = {hit.number: hit.similarity for hit in self._retriever(caption, len(self._pairs))}
         found: list[list[Segment]] = []
-        for hit in self._retriever(query, _CANDIDATES):
-            other = self.samples[self._pairs[hit.number]]
-            other_picture = self.codes[next(s for s in other.segments if isinstance(s, int))]
+        for hit in self._retriever(query, len(self._pairs)):
+            other = self._pairs[hit.number]
             near = (
-                hit.similarity > config.max_similarity
-                or _bag(self._caption(self._pairs[hit.number])) == words
-                or float((other_picture == picture).mean()) > config.max_similarity
+                whole.get(hit.number, 0.0) > config.max_similarity
+                or sorted(words_of(self._caption(other))) == sorted(words_of(caption))
+                or _equal_share(self._picture(other), picture) > config.max_similarity
             )
-            if near or len(found) == config.num_documents:
+            if near:
                 continue
-            text, image = sorted(other.segments, key=lambda s: isinstance(s, int))
-            found.append([self._segment(text), self._segment(image)])
+            found.append([Text(self._caption(other)), self._segment(self._number(other))])
+            if len(found) == config.num_documents:
+                break
         return found
 
 
-def _bag(text: str) -> list[str]:
-    """Words without their order: who swaps two words makes no other text for a retriever."""
-    return sorted(text.lower().split())
+def _equal_share(first: np.ndarray, second: np.ndarray) -> float:
+    """Share of codes that two pictures have in common, of all that either has."""
+    there = (first >= 0) | (second >= 0)
+    return float((first == second)[there].mean())
 
 
 def build_corpus(

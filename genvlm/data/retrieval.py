@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from scipy.sparse import csc_matrix, csr_matrix
+from scipy.sparse import csc_matrix
 
 from genvlm.errors import DataError
 
@@ -40,30 +40,37 @@ class TfIdfRetriever:
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
-        words = [_words(text) for text in texts]
+        words = [words_of(text) for text in texts]
         self._columns = {w: i for i, w in enumerate(sorted({w for ws in words for w in ws}))}
         if not self._columns:
             raise DataError("nothing to retrieve from: the texts hold no word")
         rows = np.repeat(np.arange(len(words)), [len(ws) for ws in words])
         columns = np.array([self._columns[w] for ws in words for w in ws])
         shape = (len(words), len(self._columns))
-        counts = csr_matrix((np.ones(len(rows)), (rows, columns)), shape)
-        num_texts = np.asarray((counts > 0).sum(0)).ravel()
+        counts = csc_matrix((np.ones(len(rows)), (rows, columns)), shape)  # adds up what is equal
+        num_texts = np.diff(counts.indptr)
         self._idf = np.log((1 + len(words)) / (1 + num_texts)) + 1
-        weighted = counts.multiply(self._idf).tocsr()
-        norms = np.sqrt(np.asarray(weighted.multiply(weighted).sum(1)).ravel())
-        scale = csr_matrix(1 / np.maximum(norms, 1e-12)[:, None])
-        self._matrix: csc_matrix = weighted.multiply(scale).tocsc()
+        weights = counts.data * np.repeat(self._idf, num_texts)
+        norms = np.sqrt(np.bincount(counts.indices, weights**2, len(words)))
+        # Of each word, the texts that hold it and its share of them.
+        self._begins, self._texts = counts.indptr, counts.indices
+        self._shares = weights / norms[counts.indices]
+        self._num_texts = len(words)
 
     def __call__(self, query: str, num: int) -> list[Hit]:
         """At most `num` hits of positive similarity, best first; ties by number."""
-        known = [self._columns[w] for w in _words(query) if w in self._columns]
+        known = [self._columns[w] for w in words_of(query) if w in self._columns]
         if not known:
             return []
         columns, counts = np.unique(known, return_counts=True)
         weights = counts * self._idf[columns]
         weights /= np.linalg.norm(weights)
-        similarity = np.asarray(self._matrix[:, columns] @ weights).ravel()
+        parts = [slice(self._begins[c], self._begins[c + 1]) for c in columns]
+        texts = np.concatenate([self._texts[part] for part in parts])
+        shares = np.concatenate(
+            [w * self._shares[part] for w, part in zip(weights, parts, strict=True)]
+        )
+        similarity = np.bincount(texts, shares, self._num_texts)
         best = np.argsort(-similarity, kind="stable")[:num]
         return [Hit(int(i), float(similarity[i])) for i in best if similarity[i] > 0]
 
@@ -75,5 +82,6 @@ def drop_words(query: str, probability: float, rng: np.random.Generator) -> str:
     return " ".join(kept)
 
 
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
+    """Words of a text in lower case, without punctuation."""
     return _WORD.findall(text.lower())

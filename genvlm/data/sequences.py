@@ -7,7 +7,7 @@ moon" and its drawing, and so on. Which step it takes shows only from the second
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -70,14 +70,25 @@ class PictureSequence:
 
     @property
     def held_out(self) -> bool:
-        """True when no training sequence begins here and takes this step (sha256, modulo 100)."""
-        key = f"{self.cycle.name}|{self.start}|{self.step}"
-        digest = hashlib.sha256(key.encode()).digest()
-        return int.from_bytes(digest, "big") % 100 < HELD_OUT_PERCENT
+        """True when any three of its pictures in a row are kept for testing.
+
+        By sha256 of cycle, place and step, modulo 100: what follows the first two of a held-out
+        triple is never seen behind them.
+        """
+        places = (self.start + k * self.step for k in range(max(1, self.length - 2)))
+        return any(
+            _is_held_out(self.cycle.name, at % len(self.cycle.labels), self.step) for at in places
+        )
 
     def render(self, vendor: Vendor) -> list[RGBImage]:
         """Its pictures."""
         return [draw(label, vendor) for label in self.labels]
+
+
+@cache
+def _is_held_out(cycle: str, place: int, step: int) -> bool:
+    digest = hashlib.sha256(f"{cycle}|{place}|{step}".encode()).digest()
+    return int.from_bytes(digest, "big") % 100 < HELD_OUT_PERCENT
 
 
 def draw(label: str, vendor: Vendor) -> RGBImage:
@@ -99,12 +110,12 @@ def all_sequences(length: int, *, held_out: bool) -> list[PictureSequence]:
 def sample_sequences(num: int, seed: int, *, max_length: int = 5) -> Iterator[PictureSequence]:
     """`num` training sequences of three to `max_length` pictures; cycles are equally frequent."""
     known = {
-        cycle.name: [s for s in all_sequences(1, held_out=False) if s.cycle == cycle]
+        (cycle.name, length): [s for s in all_sequences(length, held_out=False) if s.cycle == cycle]
         for cycle in CYCLES
+        for length in range(3, max_length + 1)
     }
     for i in range(num):
         rng = np.random.default_rng([seed, i])
-        of_cycle = known[CYCLES[rng.integers(len(CYCLES))].name]
-        picked = of_cycle[rng.integers(len(of_cycle))]
         length = int(rng.integers(3, max_length + 1))
-        yield PictureSequence(picked.cycle, picked.start, picked.step, length)
+        of_cycle = known[CYCLES[rng.integers(len(CYCLES))].name, length]
+        yield of_cycle[rng.integers(len(of_cycle))]

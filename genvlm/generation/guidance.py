@@ -38,6 +38,8 @@ def companions(settings: SamplingSettings, *, infilling: bool) -> list[Companion
         raise ConfigError(
             "image_guidance_scale is for images behind images: leave it out where gaps are filled"
         )
+    if settings.image_guidance_scale == 1:  # u + (i - u) is i
+        return [Companion.IMAGES]
     return [Companion.IMAGES, Companion.BLIND]
 
 
@@ -61,10 +63,11 @@ def combine(
         return contrast(
             conditional, known[0], settings.contrastive_top_k, settings.contrastive_alpha
         )
-    if settings.image_guidance_scale is None:
+    scale = settings.image_guidance_scale
+    if scale is None or len(known) == 1:
         return guide(conditional, known[0], settings.guidance_scale)
     images, blind = known
-    base = guide(images, blind, settings.image_guidance_scale)
+    base = guide(images, blind, scale)
     return _plus_difference(base, conditional, images, settings.guidance_scale)
 
 

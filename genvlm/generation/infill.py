@@ -144,9 +144,7 @@ def masked_image(
     if not mask.any():
         raise ImageError("the mask is empty: paint white what is to be drawn")
     fitted = pretrained.fit_image(image)
-    # Padding is white, and so must be what is kept: neither is to be drawn.
-    kept = np.repeat(np.where(mask, 0, 255).astype(np.uint8)[:, :, None], 3, 2)
-    fitted_mask = pretrained.fit_image(kept)[:, :, 0] < 128
+    fitted_mask = pretrained.image_tokenizer.fit_mask(mask, pretrained.syntax.max_side)
     codes = pretrained.encode_images([fitted])[0]
     cell = pretrained.image_tokenizer.config.downsample_factor
     by_cell = fitted_mask.reshape(codes.shape[0], cell, codes.shape[1], cell).any((1, 3))
@@ -167,7 +165,7 @@ def _encode_gapped(pretrained: PretrainedModel, segments: Sequence[GappedSegment
     v, grid = pretrained.vocabulary, pretrained.grammar.grid
     at, owed, gaps, whole = 1, 0, list[Gap](), list[Segment]()
     for segment in segments:
-        stand_in = _stand_in(segment, grid)
+        stand_in = _stand_in(segment, (1, 1) if v.sized_images else grid)
         encoded = encode_document(
             Document(id="gapped", segments=[stand_in]), v, pretrained.text_tokenizer, grid=grid
         )
@@ -197,12 +195,12 @@ def _encode_gapped(pretrained: PretrainedModel, segments: Sequence[GappedSegment
     return prefix
 
 
-def _stand_in(segment: GappedSegment, grid: tuple[int, int]) -> Segment:
+def _stand_in(segment: GappedSegment, smallest: tuple[int, int]) -> Segment:
     match segment:
         case MissingText():
             return Text("?")
         case MissingImage():
-            return Image(np.zeros(grid, np.int64))
+            return Image(np.zeros(smallest, np.int64))
         case MaskedImage(codes, mask):
             return Image(np.where(mask, 0, codes))
         case _:

@@ -16,7 +16,7 @@ from genvlm.generation.sampling import SamplingSettings, draw, mask_logits, pena
 from genvlm.models.mixed_modal.transformer import KVCache, MixedModalTransformer
 from genvlm.tokenization.grammar import Grammar, GrammarState, Mode, choose_states
 
-ANY, TEXT_ONLY, ONE_IMAGE = 0, 1, 2
+TEXT_ONLY, ONE_IMAGE = 0, 1
 """What a span gap takes."""
 
 
@@ -108,15 +108,15 @@ class Rows:
         v = self.grammar.vocabulary
         room = self.limit - self.cache.lengths[: self.num] - self._promised()
         bounds = self.grammar.allowed(self.state, room)
-        no_media = self.grammar.over_budget(self.state, room)
+        no_image, no_video = self.grammar.over_budget(self.state, room)
         if self._gap_contents is not None:
-            bounds, no_media = self._within_gaps(bounds, no_media)
+            bounds, no_image, no_video = self._within_gaps(bounds, no_image, no_video)
         low, high = int(bounds[:, 0].min()), int(bounds[:, 1].max())
         logits = self.model.head(self.hidden, ids=range(low, high)).double()
         self._check_finite(logits)
-        for begin in (v.boi, v.bov):
+        for begin, forbidden in ((v.boi, no_image), (v.bov, no_video)):
             if low <= begin < high:
-                logits[: self.num, begin - low].masked_fill_(no_media, -torch.inf)
+                logits[: self.num, begin - low].masked_fill_(forbidden, -torch.inf)
         bounds = bounds - low
         blocks = [mask_logits(block, bounds) for block in logits.split(self.num)]
         if len(blocks) == 1:
@@ -131,7 +131,9 @@ class Rows:
     def _penalise(self, log_probs: Tensor, low: int) -> Tensor:
         pieces = self.grammar.vocabulary.text_range
         seen = [
-            [i - low for i in sequence if i in pieces] if mode == Mode.TEXT else []
+            [i - low for i in sequence if i in pieces and i - low < log_probs.shape[1]]
+            if mode == Mode.TEXT
+            else []
             for sequence, mode in zip(self.sequences, self.state.mode.tolist(), strict=True)
         ]
         return penalise_repetition(log_probs, seen, self.settings.repetition_penalty)
@@ -155,7 +157,7 @@ class Rows:
         promised = torch.zeros(self.num, dtype=torch.long, device=self.device)
         if self._gap_contents is None:
             return promised
-        least = {ANY: 0, TEXT_ONLY: 1, ONE_IMAGE: self.grammar.image_tokens}
+        least = {TEXT_ONLY: 1, ONE_IMAGE: self.grammar.image_tokens}
         state = self.state
         spans = (state.gaps[:, :, 0] == 0).cumsum(1)
         begun = spans.gather(1, (state.filled - 1).clamp(0)[:, None])[:, 0] * (state.filled > 0)
@@ -163,10 +165,12 @@ class Rows:
             promised[row] = sum(least[c] for c in contents[n:])
         return promised
 
-    def _within_gaps(self, bounds: Tensor, no_media: Tensor) -> tuple[Tensor, Tensor]:
+    def _within_gaps(
+        self, bounds: Tensor, no_image: Tensor, no_video: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Bounds where a gap is filled whose content is known: text, or one image."""
         v = self.grammar.vocabulary
-        bounds, no_media = bounds.clone(), no_media.clone()
+        bounds, no_image, no_video = bounds.clone(), no_image.clone(), no_video.clone()
         assert self._gap_contents is not None
         filling = (self.state.mode == Mode.TEXT) & (self.state.filled > 0)
         for row in filling.nonzero()[:, 0].tolist():
@@ -174,22 +178,25 @@ class Rows:
             gap = self.state.gaps[row, self.state.filled[row] - 1, 1]
             content = self._gap_contents[row][int(gap)]
             empty = last in v.gap_range
+            no_video[row] = True
+            no_image[row] = content == TEXT_ONLY
             if content == TEXT_ONLY:
-                no_media[row] = True
                 if empty and bounds[row, 1] > v.text_range.start:
                     bounds[row, 0] = v.text_range.start
-            elif content == ONE_IMAGE:
+            else:
                 only = v.boi if empty else v.eos
-                no_media[row] = False
                 bounds[row] = torch.tensor([only, only + 1], device=bounds.device)
-        return bounds, no_media
+        return bounds, no_image, no_video
 
     def _check_finite(self, logits: Tensor) -> None:
         if not bool(logits.isnan().any()):
             return
-        row = int(logits.isnan().any(-1).nonzero()[0]) % self.num
-        step = len(self.sequences[row]) - self.num_prompt_tokens[row]
-        where = first_nan_layer(self.model, self.grammar, self.sequences[row])
+        block, row = divmod(int(logits.isnan().any(-1).nonzero()[0]), self.num)
+        sequence = self.sequences[row]
+        step = len(sequence) - self.num_prompt_tokens[row]
+        if block:
+            sequence = companion_prefix(self.kinds[block - 1], sequence, self.grammar.vocabulary)
+        where = first_nan_layer(self.model, self.grammar, sequence)
         raise GenerationError(
             f"row {row}, step {step}: {where} gives NaN, so that nothing can be drawn: the weights "
             "are damaged, or overflow in this precision"
@@ -219,11 +226,12 @@ def first_nan_layer(model: MixedModalTransformer, grammar: Grammar, sequence: Se
     try:
         _, positions = read_prefixes(grammar, [sequence], model.embedding.weight.device)
         token_ids = torch.tensor([list(sequence)], device=model.embedding.weight.device)
-        model(token_ids, positions=positions)
+        if bool(model.head(model(token_ids, positions=positions)[:, -1]).isnan().any()):
+            found.append("the head")
     finally:
         for hook in hooks:
             hook.remove()
-    return found[0] if found else "the head"
+    return found[0] if found else "the cache"
 
 
 def read_prefixes(

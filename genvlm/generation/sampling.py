@@ -84,7 +84,7 @@ class SamplingSettings(Draw):
         """Whether images are drawn against rows that know less."""
         return (
             self.guidance_scale != 1
-            or self.image_guidance_scale is not None
+            or self.image_guidance_scale not in (None, 1)
             or self.contrastive_top_k is not None
         )
 
@@ -117,7 +117,8 @@ def draw(
     """One id per row: temperature, then top-k, then top-p, then the row's own random number."""
     if settings.temperature == 0:
         return log_probs.argmax(-1)
-    scaled = log_probs / settings.temperature
+    # The largest becomes 0, so that no temperature, however low, makes all of them -inf.
+    scaled = (log_probs - log_probs.amax(-1, keepdim=True)) / settings.temperature
     if settings.top_k is not None and settings.top_k < scaled.shape[-1]:
         threshold = scaled.topk(settings.top_k, dim=-1).values[:, -1:]
         scaled = scaled.masked_fill(scaled < threshold, -math.inf)

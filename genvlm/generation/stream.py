@@ -25,7 +25,7 @@ class TextPiece:
 
 @dataclass(frozen=True)
 class ImageStarted:
-    """A row begins an image, or the filling of a run of its codes."""
+    """A row begins an image."""
 
     row: int
     num_codes: int
@@ -83,6 +83,7 @@ def run_with_events(
         for row in active:
             yield from watchers[row].read(Mode(modes[row]), stops[row], rows.state.columns[row])
             if rows.finished[row]:
+                yield from watchers[row].finish_text()
                 num_prompt = rows.num_prompt_tokens[row]
                 yield DocumentDone(
                     row, sampled_document(pretrained, rows.sequences[row], num_prompt)
@@ -104,11 +105,9 @@ class _Watcher:
         if token_id in v.text_range:
             yield from self._tell_text(token_id)
             return
-        self._pieces, self._told = [], ""
-        begins = token_id == v.boi or token_id in v.number_range
-        if begins and mode in (Mode.CODES, Mode.GAP_CODES):
-            gap = mode is Mode.GAP_CODES
-            yield self.start(token_id - v.number_range.start + 1 if gap else stop)
+        yield from self.finish_text()
+        if mode is Mode.CODES and token_id not in v.image_range:
+            yield self.start(stop)
         elif token_id in v.image_range:
             self._num_drawn += 1
             yield ImageProgress(self._row, self._num_drawn, self._num_codes)
@@ -120,13 +119,22 @@ class _Watcher:
         self._num_drawn, self._num_codes = 0, num_codes
         return ImageStarted(self._row, num_codes)
 
+    def finish_text(self) -> Iterator[TextPiece]:
+        """What was held back of a run of text that has ended."""
+        if self._pieces:
+            yield from self._tell(self._pretrained.text_tokenizer.decode(self._pieces))
+        self._pieces, self._told = [], ""
+
     def _tell_text(self, token_id: int) -> Iterator[TextPiece]:
         self._pieces += self._pretrained.vocabulary.text_pieces(np.array([token_id]))
         text = self._pretrained.text_tokenizer.decode(self._pieces)
         if not text.endswith(_UNFINISHED):  # the first bytes of a character
-            piece, self._told = text[len(self._told) :], text
-            if piece:
-                yield TextPiece(self._row, piece)
+            yield from self._tell(text)
+
+    def _tell(self, text: str) -> Iterator[TextPiece]:
+        piece, self._told = text[len(self._told) :], text
+        if piece:
+            yield TextPiece(self._row, piece)
 
     def _codes(self, columns: int) -> np.ndarray:
         v = self._pretrained.vocabulary

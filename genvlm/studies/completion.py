@@ -150,7 +150,7 @@ def edit_scenes(
 def continue_sequences(
     pretrained: PretrainedModel, *, num: int, seed: int, vendors: tuple[Vendor, ...]
 ) -> Completion:
-    """Two names and pictures of a held-out walk round a cycle are given; what comes next?"""
+    """Two names and pictures are given of three that no training document has; what is next?"""
     sequences = all_sequences(_GIVEN + 1, held_out=True)
     rng = np.random.default_rng(seed)
     sequences = [sequences[i] for i in rng.permutation(len(sequences))[:num]]
@@ -194,8 +194,8 @@ def continue_sequences(
             )
         )
     what = (
-        "Two names with their pictures are given, from a start and with a step that no training "
-        "sequence had together. Percent whose next picture is, among all of its cycle, nearest to "
+        "Two names with their pictures are given; no training document has these two with the one "
+        "that follows. Percent whose next picture is, among all of its cycle, nearest to "
         "the right one, and whose next name is the right one."
     )
     return Completion("Continuing a sequence", what, shares, items)

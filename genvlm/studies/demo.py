@@ -15,6 +15,7 @@ from genvlm.config.data import (
 from genvlm.config.training import TrainConfig
 from genvlm.data.corpus import Corpus, build_corpus
 from genvlm.data.images import save_image
+from genvlm.errors import ConfigError
 from genvlm.generation.interleaved import sample_documents
 from genvlm.models.build import build_transformer
 from genvlm.models.pretrained import PretrainedModel, load_pretrained
@@ -62,13 +63,16 @@ def run_demo(
         begun: called when the run folder is known to be this run's.
         num_pictures, eval_limit: smaller numbers make a quicker, less certain demo.
     """
+    if config.syntax.max_side:
+        raise ConfigError(
+            "the demo reads and judges pictures of one size: set syntax.max_side to 0, or use "
+            "genvlm train"
+        )
     stage("training")
     train(config, out, resume=resume, progress=progress)  # a finished run takes no further step
     begun()
     pretrained = load_pretrained(out / MODEL_FOLDER)
-    corpus = build_corpus(
-        config.data, pretrained.image_tokenizer, out / "cache", max_side=config.syntax.max_side
-    )
+    corpus = build_corpus(config.data, pretrained.image_tokenizer, out / "cache")
     stage("drawing held-out captions")
     generation = generate_scenes(
         pretrained, corpus.codes, num=num_pictures, seed=config.seed, vendors=_vendors(config)

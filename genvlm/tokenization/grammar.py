@@ -25,7 +25,7 @@ from torch import Tensor
 from genvlm.errors import TokenError
 from genvlm.tokenization.vocabulary import Modality, Vocabulary
 
-MAX_GAPS = 64
+MAX_GAPS = 256
 """Of one document, spans and runs together."""
 
 
@@ -163,14 +163,17 @@ class Grammar:
 
     def over_budget(
         self, state: GrammarState, room: Int[Tensor, " batch"]
-    ) -> Bool[Tensor, " batch"]:
-        """Rows where BOI and BOV are forbidden: no whole image or frame fits into `room` tokens.
+    ) -> tuple[Bool[Tensor, " batch"], Bool[Tensor, " batch"]]:
+        """Rows where BOI, and rows where BOV is forbidden: no whole image or frame would fit.
 
         A second mask beside `allowed`, for sampling only: likelihoods never depend on it.
         """
-        filling = (state.filled >= 0).long()  # which needs an EOS behind the image
-        fits = room - self._owed(state) - filling >= self.image_tokens
-        return (state.mode == Mode.TEXT) & ~fits
+        text, free = state.mode == Mode.TEXT, self._free(state, room)
+        return text & (free < self.image_tokens), text & (free < self.codes_per_image + 2)
+
+    def _free(self, state: GrammarState, room: Tensor) -> Int[Tensor, " batch"]:
+        """What is left of `room` without what fillings, the current one too, need at least."""
+        return room - self._owed(state) - (state.filled >= 0).long()
 
     def _step(self, state: GrammarState, token_ids: Tensor) -> GrammarState:
         """One token that `allowed` offers."""
@@ -296,13 +299,13 @@ class Grammar:
             only = torch.tensor([token_id, token_id + 1], device=bounds.device)
             return torch.where(rows[:, None], only, bounds)
 
-        no_frame = (state.mode == Mode.FRAME_EDGE) & (room < self.codes_per_image + 1)
+        free = self._free(state, room)
+        no_frame = (state.mode == Mode.FRAME_EDGE) & (free < self.codes_per_image + 1)
         bounds = exactly(no_frame, v.eov, bounds)
         if v.num_gaps:
             closing = (state.mode == Mode.TEXT) & (state.filled >= 0)
-            bounds = exactly(closing & (room - self._owed(state) <= 1), v.eos, bounds)
+            bounds = exactly(closing & (free <= 0), v.eos, bounds)
         if v.sized_images:
-            free = room - self._owed(state)
             most = torch.where(
                 state.mode == Mode.HEIGHT, free - 3, (free - 2) // state.stop.clamp(min=1)
             )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -131,13 +131,36 @@ class ImageTokenizer:
         """
         if not max_side:
             return fit_square(image, self.config.resolution)
-        cell = self.config.downsample_factor
-        scale = min(1.0, max_side * cell / max(image.shape[:2]))
-        sides = [min(max(1, round(n * scale / cell)), max_side) * cell for n in image.shape[:2]]
-        if image.shape[:2] == tuple(sides):
+        sides = self._sides((image.shape[0], image.shape[1]), max_side)
+        if image.shape[:2] == sides:
             return image
         resized = Image.fromarray(image).resize(sides[::-1], Image.Resampling.LANCZOS)
         return np.asarray(resized)
+
+    def fit_mask(
+        self, mask: Bool[np.ndarray, "height width"], max_side: int = 0
+    ) -> Bool[np.ndarray, "h w"]:
+        """The mask of a fitted picture: True wherever a masked pixel falls, however thin."""
+        width, height = mask.shape[::-1]
+        sides = self._sides((height, width), max_side)
+        resized = Image.fromarray(mask.astype(np.float32)).resize(sides[::-1], Image.Resampling.BOX)
+        fitted = np.asarray(resized) > 0
+        if max_side:
+            return fitted
+        size = self.config.resolution
+        canvas = np.zeros((size, size), bool)
+        top, left = ((size - side) // 2 for side in sides)
+        canvas[top : top + sides[0], left : left + sides[1]] = fitted
+        return canvas
+
+    def _sides(self, shape: tuple[int, int], max_side: int) -> tuple[int, int]:
+        """Rows and columns of pixels of a fitted picture, before it is padded."""
+        if not max_side:
+            return scaled_sides(shape, self.config.resolution)
+        cell = self.config.downsample_factor
+        scale = min(1.0, max_side * cell / max(shape))
+        height, width = (min(max(1, round(n * scale / cell)), max_side) * cell for n in shape)
+        return height, width
 
 
 def load_image_tokenizer(folder: Path) -> ImageTokenizer:
@@ -172,9 +195,14 @@ def fit_square(image: UInt8[np.ndarray, "height width 3"], size: int) -> UInt8[n
     height, width = image.shape[:2]
     if (height, width) == (size, size):
         return image
-    scale = size / max(height, width)
-    shape = (max(1, round(width * scale)), max(1, round(height * scale)))
-    resized = Image.fromarray(image).resize(shape, Image.Resampling.LANCZOS)
+    sides = scaled_sides((height, width), size)
+    resized = Image.fromarray(image).resize(sides[::-1], Image.Resampling.LANCZOS)
     canvas = Image.new("RGB", (size, size), "white")
-    canvas.paste(resized, ((size - shape[0]) // 2, (size - shape[1]) // 2))
+    canvas.paste(resized, ((size - sides[1]) // 2, (size - sides[0]) // 2))
     return np.asarray(canvas)
+
+
+def scaled_sides(shape: tuple[int, int], size: int) -> tuple[int, int]:
+    """Height and width of a picture whose longer side becomes `size`."""
+    scale = size / max(shape)
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))

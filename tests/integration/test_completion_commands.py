@@ -102,8 +102,9 @@ def test_retrieved_pairs_stand_in_front_of_the_prompt(model, tmp_path, capsys):
         (["inpaint", "--image", SCENE, "--mask", "{small}"], "mask has 8x8 pixels and the picture"),
         (["inpaint", "--image", SCENE, "--mask", "{black}"], "the mask is empty"),
         (["inpaint", "--image", SCENE, "--mask", MASK, "--top-p", "0"], "top_p is 0.0"),
+        (["generate", "--prompt", "a", "--num-retrieved", "2"], "needs a folder"),
         (
-            ["inpaint", "--image", SCENE, "--mask", MASK, "--image-guidance-scale", "2"],
+            ["generate", "--document", str(DATA / "gaps.jsonl"), "--max-tokens", "99"],
             "leave it out where gaps are filled",
         ),
         (["edit", "--image", SCENE, "--instruction", " "], "the text is empty"),
@@ -138,6 +139,21 @@ def test_bad_input_is_one_sentence(command, said, model, tmp_path, capsys):
     assert said in message
     assert "Traceback" not in message
     assert not out.exists()
+
+
+def test_a_mask_is_not_written_over(model, tmp_path, capsys):
+    shutil.copy(SCENE, tmp_path / "scene.png")
+    shutil.copy(MASK, tmp_path / "0000.png")
+    command = ["inpaint", "--model", model, "--image", SCENE, "--mask", str(tmp_path / "0000.png")]
+    assert main([*command, "--out", str(tmp_path)]) == 2
+    assert "holds the input" in capsys.readouterr().err
+    assert (tmp_path / "0000.png").read_bytes() == Path(MASK).read_bytes()
+
+
+def test_the_demo_of_sized_pictures_is_refused(tmp_path, capsys):
+    config = str(ROOT / "configs/debug/sized.yaml")
+    assert main(["demo", "--config", config, "--out", str(tmp_path / "demo")]) == 2
+    assert "pictures of one size" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("default::genvlm.errors.GuidanceWarning")

@@ -201,7 +201,7 @@ def load_from_model_folder(folder: Path) -> ChameleonCheckpoint:
             f"{folder} has a SentencePiece tokenizer, and Chameleon is read with a `tokenizers` "
             "JSON: it cannot be written in a layout of Chameleon"
         )
-    _check_expressible(config.model, image, folder)
+    _check_expressible(config, image, folder)
     _check_norm_eps(config.model, str(folder))
     tensors = dict(load_tensors(folder / "model.safetensors"))
     origin = folder / _ORIGIN
@@ -264,8 +264,13 @@ def _own_layout(
     return _permutation(vocabulary, ids), names
 
 
-def _check_expressible(config: TransformerConfig, image: ImageTokenizer, folder: Path) -> None:
+def _check_expressible(
+    folder_config: ModelFolderConfig, image: ImageTokenizer, folder: Path
+) -> None:
+    config = folder_config.model
     odd = {
+        "syntax.num_gaps": folder_config.syntax.num_gaps > 0,
+        "syntax.max_side": folder_config.syntax.max_side > 0,
         f"qk_norm {config.qk_norm}": config.qk_norm != "layer",
         "rotary_dims": config.rotary_dims is not None,
         "tie_head": config.tie_head,

@@ -13,7 +13,6 @@ from genvlm.config.data import (
     DocumentsSource,
     EditsSource,
     EmojiSource,
-    RetrievalConfig,
     ScenesSource,
     SequencesSource,
     StoriesSource,
@@ -339,62 +338,6 @@ def test_edits_and_sequences_are_rendered_and_encoded() -> None:
     for sample, sequence in zip(sequences, sample_sequences(4, 0), strict=True):
         assert [s for s in sample.segments if isinstance(s, str)] == sequence.labels
         assert sample.kind == "document"
-
-
-RETRIEVED = ("cow left of star", "star left of cow", "cow above bell", "cow left of bell", "tree")
-
-
-def _retrieving(num: int, **changes: float) -> tuple[Corpus, DataConfig]:
-    samples = [Sample(t, (t, i), "pair") for i, t in enumerate(RETRIEVED)]
-    codes = np.arange(5 * 16).reshape(5, 4, 4)
-    retrieval = RetrievalConfig(num_documents=num, **{"query_dropout": 0.0} | changes)
-    config = DataConfig(sources=(ScenesSource(num=1),), condition_dropout=0.0, retrieval=retrieval)
-    return Corpus(samples, codes), config
-
-
-def test_like_pairs_stand_in_front_and_are_not_learned() -> None:
-    corpus, config = _retrieving(2)
-    document = corpus.document(0, config, 0, 0)
-    texts = [s.text for s in document.segments if isinstance(s, Text)]
-    # Not itself and not the swapped caption, which has the same words.
-    assert set(texts[:2]) == {"cow left of bell", "cow above bell"}
-    assert texts[2] == "cow left of star"
-    assert list(document.loss) == [False] * 4 + [True] * 2
-    images = [s for s in document.segments if isinstance(s, Image)]
-    for text, image in zip(texts, images, strict=True):
-        assert image.codes.tolist() == corpus.codes[RETRIEVED.index(text)].tolist()
-
-
-def test_retrieved_pairs_have_the_order_of_the_pair() -> None:
-    corpus, config = _retrieving(1)
-    orders = set()
-    for epoch in range(30):
-        document = corpus.document(0, config, 0, epoch)
-        orders.add("".join("T" if isinstance(s, Text) else "I" for s in document.segments))
-    assert orders == {"TITI", "ITIT"}
-
-
-def test_pairs_that_are_too_like_are_never_retrieved() -> None:
-    corpus, config = _retrieving(4, max_similarity=0.5)
-    texts = [s.text for s in corpus.document(0, config, 0, 0).segments if isinstance(s, Text)]
-    assert "cow left of bell" not in texts
-    # An equal picture under another caption.
-    codes = corpus.codes.copy()
-    codes[3] = codes[0]
-    same = Corpus(corpus.samples, codes)
-    _, config = _retrieving(4)
-    for text, found in ((corpus, True), (same, False)):
-        segments = text.document(0, config, 0, 0).segments
-        assert any(isinstance(s, Text) and s.text == RETRIEVED[3] for s in segments) == found
-
-
-def test_the_query_loses_words_anew_each_epoch() -> None:
-    corpus, config = _retrieving(1, query_dropout=0.5)
-    first = set()
-    for epoch in range(60):
-        segments = corpus.document(3, config, 0, epoch).segments
-        first.add(next(s.text for s in segments if isinstance(s, Text)))
-    assert len(first) > 2
 
 
 def test_sized_pictures_keep_their_shapes(tmp_path: Path) -> None:

@@ -33,10 +33,10 @@ def test_two_scales_follow_their_formula() -> None:
     assert (combined[~allowed] == -math.inf).all()
 
 
-def test_two_scales_of_one_are_no_guidance() -> None:
+def test_an_image_scale_of_one_needs_no_blind_row() -> None:
     c, i, u = (log_probs(s) for s in range(3))
-    settings = SamplingSettings(guidance_scale=1.0, image_guidance_scale=1.0)
-    torch.testing.assert_close(combine([c, i, u], settings), c)
+    settings = SamplingSettings(guidance_scale=3.0, image_guidance_scale=1.0)
+    torch.testing.assert_close(combine([c, i, u], settings), combine([c, i], settings))
 
 
 @pytest.mark.parametrize("top_k", [1, 2, 3])
@@ -78,6 +78,10 @@ def test_companions_are_as_few_as_the_settings_need() -> None:
     assert companions(SamplingSettings(guidance_scale=2), infilling=False) == one
     assert companions(SamplingSettings(contrastive_top_k=3), infilling=False) == one
     assert companions(SamplingSettings(image_guidance_scale=2), infilling=False) == two
+    images = SamplingSettings(guidance_scale=2, image_guidance_scale=1)
+    assert companions(images, infilling=False) == [Companion.IMAGES]
+    neither = SamplingSettings(guidance_scale=1, image_guidance_scale=1)
+    assert companions(neither, infilling=False) == []
     assert companions(SamplingSettings(guidance_scale=2), infilling=True) == [Companion.IMAGES]
     with pytest.raises(ConfigError, match="leave it out where gaps are filled"):
         companions(SamplingSettings(image_guidance_scale=2), infilling=True)

@@ -49,11 +49,8 @@ def test_every_gap_is_filled_with_what_it_asks_for(
         want = [_kind(s) for s in given]
         got = [_kind(s) for s in document.segments]
         assert _merged(got) == _merged(want)
-    for i, at in ((2, 1), (3, 1)):
-        images = [s for s in filled[i].segments if isinstance(s, Image)]
-        kept = images[-1].codes[~MASK]
-        assert kept.tolist() == CODES[~MASK].tolist()
-        assert at < len(filled[i].segments)
+    for i in (2, 3):
+        assert filled[i].images[-1][~MASK].tolist() == CODES[~MASK].tolist()
 
 
 def _kind(segment: GappedSegment) -> str:
@@ -62,6 +59,30 @@ def _kind(segment: GappedSegment) -> str:
 
 def _merged(kinds: Sequence[str]) -> list[str]:
     return [k for i, k in enumerate(kinds) if i == 0 or (k, kinds[i - 1]) != ("text", "text")]
+
+
+@pytest.mark.parametrize("max_side", [3, 8])
+@pytest.mark.parametrize("context_length", [40, 64])
+def test_sized_models_fill_gaps_with_images_that_fit(max_side: int, context_length: int) -> None:
+    """Also where the model's own square has more codes than it counts to."""
+    sized = tiny_pretrained(
+        resolution=16, context_length=context_length,
+        syntax=SyntaxConfig(num_gaps=3, max_side=max_side),
+    )  # fmt: skip
+    oblong = np.zeros((1, 3), int)
+    masked = MaskedImage(oblong, oblong == 0)
+    document: list[GappedSegment] = [
+        Text("blue"), MissingImage(), masked, MissingImage(), MissingText(),
+    ]  # fmt: skip
+    settings = SamplingSettings(temperature=3, repetition_penalty=1.3)
+    shapes = set()
+    for filled in fill_documents(sized, [document] * 30, settings, seed=max_side):
+        assert filled.ended
+        assert len(filled.token_ids) <= context_length
+        assert [_kind(s) for s in filled.segments] == ["text", *["image"] * 3, "text"]
+        assert filled.images[1].shape == (1, 3)
+        shapes |= {filled.images[0].shape, filled.images[2].shape}
+    assert len(shapes) > 3
 
 
 def test_a_document_is_filled_alike_whatever_its_neighbours(pretrained: PretrainedModel) -> None:
@@ -166,6 +187,15 @@ def test_a_picture_and_its_mask_are_fitted_alike(pretrained: PretrainedModel) ->
     assert (drawn[6:] == 255).all()
     assert (drawn[2:6, :4] == 40).all()
     assert (drawn[2:6, 4:] != 40).any()
+
+
+def test_the_thinnest_mask_is_widened_to_its_code(pretrained: PretrainedModel) -> None:
+    image = np.full((320, 320, 3), 90, np.uint8)
+    mask = np.zeros((320, 320), bool)
+    mask[300, 10] = True
+    (drawn,) = inpaint(pretrained, [image], [mask], ["blue"], SamplingSettings(), seed=0)
+    changed = np.argwhere((drawn != 90).any(-1))
+    assert changed.tolist() == [[7, 0]]
 
 
 def test_masks_that_do_not_fit_are_refused(pretrained: PretrainedModel) -> None:

@@ -139,9 +139,30 @@ def test_nan_later_on_is_told_with_its_step() -> None:
         )  # fmt: skip
 
 
-def test_a_model_without_nan_names_its_head() -> None:
+def test_nan_of_a_companion_alone_is_told_with_its_layer() -> None:
+    """Layer 1 fails for the companion, which has read two tokens, and not for its row."""
     made = tiny_pretrained(resolution=8)
-    assert first_nan_layer(made.model, made.grammar, [made.vocabulary.bos]) == "the head"
+
+    def fail(_module: object, _inputs: object, output: torch.Tensor) -> torch.Tensor:
+        broken = output.clone()
+        if len(output) == 2 or output.shape[1] == 2:
+            broken[-1] = float("nan")
+        return broken
+
+    made.model.blocks[1].register_forward_hook(fail)
+    settings, options = SamplingSettings(guidance_scale=2), {"seed": 0, "image_next": True}
+    with pytest.raises(GenerationError, match="row 0, step 0: layer 1 gives NaN"):
+        sample_documents(made, [[Text("blue")]], settings, **options)
+
+
+def test_where_nothing_gives_nan_again_the_cache_is_named() -> None:
+    made = tiny_pretrained(resolution=8)
+    assert first_nan_layer(made.model, made.grammar, [made.vocabulary.bos]) == "the cache"
+
+
+def test_the_lowest_temperature_takes_the_most_likely(pretrained: PretrainedModel) -> None:
+    cold, zero = (sampled(pretrained, SamplingSettings(temperature=t)) for t in (1e-310, 0.0))
+    assert cold == zero
 
 
 @pytest.mark.parametrize(

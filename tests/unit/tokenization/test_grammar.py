@@ -71,8 +71,9 @@ def test_another_frame_or_the_end_is_one_slice() -> None:
 
 def test_budget_forbids_an_image_that_does_not_fit() -> None:
     state = read(V.bos)
-    forbidden = [GRAMMAR.over_budget(state, torch.tensor([room])).item() for room in (3, 4)]
-    assert forbidden == [True, False]
+    for room, forbidden in ((3, True), (4, False)):
+        no_image, no_video = GRAMMAR.over_budget(state, torch.tensor([room]))
+        assert (no_image.item(), no_video.item()) == (forbidden, forbidden)
 
 
 def test_a_video_cannot_begin_without_a_video_codebook() -> None:
@@ -106,7 +107,7 @@ def test_a_sized_image_tells_rows_and_columns_and_holds_as_many_codes() -> None:
 def test_a_sized_image_is_drawn_no_larger_than_what_fits(room: int) -> None:
     grammar = Grammar(SIZED, (2, 2))
     state, left = read(SIZED.bos, grammar=grammar), room
-    assert not grammar.over_budget(state, torch.tensor([room])).item()
+    assert not grammar.over_budget(state, torch.tensor([room]))[0].item()
     state, left = grammar.step(state, torch.tensor([SIZED.boi])), left - 1
     sides = []
     for _ in range(2):
@@ -117,7 +118,7 @@ def test_a_sized_image_is_drawn_no_larger_than_what_fits(room: int) -> None:
     rows, columns = sides
     assert rows * columns + 1 <= left
     assert columns == 3 or rows * (columns + 1) + 1 > left
-    assert grammar.over_budget(read(SIZED.bos, grammar=grammar), torch.tensor([4])).item()
+    assert grammar.over_budget(read(SIZED.bos, grammar=grammar), torch.tensor([4]))[0].item()
 
 
 FILLED = Vocabulary(
@@ -192,5 +193,32 @@ def test_a_filling_ends_while_the_others_still_fit() -> None:
     assert tight == [FILLED.eos, FILLED.eos + 1]
     assert wide == [FILLED.bov, FILLED.size]
     # An image of four codes with BOI and EOI goes before these.
-    rooms = [grammar.over_budget(state, torch.tensor([r])).item() for r in (8, 9)]
-    assert rooms == [True, False]
+    rooms = [grammar.over_budget(state, torch.tensor([r])) for r in (8, 9)]
+    assert [no_image.item() for no_image, _ in rooms] == [True, False]
+
+
+@pytest.mark.parametrize("sized", [False, True])
+@pytest.mark.parametrize("limit", range(12, 34, 3))
+def test_random_walks_within_their_room_fill_every_gap(sized: bool, limit: int) -> None:
+    """Text, images of any size, videos: whatever a row does, what it owes still fits."""
+    v = Vocabulary(
+        image=Codebook(4, "a"), video=Codebook(3, "b"), text_size=3, num_gaps=2, num_numbers=3,
+        sized_images=sized,
+    )  # fmt: skip
+    grammar, generator = Grammar(v, (1, 2)), torch.Generator().manual_seed(limit)
+    body = [v.bos, v.gap_range[0], v.gap_range[1], v.boi]
+    body += [*([v.number(1), v.number(2)] if sized else []), v.number(1), 0, v.eoi, v.infill]
+    limit = len(body) + limit
+    for _ in range(12):
+        state, length = read(*body, grammar=grammar), len(body)
+        while length < limit and int(state.mode) != Mode.DONE:
+            room = torch.tensor([limit - length])
+            low, high = grammar.allowed(state, room)[0].tolist()
+            no_image, no_video = grammar.over_budget(state, room)
+            forbidden = {v.boi: no_image, v.bov: no_video}
+            ids = [i for i in range(low, high) if not (i in forbidden and bool(forbidden[i]))]
+            pick = ids[int(torch.randint(len(ids), (1,), generator=generator))]
+            if v.bov in ids and int(torch.randint(3, (1,), generator=generator)) == 0:
+                pick = v.bov
+            state, length = grammar.step(state, torch.tensor([pick])), length + 1
+        assert Mode(int(state.mode)) == Mode.DONE

@@ -160,7 +160,7 @@ def test_masks_become_runs_within_rows() -> None:
 @pytest.mark.parametrize(
     ("gaps", "said"),
     [
-        ([], "takes 1 to 64 gaps, got 0"),
+        ([], "takes 1 to 256 gaps, got 0"),
         ([(1, 3), (2, 4)], "2..4 overlaps"),
         ([(0, 2)], "0..2 overlaps another, is empty, or holds BOS"),
         ([(2, 2)], "2..2"),
