@@ -40,7 +40,7 @@ CYCLES = (
     Cycle(
         "clock",
         tuple(label for hour in _HOURS for label in (f"{hour} o’clock", f"{hour}-thirty")),
-        (1, -1, 2, -2, 4, -4, 6, -6),
+        (1, -1, 2, -2, 4, -4),
     ),
     Cycle(
         "arrow",
@@ -48,7 +48,7 @@ CYCLES = (
             "up arrow", "up-right arrow", "right arrow", "down-right arrow", "down arrow",
             "down-left arrow", "left arrow", "up-left arrow",
         ),
-        (1, -1, 2, -2, 3, -3),
+        (1, -1, 2, -2),
     ),
 )  # fmt: skip
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from genvlm.config.image_tokenizer import VQGANConfig
+from genvlm.config.syntax import SyntaxConfig
 from genvlm.errors import CheckpointError, TokenError
 from genvlm.models.build import build_transformer
 from genvlm.models.convert import layouts
@@ -438,6 +439,22 @@ def test_a_model_that_chameleon_cannot_express_is_not_exported(tmp_path: Path) -
     save_pretrained(tiny_pretrained(), tmp_path / "ours", "card")
     with pytest.raises(CheckpointError, match="has a SentencePiece tokenizer"):
         convert(tmp_path / "ours", tmp_path / "x", "hf-chameleon")
+
+
+@pytest.mark.parametrize(
+    ("syntax", "said"),
+    [(SyntaxConfig(num_gaps=2), "syntax.num_gaps"), (SyntaxConfig(max_side=3), "syntax.max_side")],
+)
+def test_a_syntax_that_chameleon_does_not_know_is_not_exported(
+    trained_here: PretrainedModel, syntax: SyntaxConfig, said: str, tmp_path: Path
+) -> None:
+    vocabulary = build_vocabulary(trained_here.text_tokenizer, trained_here.image_tokenizer, syntax)
+    model = build_transformer(trained_here.model.config, vocabulary.size, seed=3).eval()
+    folder = tmp_path / "ours"
+    save_pretrained(replace(trained_here, model=model, syntax=syntax), folder, "card")
+    assert load_pretrained(folder).syntax == syntax
+    with pytest.raises(CheckpointError, match=f"has {said}, which Chameleon"):
+        convert(folder, tmp_path / "x", "hf-chameleon")
 
 
 def test_parts_survive_the_way_over_hugging_face(tmp_path: Path) -> None:
