@@ -125,6 +125,7 @@ class Attention(nn.Module):
         mask: Bool[Tensor, "batch 1 tokens keys"] | None,
         cache: LayerCache | None,
         slots: Int[Tensor, "batch tokens"] | None,
+        prefix: LayerCache | None = None,
     ) -> Float[Tensor, "batch tokens hidden"]:
         """Attend.
 
@@ -132,12 +133,15 @@ class Attention(nn.Module):
             rotary: of the queries and of the keys.
             mask: True where a query may see a key; None means causal within `x`.
             cache: written at `slots` (one row of indices per batch row), then read whole.
+            prefix: read in front of `x` by equal runs of rows, without `mask` and `cache`.
         """
         shape = (*x.shape[:2], -1, self.head_dim)
         of_queries, of_keys = rotary
         q = rotate(self.q_norm(self.q_proj(x).view(shape)), of_queries)
         k = rotate(self.k_norm(self.k_proj(x).view(shape)), of_keys)
         v = self.v_proj(x).view(shape)
+        if prefix is not None:
+            return self.o_proj(attend_behind(q, k, v, prefix))
         if cache is not None:
             rows = torch.arange(len(x), device=x.device)[:, None]
             cache.keys[rows, slots] = k.to(cache.keys.dtype)
@@ -153,6 +157,37 @@ class Attention(nn.Module):
             enable_gqa=self.num_heads != self.num_kv_heads,
         )
         return self.o_proj(out.transpose(1, 2).reshape(*x.shape[:2], -1))
+
+
+def attend_behind(
+    q: Float[Tensor, "rows tokens heads dim"],
+    k: Float[Tensor, "rows tokens kv_heads dim"],
+    v: Float[Tensor, "rows tokens kv_heads dim"],
+    prefix: LayerCache,
+) -> Float[Tensor, "rows tokens heads*dim"]:
+    """Causal attention of rows that stand behind a few prefixes, each shared by a run of rows.
+
+    The queries of a run meet the keys of their prefix in one product: nothing is repeated.
+    """
+    rows, tokens, heads, dim = q.shape
+    num_prefixes, length, kv_heads, _ = prefix.keys.shape
+    split = (num_prefixes, rows // num_prefixes, tokens, kv_heads, -1, dim)
+    by_row, by_prefix = (rows * kv_heads, -1, dim), (num_prefixes * kv_heads, -1, dim)
+    # Heads in front of rows: of one prefix and head, all queries lie together.
+    q, k, v = (
+        t.reshape(split).permute(0, 3, 1, 2, 4, 5).reshape(by_row) for t in (q * dim**-0.5, k, v)
+    )
+    prefix_k, prefix_v = (t.to(q.dtype).transpose(1, 2).reshape(by_prefix) for t in prefix)
+    to_prefix = q.view(by_prefix) @ prefix_k.transpose(1, 2)
+    to_own = q @ k.transpose(1, 2)
+    later = torch.ones(tokens, tokens, dtype=torch.bool, device=q.device).triu(1)
+    to_own.masked_fill_(later.repeat_interleave(heads // kv_heads, 0), -math.inf)
+    scores = torch.cat([to_prefix.view(*to_own.shape[:2], length), to_own], -1)
+    shares = scores.softmax(-1, dtype=torch.float64 if q.dtype == torch.float64 else torch.float32)
+    of_prefix, of_own = shares.to(q.dtype).split([length, tokens], -1)
+    out = (of_prefix.reshape(len(prefix_v), -1, length) @ prefix_v).view(by_row) + of_own @ v
+    out = out.view(num_prefixes, kv_heads, split[1], tokens, -1, dim)
+    return out.permute(0, 2, 3, 1, 4, 5).reshape(rows, tokens, -1)
 
 
 class SwiGLU(nn.Module):
@@ -191,15 +226,19 @@ class TokenHead(nn.Module):
         hidden: Float[Tensor, "positions hidden"],
         targets: Int[Tensor, " positions"] | None = None,
         bounds: Int[Tensor, "positions 2"] | None = None,
+        id_range: range | None = None,
     ) -> Tensor | TokenLogProbs:
         """Logits (positions, V) without targets; with targets, their log-probabilities in pieces.
 
         Args:
             bounds: per position the first allowed id and the one behind the last: the softmax
                 runs over these ids alone. None: over the whole vocabulary.
+            id_range: the ids allowed at every position; the rows of all others are not computed.
         """
         if targets is None:
             return self.proj(hidden)
+        if id_range is not None:
+            return self._within(hidden, targets, id_range)
         rows = max(1, _MAX_PIECE // self.proj.out_features)
         again = torch.is_grad_enabled() and len(hidden) * self.proj.out_features > _MAX_LOGITS
         parts = []
@@ -212,16 +251,30 @@ class TokenHead(nn.Module):
                 parts.append(self._piece(*arguments))
         return TokenLogProbs(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
+    def _within(self, hidden: Tensor, targets: Tensor, id_range: range) -> TokenLogProbs:
+        weight = self.proj.weight[id_range.start : id_range.stop]
+        rows = max(1, _MAX_PIECE // len(id_range))
+        parts = [
+            _log_probs(F.linear(states, weight), ids)
+            for states, ids in zip(
+                hidden.split(rows), (targets - id_range.start).split(rows), strict=True
+            )
+        ]
+        return TokenLogProbs(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
     def _piece(
         self, hidden: Tensor, targets: Tensor, bounds: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         logits = self.proj(hidden)
-        if logits.dtype != torch.float64:
-            logits = logits.float()
         if bounds is not None:
             ids = torch.arange(logits.shape[-1], device=logits.device)
             allowed = (ids >= bounds[:, :1]) & (ids < bounds[:, 1:])
             logits = logits.masked_fill(~allowed, -math.inf)
-        log_normalizer = logits.logsumexp(-1)
-        chosen = logits.gather(-1, targets[:, None])[:, 0]
-        return chosen - log_normalizer, log_normalizer
+        return _log_probs(logits, targets)
+
+
+def _log_probs(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    if logits.dtype != torch.float64:
+        logits = logits.float()
+    log_normalizer = logits.logsumexp(-1)
+    return logits.gather(-1, targets[:, None])[:, 0] - log_normalizer, log_normalizer

@@ -77,13 +77,14 @@ class Block(nn.Module):
         mask: Bool[Tensor, "batch 1 tokens keys"] | None,
         cache: LayerCache | None,
         slots: Int[Tensor, "batch tokens"] | None,
+        prefix: LayerCache | None = None,
     ) -> Float[Tensor, "batch tokens hidden"]:
         """One layer."""
         if self.swin:
-            attended = self.attention_norm(self.attention(x, rotary, mask, cache, slots))
+            attended = self.attention_norm(self.attention(x, rotary, mask, cache, slots, prefix))
             x = x + self.dropout(attended)
             return x + self.dropout(self.mlp_norm(self.mlp(x)))
-        attended = self.attention(self.attention_norm(x), rotary, mask, cache, slots)
+        attended = self.attention(self.attention_norm(x), rotary, mask, cache, slots, prefix)
         x = x + self.dropout(attended)
         return x + self.dropout(self.mlp(self.mlp_norm(x)))
 
@@ -143,6 +144,7 @@ class MixedModalTransformer(nn.Module):
         indices: Int[Tensor, "batch tokens"] | None = None,
         mask: Bool[Tensor, "batch 1 tokens keys"] | None = None,
         cache: KVCache | None = None,
+        prefix: Sequence[LayerCache] | None = None,
     ) -> Float[Tensor, "batch tokens hidden"]:
         """Hidden states after the last norm.
 
@@ -154,10 +156,13 @@ class MixedModalTransformer(nn.Module):
                 right needs nothing more.
             cache: new keys are written behind each row's `lengths`. The caller advances
                 `lengths` by the number of real (not padding) tokens of each row.
+            prefix: layers of a full cache that holds what stands in front of these tokens, without
+                `cache`. Each of its rows serves a run of rows, all runs of one length.
 
         Raises:
             TokenError: more tokens than the context or the cache holds.
         """
+        start = prefix[0].keys.shape[1] if prefix is not None else 0
         slots = None
         if cache is not None:
             steps = torch.arange(token_ids.shape[1], device=token_ids.device)
@@ -168,18 +173,20 @@ class MixedModalTransformer(nn.Module):
             if mask is None:
                 keys = torch.arange(seen, device=token_ids.device)
                 mask = keys[None, None, None] <= slots[:, None, :, None]
-        elif token_ids.shape[1] > self.config.context_length:
+        elif start + token_ids.shape[1] > self.config.context_length:
             raise TokenError(
-                f"{token_ids.shape[1]} tokens do not fit the context of "
+                f"{start + token_ids.shape[1]} tokens do not fit the context of "
                 f"{self.config.context_length}: shorten the text or drop images"
             )
         if indices is None:
-            steps = torch.arange(token_ids.shape[1], device=token_ids.device)
+            steps = start + torch.arange(token_ids.shape[1], device=token_ids.device)
             indices = slots if slots is not None else steps[None]
         rotary = self._rotary(indices, positions)
         x = self.embedding(token_ids)
         for i, block in enumerate(self.blocks):
-            x = block(x, rotary, mask, cache.layers[i] if cache is not None else None, slots)
+            cached = cache.layers[i] if cache is not None else None
+            shared = prefix[i] if prefix is not None else None
+            x = block(x, rotary, mask, cached, slots, shared)
         return self.norm(x)
 
     def _rotary(self, indices: Tensor, positions: Tensor | None) -> tuple[Rotary, Rotary]:
