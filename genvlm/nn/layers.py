@@ -23,10 +23,10 @@ _MAX_PIECE = 2**22
 
 
 class Rotary(NamedTuple):
-    """Cosines and sines of rotary position embedding, in float32."""
+    """Cosines and sines of rotary position embedding, in float32; `sin` is negative in front."""
 
-    cos: Float[Tensor, "batch tokens 1 half"]
-    sin: Float[Tensor, "batch tokens 1 half"]
+    cos: Float[Tensor, "batch tokens 1 dim"]
+    sin: Float[Tensor, "batch tokens 1 dim"]
 
 
 def rotary_table(
@@ -41,21 +41,22 @@ def rotary_table(
         half = torch.arange(0, dim, 2, device=coordinates.device, dtype=torch.float32)
         angles.append(coordinates[..., axis, None].float() * theta ** (-half / max(dim, 1)))
     turned = torch.cat(angles, -1)[:, :, None]
-    return Rotary(turned.cos(), turned.sin())
+    cos, sin = turned.cos(), turned.sin()
+    return Rotary(torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1))
 
 
 def rotate(x: Float[Tensor, "batch tokens heads dim"], table: Rotary) -> Tensor:
     """Turn the pairs (i, i + dim/2) by the angles of the table (the layout of Hugging Face)."""
     cos, sin = (t.to(x.dtype) for t in table)
     first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    return torch.addcmul(x * cos, torch.cat([second, first], dim=-1), sin)
 
 
 class LayerCache(NamedTuple):
-    """Preallocated keys and values of one layer."""
+    """Preallocated keys and values of one layer; of each head they lie together."""
 
-    keys: Float[Tensor, "batch capacity kv_heads dim"]
-    values: Float[Tensor, "batch capacity kv_heads dim"]
+    keys: Float[Tensor, "batch kv_heads capacity dim"]
+    values: Float[Tensor, "batch kv_heads capacity dim"]
 
 
 QKNorm = Literal["rms", "layer"]
@@ -87,8 +88,7 @@ class HeadNorm(nn.Module):
             x = F.layer_norm(x, x.shape[-1:], weight, bias, self.eps)
         if shared:
             return x
-        x = x * self.weight
-        return x if self.bias is None else x + self.bias
+        return x * self.weight if self.bias is None else torch.addcmul(self.bias, x, self.weight)
 
 
 class Attention(nn.Module):
@@ -124,15 +124,17 @@ class Attention(nn.Module):
         rotary: tuple[Rotary, Rotary],
         mask: Bool[Tensor, "batch 1 tokens keys"] | None,
         cache: LayerCache | None,
-        slots: Int[Tensor, "batch tokens"] | None,
+        slots: Int[Tensor, "batch tokens"] | slice | None,
         prefix: LayerCache | None = None,
     ) -> Float[Tensor, "batch tokens hidden"]:
         """Attend.
 
         Args:
             rotary: of the queries and of the keys.
-            mask: True where a query may see a key; None means causal within `x`.
-            cache: written at `slots` (one row of indices per batch row), then read whole.
+            mask: True where a query may see a key; None means causal within `x`, or one query that
+                sees all that is cached.
+            cache: written at `slots` (a row of indices per batch row, or one slice for all), then
+                read as far as `mask` or the slice goes.
             prefix: read in front of `x` by equal runs of rows, without `mask` and `cache`.
         """
         shape = (*x.shape[:2], -1, self.head_dim)
@@ -142,21 +144,38 @@ class Attention(nn.Module):
         v = self.v_proj(x).view(shape)
         if prefix is not None:
             return self.o_proj(attend_behind(q, k, v, prefix))
-        if cache is not None:
-            rows = torch.arange(len(x), device=x.device)[:, None]
-            cache.keys[rows, slots] = k.to(cache.keys.dtype)
-            cache.values[rows, slots] = v.to(cache.values.dtype)
-            keys_seen = mask.shape[-1] if mask is not None else cache.keys.shape[1]
-            k, v = cache.keys[:, :keys_seen].to(q.dtype), cache.values[:, :keys_seen].to(q.dtype)
+        if cache is None or slots is None:
+            k, v = k.transpose(1, 2), v.transpose(1, 2)
+        else:
+            k, v = _write(cache, k, v, slots, mask)
         out = F.scaled_dot_product_attention(
             q.transpose(1, 2),
-            k.transpose(1, 2),
-            v.transpose(1, 2),
+            k.to(q.dtype),
+            v.to(q.dtype),
             attn_mask=mask,
-            is_causal=mask is None,
+            is_causal=mask is None and x.shape[1] > 1,
             enable_gqa=self.num_heads != self.num_kv_heads,
         )
         return self.o_proj(out.transpose(1, 2).reshape(*x.shape[:2], -1))
+
+
+def _write(
+    cache: LayerCache,
+    k: Float[Tensor, "batch tokens kv_heads dim"],
+    v: Float[Tensor, "batch tokens kv_heads dim"],
+    slots: Int[Tensor, "batch tokens"] | slice,
+    mask: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Store keys and values; all that there are then."""
+    if isinstance(slots, slice):
+        cache.keys[:, :, slots], cache.values[:, :, slots] = k.transpose(1, 2), v.transpose(1, 2)
+        seen = slots.stop
+    else:
+        rows = torch.arange(len(k), device=k.device)[:, None]
+        cache.keys[rows, :, slots] = k.to(cache.keys.dtype)
+        cache.values[rows, :, slots] = v.to(cache.values.dtype)
+        seen = cache.keys.shape[2] if mask is None else mask.shape[-1]
+    return cache.keys[:, :, :seen], cache.values[:, :, :seen]
 
 
 def attend_behind(
@@ -170,14 +189,14 @@ def attend_behind(
     The queries of a run meet the keys of their prefix in one product: nothing is repeated.
     """
     rows, tokens, heads, dim = q.shape
-    num_prefixes, length, kv_heads, _ = prefix.keys.shape
+    num_prefixes, kv_heads, length, _ = prefix.keys.shape
     split = (num_prefixes, rows // num_prefixes, tokens, kv_heads, -1, dim)
     by_row, by_prefix = (rows * kv_heads, -1, dim), (num_prefixes * kv_heads, -1, dim)
     # Heads in front of rows: of one prefix and head, all queries lie together.
     q, k, v = (
         t.reshape(split).permute(0, 3, 1, 2, 4, 5).reshape(by_row) for t in (q * dim**-0.5, k, v)
     )
-    prefix_k, prefix_v = (t.to(q.dtype).transpose(1, 2).reshape(by_prefix) for t in prefix)
+    prefix_k, prefix_v = (t.to(q.dtype).reshape(by_prefix) for t in prefix)
     to_prefix = q.view(by_prefix) @ prefix_k.transpose(1, 2)
     to_own = q @ k.transpose(1, 2)
     later = torch.ones(tokens, tokens, dtype=torch.bool, device=q.device).triu(1)
@@ -226,19 +245,22 @@ class TokenHead(nn.Module):
         hidden: Float[Tensor, "positions hidden"],
         targets: Int[Tensor, " positions"] | None = None,
         bounds: Int[Tensor, "positions 2"] | None = None,
-        id_range: range | None = None,
+        *,
+        ids: range | None = None,
     ) -> Tensor | TokenLogProbs:
         """Logits (positions, V) without targets; with targets, their log-probabilities in pieces.
 
         Args:
             bounds: per position the first allowed id and the one behind the last: the softmax
                 runs over these ids alone. None: over the whole vocabulary.
-            id_range: the ids allowed at every position; the rows of all others are not computed.
+            ids: the only ids wanted, or allowed, at every position: no other is computed.
         """
+        if ids is not None and targets is not None:
+            return self._within(hidden, targets, ids)
         if targets is None:
-            return self.proj(hidden)
-        if id_range is not None:
-            return self._within(hidden, targets, id_range)
+            if ids is None or len(ids) == self.proj.out_features:
+                return self.proj(hidden)
+            return F.linear(hidden, self.proj.weight[ids.start : ids.stop])
         rows = max(1, _MAX_PIECE // self.proj.out_features)
         again = torch.is_grad_enabled() and len(hidden) * self.proj.out_features > _MAX_LOGITS
         parts = []
@@ -251,15 +273,11 @@ class TokenHead(nn.Module):
                 parts.append(self._piece(*arguments))
         return TokenLogProbs(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
-    def _within(self, hidden: Tensor, targets: Tensor, id_range: range) -> TokenLogProbs:
-        weight = self.proj.weight[id_range.start : id_range.stop]
-        rows = max(1, _MAX_PIECE // len(id_range))
-        parts = [
-            _log_probs(F.linear(states, weight), ids)
-            for states, ids in zip(
-                hidden.split(rows), (targets - id_range.start).split(rows), strict=True
-            )
-        ]
+    def _within(self, hidden: Tensor, targets: Tensor, ids: range) -> TokenLogProbs:
+        weight = self.proj.weight[ids.start : ids.stop]
+        rows = max(1, _MAX_PIECE // len(ids))
+        pieces = zip(hidden.split(rows), (targets - ids.start).split(rows), strict=True)
+        parts = [_log_probs(F.linear(states, weight), places) for states, places in pieces]
         return TokenLogProbs(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
     def _piece(

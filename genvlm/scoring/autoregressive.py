@@ -181,7 +181,7 @@ class Likelihood:
         last: Float[Tensor, "images hidden"],
         sequences: Sequence[EncodedDocument],
     ) -> list[np.ndarray]:
-        length = prefix[0].keys.shape[1]
+        length = prefix[0].keys.shape[2]
         targets = _padded([s.token_ids[length:] for s in sequences])
         positions = _padded([s.positions[length:] for s in sequences])
         wanted = _padded([np.ones(len(s.token_ids) - length, np.bool_) for s in sequences])
@@ -197,8 +197,8 @@ class Likelihood:
         self, hidden: Tensor, targets: Tensor, wanted: Tensor, allowed: range
     ) -> list[np.ndarray]:
         """Of the wanted targets of each row; with `grammar` they compete with `allowed` alone."""
-        id_range = allowed if self.normalization == "grammar" else None
-        scored = self.pretrained.model.head(hidden[wanted], targets[wanted], id_range=id_range)
+        ids = allowed if self.normalization == "grammar" else None
+        scored = self.pretrained.model.head(hidden[wanted], targets[wanted], ids=ids)
         return [part.numpy() for part in scored.log_prob.split(wanted.sum(1).tolist())]
 
 

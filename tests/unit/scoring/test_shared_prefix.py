@@ -116,7 +116,7 @@ def test_a_head_within_a_range_equals_the_masked_softmax(
     head, hidden = TokenHead(6, 40).double(), torch.randn(10, 6, dtype=torch.float64)
     targets = torch.arange(10) % 9 + 5
     whole = head(hidden, targets, bounds=torch.tensor([[5, 14]]).expand(10, 2))
-    part = head(hidden, targets, id_range=range(5, 14))
+    part = head(hidden, targets, ids=range(5, 14))
     torch.testing.assert_close(part.log_prob, whole.log_prob)
     torch.testing.assert_close(part.log_normalizer, whole.log_normalizer)
-    assert head(hidden[:0], targets[:0], id_range=range(5, 14)).log_prob.numel() == 0
+    assert head(hidden[:0], targets[:0], ids=range(5, 14)).log_prob.numel() == 0
