@@ -12,6 +12,7 @@ at temperature 1, so that all images of one size sum to 1. `vocabulary` is the r
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ from genvlm.models.pretrained import PretrainedModel
 from genvlm.nn.layers import LayerCache
 from genvlm.scoring.protocols import Grid, ScorerInfo, Scores
 from genvlm.tokenization.document import Document, EncodedDocument, Image, Text, encode_document
+from genvlm.tokenization.grammar import Grammar
 from genvlm.tokenization.vocabulary import Modality
 
 Normalization = Literal["grammar", "vocabulary"]
@@ -63,6 +65,11 @@ class Likelihood:
     normalization: Normalization = "grammar"
     tokens_per_batch: int = _TOKENS_PER_BATCH
 
+    @cached_property
+    def _grammar(self) -> Grammar:
+        """Kept: to count its pieces, a Hugging Face tokenizer lists them all."""
+        return self.pretrained.grammar
+
     def score_image_given_text(
         self, pairs: Sequence[tuple[Codes, str | None]]
     ) -> list[TokenScores]:
@@ -74,7 +81,7 @@ class Likelihood:
         # EOI and EOS, behind the last code, are neither scored nor read.
         sequences = [EncodedDocument(*(column[:-2] for column in s)) for s in sequences]
         masks = [s.modality == Modality.IMAGE for s in sequences]
-        scored = self._score(sequences, masks, self.pretrained.vocabulary.image_range)
+        scored = self._score(sequences, masks, self._grammar.vocabulary.image_range)
         return [TokenScores(log_probs, self.normalization) for log_probs in scored]
 
     def score_text_given_image(
@@ -88,7 +95,7 @@ class Likelihood:
             self._encode([*([Image(codes)] if codes is not None else []), Text(text)])
             for codes, text in pairs
         ]
-        v = self.pretrained.vocabulary
+        v = self._grammar.vocabulary
         alone = [i for i, (codes, _) in enumerate(pairs) if codes is None]
         shared = [i for i, (codes, _) in enumerate(pairs) if codes is not None]
         texts = [sequences[i] for i in alone]
@@ -103,9 +110,9 @@ class Likelihood:
         shown = next((s.text for s in segments if isinstance(s, Text)), "image")
         return encode_document(
             Document(id=shown[:60], segments=segments),
-            p.vocabulary,
+            self._grammar.vocabulary,
             p.text_tokenizer,
-            grid=p.grammar.grid,
+            grid=self._grammar.grid,
             max_tokens=p.model.config.context_length,
         )
 
@@ -129,7 +136,7 @@ class Likelihood:
     @torch.no_grad()
     def _score_behind_images(self, sequences: Sequence[EncodedDocument]) -> list[np.ndarray]:
         """Log-probabilities of the text and EOS of `BOS BOI codes EOI text EOS`."""
-        length = 1 + self.pretrained.grammar.image_tokens
+        length = 1 + self._grammar.image_tokens
         by_image: dict[bytes, list[int]] = {}
         for i in sorted(range(len(sequences)), key=lambda i: len(sequences[i].token_ids)):
             by_image.setdefault(sequences[i].token_ids[:length].tobytes(), []).append(i)
@@ -190,7 +197,7 @@ class Likelihood:
         if targets.shape[1] > 1:
             read = self.pretrained.model(targets[:, :-1], positions=positions, prefix=prefix)
             hidden = torch.cat([hidden, read], 1)
-        allowed = self.pretrained.vocabulary.text_state_range
+        allowed = self._grammar.vocabulary.text_state_range
         return self._log_probs(hidden, targets, wanted, allowed)
 
     def _log_probs(

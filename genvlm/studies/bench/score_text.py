@@ -32,8 +32,8 @@ from genvlm.studies.bench.timing import (
 )
 
 SHAPE = Shape(
-    hidden_size=384, num_layers=8, num_heads=6, intermediate_size=1024, context_length=320,
-    num_words=8192, codebook_size=4096,
+    hidden_size=384, num_layers=6, num_heads=6, intermediate_size=1024, context_length=320,
+    num_words=4096, codebook_size=4096,
 )  # fmt: skip
 QUICK = Shape(
     hidden_size=64, num_layers=2, num_heads=4, intermediate_size=128, context_length=64,
@@ -45,8 +45,8 @@ _PIECES = 12
 _METHOD = (
     "Totals of all captions of one picture in float32, normalised over what the text state allows; "
     "equal before anything was timed. genvlm: `Likelihood.score_text_given_image`, tokenization "
-    "included. Naive: transformers reads the picture anew for each caption, in one batch size of "
-    "1, 20 or all, the fastest, with the logits of the caption alone (`logits_to_keep`). Repeated "
+    "included. Naive: transformers reads the picture anew for each caption, one by one or in "
+    "batches of 20, the faster of both, with the logits of the caption alone (`logits_to_keep`). Repeated "
     "cache: transformers reads the picture once and `DynamicCache.batch_repeat_interleave` repeats "
     "its keys and values for the captions. Memory: highest resident size while all captions are "
     "scored, minus the size before, in a fresh process that has loaded the one model it needs and "
@@ -136,7 +136,7 @@ def _times(
     captions: Tensor,
     settings: Settings,
 ) -> list[Row]:
-    sizes = sorted({1, 20, len(texts)})
+    sizes = (1, min(20, len(texts)))
     naive = {f"{n} at a time": _naive(twins, image, captions, n) for n in sizes}
     tasks: dict[str, Callable[[], object]] = {
         "ours": lambda: score_ours(twins.ours, codes, texts),
