@@ -6,13 +6,12 @@ V vocabulary.
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 # Logits that the head keeps for the backward pass: 16 M float32 numbers are 64 MB. More are
 # computed again.
@@ -262,15 +261,18 @@ class TokenHead(nn.Module):
                 return self.proj(hidden)
             return F.linear(hidden, self.proj.weight[ids.start : ids.stop])
         rows = max(1, _MAX_PIECE // self.proj.out_features)
-        again = torch.is_grad_enabled() and len(hidden) * self.proj.out_features > _MAX_LOGITS
+        if torch.is_grad_enabled() and len(hidden) * self.proj.out_features > _MAX_LOGITS:
+            dtype, device = hidden.dtype, hidden.device.type
+            if torch.is_autocast_enabled(device):
+                dtype = torch.get_autocast_dtype(device)
+            inputs = (hidden.to(dtype), self.proj.weight.to(dtype), targets, bounds, rows)
+            return TokenLogProbs(*_LogProbsInPieces.apply(*inputs))
         parts = []
         for start in range(0, max(1, len(hidden)), rows):
             part = slice(start, start + rows)
-            arguments = (hidden[part], targets[part], None if bounds is None else bounds[part])
-            if again:
-                parts.append(checkpoint(self._piece, *arguments, use_reentrant=False))
-            else:
-                parts.append(self._piece(*arguments))
+            logits = self.proj(hidden[part])
+            allowed = bounds[part] if bounds is not None else None
+            parts.append(_log_probs(_mask(logits, allowed), targets[part]))
         return TokenLogProbs(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
     def _within(self, hidden: Tensor, targets: Tensor, ids: range) -> TokenLogProbs:
@@ -280,15 +282,60 @@ class TokenHead(nn.Module):
         parts = [_log_probs(F.linear(states, weight), places) for states, places in pieces]
         return TokenLogProbs(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
-    def _piece(
-        self, hidden: Tensor, targets: Tensor, bounds: Tensor | None
+
+class _LogProbsInPieces(torch.autograd.Function):
+    """`_log_probs` of a linear head that keeps no logits: gradients compute them again.
+
+    The gradient of the weight grows in one place; as a sum over checkpointed pieces it would exist
+    three times, and its blocks would scatter the heap.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, bounds: Tensor | None, rows: int
     ) -> tuple[Tensor, Tensor]:
-        logits = self.proj(hidden)
-        if bounds is not None:
-            ids = torch.arange(logits.shape[-1], device=logits.device)
-            allowed = (ids >= bounds[:, :1]) & (ids < bounds[:, 1:])
-            logits = logits.masked_fill(~allowed, -math.inf)
-        return _log_probs(logits, targets)
+        dtype = torch.promote_types(hidden.dtype, torch.float32)
+        log_prob, log_normalizer = hidden.new_empty((2, len(hidden)), dtype=dtype)
+        with torch.autocast(hidden.device.type, enabled=False):
+            for part in _parts(len(hidden), rows):
+                logits = _mask(hidden[part] @ weight.T, None if bounds is None else bounds[part])
+                log_prob[part], log_normalizer[part] = _log_probs(logits, targets[part])
+                del logits
+        ctx.rows, ctx.bounds = rows, bounds
+        ctx.save_for_backward(hidden, weight, targets, log_normalizer)
+        return log_prob, log_normalizer
+
+    @staticmethod
+    def backward(  # type: ignore[override]
+        ctx: Any, of_log_prob: Tensor, of_log_normalizer: Tensor
+    ) -> tuple[Tensor, Tensor, None, None, None]:
+        hidden, weight, targets, log_normalizer = ctx.saved_tensors
+        of_hidden = torch.empty_like(hidden)
+        of_weight = torch.zeros_like(weight, dtype=log_normalizer.dtype)
+        with torch.autocast(hidden.device.type, enabled=False):
+            for part in _parts(len(hidden), ctx.rows):
+                bounds = None if ctx.bounds is None else ctx.bounds[part]
+                logits = _mask(hidden[part] @ weight.T, bounds).to(log_normalizer.dtype)
+                shares = logits.sub_(log_normalizer[part, None]).exp_()
+                grad = shares.mul_((of_log_normalizer - of_log_prob)[part, None])
+                grad.scatter_add_(1, targets[part, None], of_log_prob[part, None])
+                of_hidden[part] = grad.to(weight.dtype) @ weight
+                of_weight.addmm_(grad.T, hidden[part].to(grad.dtype))
+                del logits, shares, grad
+        return of_hidden, of_weight.to(weight.dtype), None, None, None
+
+
+def _parts(length: int, rows: int) -> list[slice]:
+    return [slice(start, start + rows) for start in range(0, length, rows)]
+
+
+def _mask(logits: Tensor, bounds: Tensor | None) -> Tensor:
+    """Logits with -inf outside of each row's bounds."""
+    if bounds is None:
+        return logits
+    ids = torch.arange(logits.shape[-1], device=logits.device)
+    allowed = (ids >= bounds[:, :1]) & (ids < bounds[:, 1:])
+    return logits.masked_fill(~allowed, -math.inf)
 
 
 def _log_probs(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
