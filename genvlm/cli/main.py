@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from genvlm import __version__
 from genvlm.cli import (
+    bench,
     classify,
     config,
     convert,
@@ -20,7 +21,7 @@ from genvlm.cli import (
 )
 from genvlm.errors import GenvlmError
 
-_COMMANDS = (train, generate, score, classify, evaluate, config, report, convert, demo)
+_COMMANDS = (train, generate, score, classify, evaluate, config, report, convert, demo, bench)
 USER_ERROR, OUR_FAULT, INTERRUPTED = 2, 1, 130
 
 

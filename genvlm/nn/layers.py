@@ -291,7 +291,7 @@ class _LogProbsInPieces(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, bounds: Tensor | None, rows: int
     ) -> tuple[Tensor, Tensor]:
         dtype = torch.promote_types(hidden.dtype, torch.float32)
@@ -306,7 +306,7 @@ class _LogProbsInPieces(torch.autograd.Function):
         return log_prob, log_normalizer
 
     @staticmethod
-    def backward(  # type: ignore[override]
+    def backward(
         ctx: Any, of_log_prob: Tensor, of_log_normalizer: Tensor
     ) -> tuple[Tensor, Tensor, None, None, None]:
         hidden, weight, targets, log_normalizer = ctx.saved_tensors
@@ -315,13 +315,17 @@ class _LogProbsInPieces(torch.autograd.Function):
         with torch.autocast(hidden.device.type, enabled=False):
             for part in _parts(len(hidden), ctx.rows):
                 bounds = None if ctx.bounds is None else ctx.bounds[part]
-                logits = _mask(hidden[part] @ weight.T, bounds).to(log_normalizer.dtype)
-                shares = logits.sub_(log_normalizer[part, None]).exp_()
+                shift = -log_normalizer[part, None]
+                if hidden.dtype == shift.dtype:
+                    log_probs = torch.addmm(shift, hidden[part], weight.T)
+                else:
+                    log_probs = (hidden[part] @ weight.T).to(shift.dtype).add_(shift)
+                shares = _mask(log_probs, bounds).exp_()
                 grad = shares.mul_((of_log_normalizer - of_log_prob)[part, None])
                 grad.scatter_add_(1, targets[part, None], of_log_prob[part, None])
                 of_hidden[part] = grad.to(weight.dtype) @ weight
                 of_weight.addmm_(grad.T, hidden[part].to(grad.dtype))
-                del logits, shares, grad
+                del log_probs, shares, grad
         return of_hidden, of_weight.to(weight.dtype), None, None, None
 
 

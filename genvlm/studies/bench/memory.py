@@ -5,6 +5,7 @@ resets the kernel's high-water mark and works once. What counts is the highest r
 there on minus the resident size before.
 """
 
+import contextlib
 import ctypes
 import multiprocessing
 import re
@@ -35,10 +36,8 @@ def _measure(
 ) -> int | None:
     torch.set_num_threads(threads)
     work = prepare(*arguments)
-    try:
+    with contextlib.suppress(OSError, AttributeError):  # not glibc: nothing to give back
         ctypes.CDLL(None).malloc_trim(0)
-    except (OSError, AttributeError):  # not glibc: nothing to give back
-        pass
     try:
         _CLEAR.write_text("5")
     except OSError:  # no permission: the mark would hold the building of the model

@@ -8,8 +8,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from genvlm.studies.bench.plots import Curves, draw_curves, draw_ratios
 from genvlm.studies.bench.timing import Ratio, Settings
 from genvlm.training.objectives.next_token import bfloat16_supported
@@ -156,9 +154,13 @@ def markdown(result: Result) -> str:
         "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS),
     ]  # fmt: skip
     lines += ["| " + " | ".join(cells(row)) + " |" for row in result.rows]
-    notes = [f"- {row.name}, {row.against}: {row.note}" for row in result.rows if row.note]
-    facts = [f"- {name}: {_number(value)}" for name, value in result.facts.items()]
-    return "\n".join([*lines, "", *notes, *facts]) + "\n"
+    return "\n".join([*lines, "", *(f"- {note}" for note in notes(result))]) + "\n"
+
+
+def notes(result: Result) -> list[str]:
+    """What stands below the table."""
+    said = [f"{row.name}, {row.against}: {row.note}" for row in result.rows if row.note]
+    return said + [f"{name}: {_number(value)}" for name, value in result.facts.items()]
 
 
 COLUMNS = ("work", "against", "genvlm", "other", "ratio (95 %)", "bar", "met")

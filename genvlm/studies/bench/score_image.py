@@ -4,11 +4,12 @@ transformers masks the logits of image codes; to score pictures with it, its hea
 hidden states of its model, as its own `forward` does before it masks them.
 """
 
+import copy
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -114,7 +115,7 @@ def score_with_rescoring(
 
 
 def _rows(twins: Twins, codes: Codes, texts: Sequence[str], settings: Settings) -> list[Row]:
-    ids, code_ids = _foreign(twins, codes, texts)
+    ids, code_ids = foreign_inputs(twins, codes, texts)
     scores = score_ours(twins.ours, codes, texts)
     theirs = _theirs(twins.theirs, ids, code_ids, codes.size)
     fastest = name_of_fastest(theirs)
@@ -141,16 +142,14 @@ def _with_bfloat16(
     codes: Codes,
     texts: Sequence[str],
     tasks: dict[str, Callable[[], object]],
-    row: Mapping[str, str],
+    row: dict[str, str],
     notes: str,
     scores: Tensor,
     settings: Settings,
 ) -> list[Row]:
-    import copy
-
     rough = replace(twins.ours, model=copy.deepcopy(twins.ours.model).bfloat16())
     their_rough = copy.deepcopy(twins.theirs).bfloat16()
-    ids, code_ids = _foreign(twins, codes, texts)
+    ids, code_ids = foreign_inputs(twins, codes, texts)
     found, again = score_with_rescoring(rough, twins.ours, codes, texts)
     check_equal("the best classes of bfloat16 and float32", found.argmax(), scores.argmax())
     tasks["rescored"] = lambda: score_with_rescoring(rough, twins.ours, codes, texts)
@@ -180,7 +179,7 @@ def _row(
     theirs: str,
     settings: Settings,
     bar: float | None,
-    bar_on: Any,
+    bar_on: Literal["ratio", "low"],
     note: str,
 ) -> Row:
     first, second = seconds[theirs], seconds[ours]
@@ -199,7 +198,7 @@ def _theirs(
     return {f"{batch} at a time": scored(batch) for batch in (min(20, len(ids)), len(ids))}
 
 
-def _foreign(twins: Twins, codes: Codes, texts: Sequence[str]) -> tuple[Tensor, range]:
+def foreign_inputs(twins: Twins, codes: Codes, texts: Sequence[str]) -> tuple[Tensor, range]:
     """`BOS text BOI codes` in transformers' ids, and its ids of all codes."""
     v, tokenizer = twins.ours.vocabulary, twins.ours.text_tokenizer
     image = v.image_tokens(codes).flatten().tolist()

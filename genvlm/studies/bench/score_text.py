@@ -46,11 +46,11 @@ _METHOD = (
     "Totals of all captions of one picture in float32, normalised over what the text state allows; "
     "equal before anything was timed. genvlm: `Likelihood.score_text_given_image`, tokenization "
     "included. Naive: transformers reads the picture anew for each caption, one by one or in "
-    "batches of 20, the faster of both, with the logits of the caption alone (`logits_to_keep`). Repeated "
-    "cache: transformers reads the picture once and `DynamicCache.batch_repeat_interleave` repeats "
-    "its keys and values for the captions. Memory: highest resident size while all captions are "
-    "scored, minus the size before, in a fresh process that has loaded the one model it needs and "
-    "scored one caption."
+    "batches of 20, the faster of both, with the logits of the caption alone (`logits_to_keep`). "
+    "Repeated cache: transformers reads the picture once and "
+    "`DynamicCache.batch_repeat_interleave` repeats its keys and values for the captions. Memory: "
+    "highest resident size while all captions are scored, minus the size before, in a fresh "
+    "process that has loaded the one model it needs and scored one caption."
 )
 
 
@@ -62,7 +62,7 @@ def run(settings: Settings) -> Result:
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         settings.say("building the model twice")
         twins = build_twins(shape, Path(folder))
-        image, captions = _foreign(twins, codes, texts)
+        image, captions = foreign_inputs(twins, codes, texts)
         rows = _times(twins, codes, texts, image, captions, settings)
         settings.say("memory")
         ours, theirs = (
@@ -176,7 +176,7 @@ def _totals(theirs: Any, logits: Tensor, targets: Tensor) -> Tensor:
     return log_probs.double().sum(1)
 
 
-def _foreign(twins: Twins, codes: Codes, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+def foreign_inputs(twins: Twins, codes: Codes, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
     """`BOS BOI codes EOI` and `text EOS` in transformers' ids."""
     v, tokenizer = twins.ours.vocabulary, twins.ours.text_tokenizer
     image = [v.bos, v.boi, *v.image_tokens(codes).flatten().tolist(), v.eoi]

@@ -63,10 +63,15 @@ def time_interleaved(
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for name in names:
         tasks[name]()
-    for repetition in range(repetitions):
-        first = repetition % len(names)
-        for name in names[first:] + names[:first]:
-            seconds[name].append(_seconds(tasks[name]))
+    gc.collect()
+    gc.disable()  # a collection would fall on whichever task runs then
+    try:
+        for repetition in range(repetitions):
+            first = repetition % len(names)
+            for name in names[first:] + names[:first]:
+                seconds[name].append(_seconds(tasks[name]))
+    finally:
+        gc.enable()
     return {name: np.array(s) for name, s in seconds.items()}
 
 
@@ -89,14 +94,9 @@ def name_of_fastest(tasks: Mapping[str, Task]) -> str:
 
 
 def _seconds(task: Task) -> float:
-    gc.collect()
-    gc.disable()
-    try:
-        start = time.perf_counter()
-        task()
-        return time.perf_counter() - start
-    finally:
-        gc.enable()
+    start = time.perf_counter()
+    task()
+    return time.perf_counter() - start
 
 
 def read_bandwidth(megabytes: int = 512) -> float:
