@@ -19,6 +19,8 @@ _MAX_LOGITS = 2**24
 # Logits of one piece: glibc gives blocks above 32 MB back to the system as soon as they are free,
 # and gets each anew.
 _MAX_PIECE = 2**22
+# Fewer rows make a slow product; with gradients the memory of a piece is used for all of them.
+_MIN_ROWS = 256
 
 
 class Rotary(NamedTuple):
@@ -265,14 +267,14 @@ class TokenHead(nn.Module):
             dtype, device = hidden.dtype, hidden.device.type
             if torch.is_autocast_enabled(device):
                 dtype = torch.get_autocast_dtype(device)
+            rows = max(_MIN_ROWS, rows)
             inputs = (hidden.to(dtype), self.proj.weight.to(dtype), targets, bounds, rows)
             return TokenLogProbs(*_LogProbsInPieces.apply(*inputs))
         parts = []
         for start in range(0, max(1, len(hidden)), rows):
             part = slice(start, start + rows)
             logits = self.proj(hidden[part])
-            allowed = bounds[part] if bounds is not None else None
-            parts.append(_log_probs(_mask(logits, allowed), targets[part]))
+            parts.append(_log_probs(_mask(logits, _cut(bounds, part)), targets[part]))
         return TokenLogProbs(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
     def _within(self, hidden: Tensor, targets: Tensor, ids: range) -> TokenLogProbs:
@@ -296,11 +298,14 @@ class _LogProbsInPieces(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         dtype = torch.promote_types(hidden.dtype, torch.float32)
         log_prob, log_normalizer = hidden.new_empty((2, len(hidden)), dtype=dtype)
+        buffer = hidden.new_empty((rows, len(weight)), dtype=dtype)
         with torch.autocast(hidden.device.type, enabled=False):
             for part in _parts(len(hidden), rows):
-                logits = _mask(hidden[part] @ weight.T, None if bounds is None else bounds[part])
-                log_prob[part], log_normalizer[part] = _log_probs(logits, targets[part])
-                del logits
+                logits = _logits_into(buffer, hidden[part], weight, None, _cut(bounds, part))
+                chosen, top = logits.gather(-1, targets[part, None])[:, 0], logits.amax(-1)
+                total = logits.sub_(top[:, None]).exp_().sum(-1)
+                log_normalizer[part] = total.log_().add_(top)
+                log_prob[part] = chosen - log_normalizer[part]
         ctx.rows, ctx.bounds = rows, bounds
         ctx.save_for_backward(hidden, weight, targets, log_normalizer)
         return log_prob, log_normalizer
@@ -312,20 +317,15 @@ class _LogProbsInPieces(torch.autograd.Function):
         hidden, weight, targets, log_normalizer = ctx.saved_tensors
         of_hidden = torch.empty_like(hidden)
         of_weight = torch.zeros_like(weight, dtype=log_normalizer.dtype)
+        buffer = of_weight.new_empty((ctx.rows, len(weight)))
         with torch.autocast(hidden.device.type, enabled=False):
             for part in _parts(len(hidden), ctx.rows):
-                bounds = None if ctx.bounds is None else ctx.bounds[part]
-                shift = -log_normalizer[part, None]
-                if hidden.dtype == shift.dtype:
-                    log_probs = torch.addmm(shift, hidden[part], weight.T)
-                else:
-                    log_probs = (hidden[part] @ weight.T).to(shift.dtype).add_(shift)
-                shares = _mask(log_probs, bounds).exp_()
+                shift, bounds = -log_normalizer[part, None], _cut(ctx.bounds, part)
+                shares = _logits_into(buffer, hidden[part], weight, shift, bounds).exp_()
                 grad = shares.mul_((of_log_normalizer - of_log_prob)[part, None])
                 grad.scatter_add_(1, targets[part, None], of_log_prob[part, None])
                 of_hidden[part] = grad.to(weight.dtype) @ weight
                 of_weight.addmm_(grad.T, hidden[part].to(grad.dtype))
-                del log_probs, shares, grad
         return of_hidden, of_weight.to(weight.dtype), None, None, None
 
 
@@ -333,13 +333,36 @@ def _parts(length: int, rows: int) -> list[slice]:
     return [slice(start, start + rows) for start in range(0, length, rows)]
 
 
+def _cut(bounds: Tensor | None, part: slice) -> Tensor | None:
+    return bounds[part] if bounds is not None else None
+
+
+def _logits_into(
+    buffer: Tensor, hidden: Tensor, weight: Tensor, shift: Tensor | None, bounds: Tensor | None
+) -> Tensor:
+    """Logits, plus `shift`, in memory that every piece uses again."""
+    logits = buffer[: len(hidden)]
+    if hidden.dtype != logits.dtype:
+        logits.copy_(hidden @ weight.T)
+        if shift is not None:
+            logits.add_(shift)
+    elif shift is not None:
+        torch.addmm(shift, hidden, weight.T, out=logits)
+    else:
+        torch.mm(hidden, weight.T, out=logits)
+    return logits if bounds is None else logits.masked_fill_(~_allowed(logits, bounds), -math.inf)
+
+
+def _allowed(logits: Tensor, bounds: Tensor) -> Tensor:
+    ids = torch.arange(logits.shape[-1], device=logits.device)
+    return (ids >= bounds[:, :1]) & (ids < bounds[:, 1:])
+
+
 def _mask(logits: Tensor, bounds: Tensor | None) -> Tensor:
     """Logits with -inf outside of each row's bounds."""
     if bounds is None:
         return logits
-    ids = torch.arange(logits.shape[-1], device=logits.device)
-    allowed = (ids >= bounds[:, :1]) & (ids < bounds[:, 1:])
-    return logits.masked_fill(~allowed, -math.inf)
+    return logits.masked_fill(~_allowed(logits, bounds), -math.inf)
 
 
 def _log_probs(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

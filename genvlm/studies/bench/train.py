@@ -13,21 +13,14 @@ from torch import Tensor, nn
 
 from genvlm.config.training import OptimizerConfig
 from genvlm.data.batches import Batch
-from genvlm.studies.bench.models import Shape, Twins, build_twins, check_close
+from genvlm.studies.bench.models import Twins, build_twins, check_close
 from genvlm.studies.bench.report import Result, Row, time_row
+from genvlm.studies.bench.score_text import QUICK, SHAPE
 from genvlm.studies.bench.timing import Settings, ratio_of_medians, time_interleaved
 from genvlm.tokenization.vocabulary import Modality
 from genvlm.training.engine import Engine, build_optimizers
 from genvlm.training.objectives.next_token import NextTokenObjective, bfloat16_supported
 
-_SHAPE = Shape(
-    hidden_size=256, num_layers=6, num_heads=4, intermediate_size=704, context_length=320,
-    num_words=8192, codebook_size=4096,
-)  # fmt: skip
-_QUICK = Shape(
-    hidden_size=64, num_layers=2, num_heads=4, intermediate_size=128, context_length=64,
-    num_words=64, codebook_size=64, grid_side=4,
-)  # fmt: skip
 _OPTIMIZER = OptimizerConfig(learning_rate=1e-4, warmup_steps=0)
 _METHOD = (
     "Whole optimizer steps on one batch of random documents without padding: forward, loss of "
@@ -42,7 +35,7 @@ _METHOD = (
 def run(settings: Settings) -> Result:
     """Float32, and bfloat16 where there is some. Raises EvaluationError: gradients differ."""
     torch.set_num_threads(settings.threads)
-    shape, (rows, tokens) = (_QUICK, (2, 32)) if settings.quick else (_SHAPE, (8, 256))
+    shape, (rows, tokens) = (QUICK, (2, 32)) if settings.quick else (SHAPE, (8, 256))
     with tempfile.TemporaryDirectory() as folder:
         settings.say("building the model twice")
         twins = build_twins(shape, Path(folder))
