@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from genvlm import __version__
 from genvlm.cli import (
+    bench,
     classify,
     config,
     convert,
@@ -25,6 +26,7 @@ from genvlm.errors import GenvlmError, GuidanceWarning
 
 _COMMANDS = (
     train, generate, inpaint, edit, score, classify, evaluate, config, report, convert, demo,
+    bench,
 )  # fmt: skip
 _SHOW_WARNING = warnings.showwarning
 USER_ERROR, OUR_FAULT, INTERRUPTED = 2, 1, 130

@@ -6,13 +6,12 @@ V vocabulary.
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 # Logits that the head keeps for the backward pass: 16 M float32 numbers are 64 MB. More are
 # computed again.
@@ -20,13 +19,15 @@ _MAX_LOGITS = 2**24
 # Logits of one piece: glibc gives blocks above 32 MB back to the system as soon as they are free,
 # and gets each anew.
 _MAX_PIECE = 2**22
+# Fewer rows make a slow product; with gradients the memory of a piece is used for all of them.
+_MIN_ROWS = 256
 
 
 class Rotary(NamedTuple):
-    """Cosines and sines of rotary position embedding, in float32."""
+    """Cosines and sines of rotary position embedding, in float32; `sin` is negative in front."""
 
-    cos: Float[Tensor, "batch tokens 1 half"]
-    sin: Float[Tensor, "batch tokens 1 half"]
+    cos: Float[Tensor, "batch tokens 1 dim"]
+    sin: Float[Tensor, "batch tokens 1 dim"]
 
 
 def rotary_table(
@@ -41,21 +42,22 @@ def rotary_table(
         half = torch.arange(0, dim, 2, device=coordinates.device, dtype=torch.float32)
         angles.append(coordinates[..., axis, None].float() * theta ** (-half / max(dim, 1)))
     turned = torch.cat(angles, -1)[:, :, None]
-    return Rotary(turned.cos(), turned.sin())
+    cos, sin = turned.cos(), turned.sin()
+    return Rotary(torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1))
 
 
 def rotate(x: Float[Tensor, "batch tokens heads dim"], table: Rotary) -> Tensor:
     """Turn the pairs (i, i + dim/2) by the angles of the table (the layout of Hugging Face)."""
     cos, sin = (t.to(x.dtype) for t in table)
     first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    return torch.addcmul(x * cos, torch.cat([second, first], dim=-1), sin)
 
 
 class LayerCache(NamedTuple):
-    """Preallocated keys and values of one layer."""
+    """Preallocated keys and values of one layer; of each head they lie together."""
 
-    keys: Float[Tensor, "batch capacity kv_heads dim"]
-    values: Float[Tensor, "batch capacity kv_heads dim"]
+    keys: Float[Tensor, "batch kv_heads capacity dim"]
+    values: Float[Tensor, "batch kv_heads capacity dim"]
 
 
 QKNorm = Literal["rms", "layer"]
@@ -87,8 +89,7 @@ class HeadNorm(nn.Module):
             x = F.layer_norm(x, x.shape[-1:], weight, bias, self.eps)
         if shared:
             return x
-        x = x * self.weight
-        return x if self.bias is None else x + self.bias
+        return x * self.weight if self.bias is None else torch.addcmul(self.bias, x, self.weight)
 
 
 class Attention(nn.Module):
@@ -124,35 +125,89 @@ class Attention(nn.Module):
         rotary: tuple[Rotary, Rotary],
         mask: Bool[Tensor, "batch 1 tokens keys"] | None,
         cache: LayerCache | None,
-        slots: Int[Tensor, "batch tokens"] | None,
+        slots: Int[Tensor, "batch tokens"] | slice | None,
+        prefix: LayerCache | None = None,
     ) -> Float[Tensor, "batch tokens hidden"]:
         """Attend.
 
         Args:
             rotary: of the queries and of the keys.
-            mask: True where a query may see a key; None means causal within `x`.
-            cache: written at `slots` (one row of indices per batch row), then read whole.
+            mask: True where a query may see a key; None means causal within `x`, or one query that
+                sees all that is cached.
+            cache: written at `slots` (a row of indices per batch row, or one slice for all), then
+                read as far as `mask` or the slice goes.
+            prefix: read in front of `x` by equal runs of rows, without `mask` and `cache`.
         """
         shape = (*x.shape[:2], -1, self.head_dim)
         of_queries, of_keys = rotary
         q = rotate(self.q_norm(self.q_proj(x).view(shape)), of_queries)
         k = rotate(self.k_norm(self.k_proj(x).view(shape)), of_keys)
         v = self.v_proj(x).view(shape)
-        if cache is not None:
-            rows = torch.arange(len(x), device=x.device)[:, None]
-            cache.keys[rows, slots] = k.to(cache.keys.dtype)
-            cache.values[rows, slots] = v.to(cache.values.dtype)
-            keys_seen = mask.shape[-1] if mask is not None else cache.keys.shape[1]
-            k, v = cache.keys[:, :keys_seen].to(q.dtype), cache.values[:, :keys_seen].to(q.dtype)
+        if prefix is not None:
+            return self.o_proj(attend_behind(q, k, v, prefix))
+        if cache is None or slots is None:
+            k, v = k.transpose(1, 2), v.transpose(1, 2)
+        else:
+            k, v = _write(cache, k, v, slots, mask)
         out = F.scaled_dot_product_attention(
             q.transpose(1, 2),
-            k.transpose(1, 2),
-            v.transpose(1, 2),
+            k.to(q.dtype),
+            v.to(q.dtype),
             attn_mask=mask,
-            is_causal=mask is None,
+            is_causal=mask is None and x.shape[1] > 1,
             enable_gqa=self.num_heads != self.num_kv_heads,
         )
         return self.o_proj(out.transpose(1, 2).reshape(*x.shape[:2], -1))
+
+
+def _write(
+    cache: LayerCache,
+    k: Float[Tensor, "batch tokens kv_heads dim"],
+    v: Float[Tensor, "batch tokens kv_heads dim"],
+    slots: Int[Tensor, "batch tokens"] | slice,
+    mask: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Store keys and values; all that there are then."""
+    if isinstance(slots, slice):
+        cache.keys[:, :, slots], cache.values[:, :, slots] = k.transpose(1, 2), v.transpose(1, 2)
+        seen = slots.stop
+    else:
+        rows = torch.arange(len(k), device=k.device)[:, None]
+        cache.keys[rows, :, slots] = k.to(cache.keys.dtype)
+        cache.values[rows, :, slots] = v.to(cache.values.dtype)
+        seen = cache.keys.shape[2] if mask is None else mask.shape[-1]
+    return cache.keys[:, :, :seen], cache.values[:, :, :seen]
+
+
+def attend_behind(
+    q: Float[Tensor, "rows tokens heads dim"],
+    k: Float[Tensor, "rows tokens kv_heads dim"],
+    v: Float[Tensor, "rows tokens kv_heads dim"],
+    prefix: LayerCache,
+) -> Float[Tensor, "rows tokens heads*dim"]:
+    """Causal attention of rows that stand behind a few prefixes, each shared by a run of rows.
+
+    The queries of a run meet the keys of their prefix in one product: nothing is repeated.
+    """
+    rows, tokens, heads, dim = q.shape
+    num_prefixes, kv_heads, length, _ = prefix.keys.shape
+    split = (num_prefixes, rows // num_prefixes, tokens, kv_heads, -1, dim)
+    by_row, by_prefix = (rows * kv_heads, -1, dim), (num_prefixes * kv_heads, -1, dim)
+    # Heads in front of rows: of one prefix and head, all queries lie together.
+    q, k, v = (
+        t.reshape(split).permute(0, 3, 1, 2, 4, 5).reshape(by_row) for t in (q * dim**-0.5, k, v)
+    )
+    prefix_k, prefix_v = (t.to(q.dtype).reshape(by_prefix) for t in prefix)
+    to_prefix = q.view(by_prefix) @ prefix_k.transpose(1, 2)
+    to_own = q @ k.transpose(1, 2)
+    later = torch.ones(tokens, tokens, dtype=torch.bool, device=q.device).triu(1)
+    to_own.masked_fill_(later.repeat_interleave(heads // kv_heads, 0), -math.inf)
+    scores = torch.cat([to_prefix.view(*to_own.shape[:2], length), to_own], -1)
+    shares = scores.softmax(-1, dtype=torch.float64 if q.dtype == torch.float64 else torch.float32)
+    of_prefix, of_own = shares.to(q.dtype).split([length, tokens], -1)
+    out = (of_prefix.reshape(len(prefix_v), -1, length) @ prefix_v).view(by_row) + of_own @ v
+    out = out.view(num_prefixes, kv_heads, split[1], tokens, -1, dim)
+    return out.permute(0, 2, 3, 1, 4, 5).reshape(rows, tokens, -1)
 
 
 class SwiGLU(nn.Module):
@@ -197,36 +252,121 @@ class TokenHead(nn.Module):
         """Logits (positions, V) without targets; with targets, their log-probabilities in pieces.
 
         Args:
-            ids: without targets, the ids whose logits are wanted; None: all.
             bounds: per position the first allowed id and the one behind the last: the softmax
                 runs over these ids alone. None: over the whole vocabulary.
+            ids: the only ids wanted, or allowed, at every position: no other is computed.
         """
+        if ids is not None and targets is not None:
+            return self._within(hidden, targets, ids)
         if targets is None:
             if ids is None or len(ids) == self.proj.out_features:
                 return self.proj(hidden)
             return F.linear(hidden, self.proj.weight[ids.start : ids.stop])
         rows = max(1, _MAX_PIECE // self.proj.out_features)
-        again = torch.is_grad_enabled() and len(hidden) * self.proj.out_features > _MAX_LOGITS
+        if torch.is_grad_enabled() and len(hidden) * self.proj.out_features > _MAX_LOGITS:
+            dtype, device = hidden.dtype, hidden.device.type
+            if torch.is_autocast_enabled(device):
+                dtype = torch.get_autocast_dtype(device)
+            rows = max(_MIN_ROWS, rows)
+            inputs = (hidden.to(dtype), self.proj.weight.to(dtype), targets, bounds, rows)
+            return TokenLogProbs(*_LogProbsInPieces.apply(*inputs))
         parts = []
         for start in range(0, max(1, len(hidden)), rows):
             part = slice(start, start + rows)
-            arguments = (hidden[part], targets[part], None if bounds is None else bounds[part])
-            if again:
-                parts.append(checkpoint(self._piece, *arguments, use_reentrant=False))
-            else:
-                parts.append(self._piece(*arguments))
+            logits = self.proj(hidden[part])
+            parts.append(_log_probs(_mask(logits, _cut(bounds, part)), targets[part]))
         return TokenLogProbs(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
-    def _piece(
-        self, hidden: Tensor, targets: Tensor, bounds: Tensor | None
+    def _within(self, hidden: Tensor, targets: Tensor, ids: range) -> TokenLogProbs:
+        weight = self.proj.weight[ids.start : ids.stop]
+        rows = max(1, _MAX_PIECE // len(ids))
+        pieces = zip(hidden.split(rows), (targets - ids.start).split(rows), strict=True)
+        parts = [_log_probs(F.linear(states, weight), places) for states, places in pieces]
+        return TokenLogProbs(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+class _LogProbsInPieces(torch.autograd.Function):
+    """`_log_probs` of a linear head that keeps no logits: gradients compute them again.
+
+    The gradient of the weight grows in one place; as a sum over checkpointed pieces it would exist
+    three times, and its blocks would scatter the heap.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, bounds: Tensor | None, rows: int
     ) -> tuple[Tensor, Tensor]:
-        logits = self.proj(hidden)
-        if logits.dtype != torch.float64:
-            logits = logits.float()
-        if bounds is not None:
-            ids = torch.arange(logits.shape[-1], device=logits.device)
-            allowed = (ids >= bounds[:, :1]) & (ids < bounds[:, 1:])
-            logits = logits.masked_fill(~allowed, -math.inf)
-        log_normalizer = logits.logsumexp(-1)
-        chosen = logits.gather(-1, targets[:, None])[:, 0]
-        return chosen - log_normalizer, log_normalizer
+        dtype = torch.promote_types(hidden.dtype, torch.float32)
+        log_prob, log_normalizer = hidden.new_empty((2, len(hidden)), dtype=dtype)
+        buffer = hidden.new_empty((rows, len(weight)), dtype=dtype)
+        with torch.autocast(hidden.device.type, enabled=False):
+            for part in _parts(len(hidden), rows):
+                logits = _logits_into(buffer, hidden[part], weight, None, _cut(bounds, part))
+                chosen, top = logits.gather(-1, targets[part, None])[:, 0], logits.amax(-1)
+                total = logits.sub_(top[:, None]).exp_().sum(-1)
+                log_normalizer[part] = total.log_().add_(top)
+                log_prob[part] = chosen - log_normalizer[part]
+        ctx.rows, ctx.bounds = rows, bounds
+        ctx.save_for_backward(hidden, weight, targets, log_normalizer)
+        return log_prob, log_normalizer
+
+    @staticmethod
+    def backward(
+        ctx: Any, of_log_prob: Tensor, of_log_normalizer: Tensor
+    ) -> tuple[Tensor, Tensor, None, None, None]:
+        hidden, weight, targets, log_normalizer = ctx.saved_tensors
+        of_hidden = torch.empty_like(hidden)
+        of_weight = torch.zeros_like(weight, dtype=log_normalizer.dtype)
+        buffer = of_weight.new_empty((ctx.rows, len(weight)))
+        with torch.autocast(hidden.device.type, enabled=False):
+            for part in _parts(len(hidden), ctx.rows):
+                shift, bounds = -log_normalizer[part, None], _cut(ctx.bounds, part)
+                shares = _logits_into(buffer, hidden[part], weight, shift, bounds).exp_()
+                grad = shares.mul_((of_log_normalizer - of_log_prob)[part, None])
+                grad.scatter_add_(1, targets[part, None], of_log_prob[part, None])
+                of_hidden[part] = grad.to(weight.dtype) @ weight
+                of_weight.addmm_(grad.T, hidden[part].to(grad.dtype))
+        return of_hidden, of_weight.to(weight.dtype), None, None, None
+
+
+def _parts(length: int, rows: int) -> list[slice]:
+    return [slice(start, start + rows) for start in range(0, length, rows)]
+
+
+def _cut(bounds: Tensor | None, part: slice) -> Tensor | None:
+    return bounds[part] if bounds is not None else None
+
+
+def _logits_into(
+    buffer: Tensor, hidden: Tensor, weight: Tensor, shift: Tensor | None, bounds: Tensor | None
+) -> Tensor:
+    """Logits, plus `shift`, in memory that every piece uses again."""
+    logits = buffer[: len(hidden)]
+    if hidden.dtype != logits.dtype:
+        logits.copy_(hidden @ weight.T)
+        if shift is not None:
+            logits.add_(shift)
+    elif shift is not None:
+        torch.addmm(shift, hidden, weight.T, out=logits)
+    else:
+        torch.mm(hidden, weight.T, out=logits)
+    return logits if bounds is None else logits.masked_fill_(~_allowed(logits, bounds), -math.inf)
+
+
+def _allowed(logits: Tensor, bounds: Tensor) -> Tensor:
+    ids = torch.arange(logits.shape[-1], device=logits.device)
+    return (ids >= bounds[:, :1]) & (ids < bounds[:, 1:])
+
+
+def _mask(logits: Tensor, bounds: Tensor | None) -> Tensor:
+    """Logits with -inf outside of each row's bounds."""
+    if bounds is None:
+        return logits
+    return logits.masked_fill(~_allowed(logits, bounds), -math.inf)
+
+
+def _log_probs(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    if logits.dtype != torch.float64:
+        logits = logits.float()
+    log_normalizer = logits.logsumexp(-1)
+    return logits.gather(-1, targets[:, None])[:, 0] - log_normalizer, log_normalizer

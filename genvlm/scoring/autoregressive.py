@@ -10,7 +10,7 @@ at temperature 1, so that all images of one size sum to 1. `vocabulary` is the r
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -19,10 +19,13 @@ import torch
 from jaxtyping import Float
 from scipy.special import logsumexp
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from genvlm.data.images import RGBImage
 from genvlm.errors import ConfigError, EvaluationError
+from genvlm.models.mixed_modal.transformer import KVCache
 from genvlm.models.pretrained import PretrainedModel
+from genvlm.nn.layers import LayerCache
 from genvlm.scoring.protocols import Grid, ScorerInfo, Scores
 from genvlm.tokenization.document import Document, EncodedDocument, Image, Text, encode_document
 from genvlm.tokenization.vocabulary import Modality
@@ -34,6 +37,8 @@ Codes = np.ndarray
 
 # Tokens of one forward pass: enough to keep two cores busy, small enough for a laptop.
 _TOKENS_PER_BATCH = 8192
+# Attention scores of texts over their image in one layer: 16 MB of float32.
+_SCORES_PER_BATCH = 2**22
 # Images over which a model averages that never learned p(text).
 _UNRELATED = 8
 
@@ -66,73 +71,147 @@ class Likelihood:
             self._encode([*([Text(text)] if text is not None else []), Image(codes)])
             for codes, text in pairs
         ]
-        return self._score(sequences, [s.modality == Modality.IMAGE for s in sequences])
+        # EOI and EOS, behind the last code, are neither scored nor read.
+        sequences = [EncodedDocument(*(column[:-2] for column in s)) for s in sequences]
+        masks = [s.modality == Modality.IMAGE for s in sequences]
+        scored = self._score(sequences, masks, self.pretrained.grammar.vocabulary.image_range)
+        return [TokenScores(log_probs, self.normalization) for log_probs in scored]
 
     def score_text_given_image(
         self, pairs: Sequence[tuple[Codes | None, str]]
     ) -> list[TokenScores]:
-        """log p(text | image) of each pair; image None gives log p(text)."""
+        """log p(text | image) of each pair; image None gives log p(text).
+
+        Every distinct image is read once: all its texts attend to the same keys and values.
+        """
         sequences = [
             self._encode([*([Image(codes)] if codes is not None else []), Text(text)])
             for codes, text in pairs
         ]
-        eos = self.pretrained.vocabulary.eos
-        masks = [(s.modality == Modality.TEXT) | (s.token_ids == eos) for s in sequences]
-        return self._score(sequences, masks)
+        v = self.pretrained.grammar.vocabulary
+        alone = [i for i, (codes, _) in enumerate(pairs) if codes is None]
+        shared = [i for i, (codes, _) in enumerate(pairs) if codes is not None]
+        texts = [sequences[i] for i in alone]
+        masks = [(s.modality == Modality.TEXT) | (s.token_ids == v.eos) for s in texts]
+        scored = dict(zip(alone, self._score(texts, masks, v.text_state_range), strict=True))
+        behind = self._score_behind_images([sequences[i] for i in shared])
+        scored |= dict(zip(shared, behind, strict=True))
+        return [TokenScores(scored[i], self.normalization) for i in range(len(pairs))]
 
     def _encode(self, segments: Sequence[Text | Image]) -> EncodedDocument:
         p = self.pretrained
         shown = next((s.text for s in segments if isinstance(s, Text)), "image")
         return encode_document(
             Document(id=shown[:60], segments=segments),
-            p.vocabulary,
+            self.pretrained.grammar.vocabulary,
             p.text_tokenizer,
-            grid=p.grammar.grid,
+            grid=self.pretrained.grammar.grid,
             max_tokens=p.model.config.context_length,
         )
 
+    @torch.no_grad()
     def _score(
-        self, sequences: Sequence[EncodedDocument], masks: Sequence[np.ndarray]
-    ) -> list[TokenScores]:
-        results: list[TokenScores | None] = [None] * len(sequences)
+        self, sequences: Sequence[EncodedDocument], masks: Sequence[np.ndarray], allowed: range
+    ) -> list[np.ndarray]:
+        """Log-probabilities of the masked tokens of each sequence."""
+        results: dict[int, np.ndarray] = {}
         order = sorted(range(len(sequences)), key=lambda i: len(sequences[i].token_ids))
         for part in _batches(order, [len(s.token_ids) for s in sequences], self.tokens_per_batch):
-            scored = self._score_batch([sequences[i] for i in part], [masks[i] for i in part])
-            for i, log_probs in zip(part, scored, strict=True):
-                results[i] = TokenScores(log_probs, self.normalization)
-        return [r for r in results if r is not None]
+            # Padding stands on the right, behind everything that a causal model reads.
+            token_ids = _padded([sequences[i].token_ids for i in part])
+            positions = _padded([sequences[i].positions for i in part])
+            wanted = _padded([masks[i] for i in part])[:, 1:]
+            hidden = self.pretrained.model(token_ids[:, :-1], positions=positions)
+            scored = self._log_probs(hidden, token_ids[:, 1:], wanted, allowed)
+            results |= zip(part, scored, strict=True)
+        return [results[i] for i in range(len(sequences))]
 
     @torch.no_grad()
-    def _score_batch(
-        self, sequences: Sequence[EncodedDocument], masks: Sequence[np.ndarray]
-    ) -> list[np.ndarray]:
-        model, vocabulary = self.pretrained.model, self.pretrained.vocabulary
-        longest = max(len(s.token_ids) for s in sequences)
-        token_ids = torch.full((len(sequences), longest), vocabulary.pad)
-        positions = torch.full((len(sequences), longest, 3), -1)
-        chosen = torch.zeros(len(sequences), longest, dtype=torch.bool)
-        for row, (sequence, mask) in enumerate(zip(sequences, masks, strict=True)):
-            token_ids[row, : len(mask)] = torch.from_numpy(sequence.token_ids)
-            positions[row, : len(mask)] = torch.from_numpy(sequence.positions).long()
-            chosen[row, : len(mask)] = torch.from_numpy(mask)
-        # Padding stands on the right, behind everything that a causal model reads.
-        hidden = model(token_ids[:, :-1], positions=positions)
-        targets, wanted = token_ids[:, 1:], chosen[:, 1:]
-        scored = model.head(hidden[wanted], targets[wanted], self._bounds(targets[wanted]))
-        counts = [int(m.sum()) for m in masks]
-        return [part.numpy() for part in scored.log_prob.split(counts)]
+    def _score_behind_images(self, sequences: Sequence[EncodedDocument]) -> list[np.ndarray]:
+        """Log-probabilities of the text and EOS of `BOS BOI codes EOI text EOS`."""
+        eoi = self.pretrained.vocabulary.eoi
+        by_length: dict[int, dict[bytes, list[int]]] = {}
+        for i in sorted(range(len(sequences)), key=lambda i: len(sequences[i].token_ids)):
+            token_ids = sequences[i].token_ids
+            length = 1 + int(np.argmax(token_ids == eoi))
+            by_image = by_length.setdefault(length, {})
+            by_image.setdefault(token_ids[:length].tobytes(), []).append(i)
+        results: dict[int, np.ndarray] = {}
+        for length, by_image in by_length.items():
+            runs = sorted(by_image.values(), key=len)
+            results |= self._score_runs(runs, sequences, length)
+        return [results[i] for i in range(len(sequences))]
 
-    def _bounds(self, targets: Tensor) -> Tensor | None:
-        """Allowed ids by what is scored: codes compete with codes, text with the text state."""
-        if self.normalization == "vocabulary":
-            return None
-        v = self.pretrained.vocabulary
-        is_code = (targets < v.image_range.stop)[:, None]
-        return torch.where(
-            is_code,
-            torch.tensor([v.image_range.start, v.image_range.stop]),
-            torch.tensor([v.text_state_range.start, v.text_state_range.stop]),
-        )
+    def _score_runs(
+        self, runs: Sequence[list[int]], sequences: Sequence[EncodedDocument], length: int
+    ) -> dict[int, np.ndarray]:
+        """The same of images of one length, each with the numbers of its texts."""
+        images_per_batch = max(1, self.tokens_per_batch // length)
+        results: dict[int, np.ndarray] = {}
+        for start in range(0, len(runs), images_per_batch):
+            part = runs[start : start + images_per_batch]
+            first = [sequences[run[0]] for run in part]
+            prefix, last = self._read_prefixes(first, length)
+            for rows, num_left in self._rectangles(part, sequences, length):
+                layers = [LayerCache(*(t[-num_left:] for t in layer)) for layer in prefix]
+                texts = [sequences[i] for i in rows]
+                scored = self._score_behind(layers, last[-num_left:], texts)
+                results |= zip(rows, scored, strict=True)
+        return results
+
+    def _read_prefixes(
+        self, sequences: Sequence[EncodedDocument], length: int
+    ) -> tuple[Sequence[LayerCache], Float[Tensor, "images hidden"]]:
+        """Keys and values of the first `length` tokens, and what follows from the last of them."""
+        model = self.pretrained.model
+        token_ids = _padded([s.token_ids[:length] for s in sequences])
+        positions = _padded([s.positions[: length + 1] for s in sequences])
+        dtype = model.embedding.weight.dtype
+        cache = KVCache(model.config, len(sequences), length, dtype=dtype)
+        hidden = model(token_ids, positions=positions, cache=cache)
+        return cache.layers, hidden[:, -1]
+
+    def _rectangles(
+        self, runs: Sequence[Sequence[int]], sequences: Sequence[EncodedDocument], length: int
+    ) -> Iterator[tuple[list[int], int]]:
+        """Equally many texts of each image that has some left, and of how many images.
+
+        The runs come shortest first, so that the images left are always the last ones.
+        """
+        at, runs = 0, list(runs)
+        while runs:
+            tokens = max(len(sequences[run[-1]].token_ids) for run in runs) - length
+            scores = self.pretrained.model.config.num_heads * (length + tokens)
+            budget = min(self.tokens_per_batch, _SCORES_PER_BATCH // scores)
+            stop = min(len(runs[0]), at + max(1, budget // (len(runs) * tokens)))
+            yield [i for run in runs for i in run[at:stop]], len(runs)
+            at, runs = stop, [run for run in runs if len(run) > stop]
+
+    def _score_behind(
+        self,
+        prefix: Sequence[LayerCache],
+        last: Float[Tensor, "images hidden"],
+        sequences: Sequence[EncodedDocument],
+    ) -> list[np.ndarray]:
+        length = prefix[0].keys.shape[2]
+        targets = _padded([s.token_ids[length:] for s in sequences])
+        positions = _padded([s.positions[length:] for s in sequences])
+        wanted = _padded([np.ones(len(s.token_ids) - length, np.bool_) for s in sequences])
+        # The first token of a text follows from its image alone.
+        hidden = last.repeat_interleave(len(sequences) // len(last), 0)[:, None]
+        if targets.shape[1] > 1:
+            read = self.pretrained.model(targets[:, :-1], positions=positions, prefix=prefix)
+            hidden = torch.cat([hidden, read], 1)
+        allowed = self.pretrained.grammar.vocabulary.text_state_range
+        return self._log_probs(hidden, targets, wanted, allowed)
+
+    def _log_probs(
+        self, hidden: Tensor, targets: Tensor, wanted: Tensor, allowed: range
+    ) -> list[np.ndarray]:
+        """Of the wanted targets of each row; with `grammar` they compete with `allowed` alone."""
+        ids = allowed if self.normalization == "grammar" else None
+        scored = self.pretrained.model.head(hidden[wanted], targets[wanted], ids=ids)
+        return [part.numpy() for part in scored.log_prob.split(wanted.sum(1).tolist())]
 
 
 class LikelihoodScorer:
@@ -257,14 +336,16 @@ class CodeCache:
     """Encodes pictures, each distinct one once."""
 
     def __init__(self, pretrained: PretrainedModel) -> None:
-        self._tokenizer = pretrained.image_tokenizer
+        self._pretrained = pretrained
         self._codes: dict[str, Codes] = {}
 
     def encode(self, images: Sequence[RGBImage]) -> list[Codes]:
         """Codes of pictures of any size."""
         keys = [f"{i.shape}|{hashlib.sha256(i.tobytes()).hexdigest()}" for i in images]
         new = {k: image for k, image in zip(keys, images, strict=True) if k not in self._codes}
-        self._codes.update(zip(new, self._tokenizer.encode(list(new.values())), strict=True))
+        self._codes.update(
+            zip(new, self._pretrained.encode_images(list(new.values())), strict=True)
+        )
         return [self._codes[key] for key in keys]
 
 
@@ -276,6 +357,14 @@ def _as_grids(grids: Sequence[Grid], totals: np.ndarray, counts: np.ndarray) -> 
         results.append(Scores(totals[part].reshape(shape), counts[part].reshape(shape)))
         at = part.stop
     return results
+
+
+def _padded(columns: Sequence[np.ndarray]) -> Tensor:
+    """Arrays of different lengths as rows, filled with zeros on the right."""
+    tensors = [
+        torch.from_numpy(np.asarray(c, c.dtype if c.dtype == bool else int)) for c in columns
+    ]
+    return pad_sequence(tensors, batch_first=True)
 
 
 def _batches(order: Sequence[int], lengths: Sequence[int], budget: int) -> list[list[int]]:

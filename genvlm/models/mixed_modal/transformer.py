@@ -37,7 +37,7 @@ class KVCache:
             raise TokenError(
                 f"{capacity} tokens asked for, and the context holds {config.context_length}"
             )
-        shape = (batch_size, capacity, config.num_kv_heads, config.head_dim)
+        shape = (batch_size, config.num_kv_heads, capacity, config.head_dim)
         self.layers: Sequence[LayerCache] = [
             LayerCache(*(torch.zeros(shape, dtype=dtype, device=device) for _ in range(2)))
             for _ in range(config.num_layers)
@@ -47,7 +47,7 @@ class KVCache:
     @property
     def capacity(self) -> int:
         """Most tokens of a row."""
-        return self.layers[0].keys.shape[1]
+        return self.layers[0].keys.shape[2]
 
 
 class Block(nn.Module):
@@ -76,14 +76,15 @@ class Block(nn.Module):
         rotary: tuple[Rotary, Rotary],
         mask: Bool[Tensor, "batch 1 tokens keys"] | None,
         cache: LayerCache | None,
-        slots: Int[Tensor, "batch tokens"] | None,
+        slots: Int[Tensor, "batch tokens"] | slice | None,
+        prefix: LayerCache | None = None,
     ) -> Float[Tensor, "batch tokens hidden"]:
         """One layer."""
         if self.swin:
-            attended = self.attention_norm(self.attention(x, rotary, mask, cache, slots))
+            attended = self.attention_norm(self.attention(x, rotary, mask, cache, slots, prefix))
             x = x + self.dropout(attended)
             return x + self.dropout(self.mlp_norm(self.mlp(x)))
-        attended = self.attention(self.attention_norm(x), rotary, mask, cache, slots)
+        attended = self.attention(self.attention_norm(x), rotary, mask, cache, slots, prefix)
         x = x + self.dropout(attended)
         return x + self.dropout(self.mlp(self.mlp_norm(x)))
 
@@ -143,6 +144,7 @@ class MixedModalTransformer(nn.Module):
         indices: Int[Tensor, "batch tokens"] | None = None,
         mask: Bool[Tensor, "batch 1 tokens keys"] | None = None,
         cache: KVCache | None = None,
+        prefix: Sequence[LayerCache] | None = None,
     ) -> Float[Tensor, "batch tokens hidden"]:
         """Hidden states after the last norm.
 
@@ -154,33 +156,51 @@ class MixedModalTransformer(nn.Module):
                 right needs nothing more.
             cache: new keys are written behind each row's `lengths`. The caller advances
                 `lengths` by the number of real (not padding) tokens of each row.
+            prefix: layers of a full cache that holds what stands in front of these tokens, without
+                `cache`. Each of its rows serves a run of rows, all runs of one length.
 
         Raises:
             TokenError: more tokens than the context or the cache holds.
         """
-        slots = None
+        start = prefix[0].keys.shape[2] if prefix is not None else 0
+        num_tokens, device = token_ids.shape[1], token_ids.device
+        slots: Tensor | slice | None = None
         if cache is not None:
-            steps = torch.arange(token_ids.shape[1], device=token_ids.device)
-            slots = cache.lengths[:, None] + steps
-            seen = int(slots.max()) + 1
-            if seen > cache.capacity:
-                raise TokenError(f"{seen} tokens do not fit a cache of {cache.capacity}")
-            if mask is None:
-                keys = torch.arange(seen, device=token_ids.device)
-                mask = keys[None, None, None] <= slots[:, None, :, None]
-        elif token_ids.shape[1] > self.config.context_length:
+            slots, mask, behind = self._slots(cache, num_tokens, mask)
+            indices = behind if indices is None else indices
+        elif start + num_tokens > self.config.context_length:
             raise TokenError(
-                f"{token_ids.shape[1]} tokens do not fit the context of "
+                f"{start + num_tokens} tokens do not fit the context of "
                 f"{self.config.context_length}: shorten the text or drop images"
             )
         if indices is None:
-            steps = torch.arange(token_ids.shape[1], device=token_ids.device)
-            indices = slots if slots is not None else steps[None]
+            indices = torch.arange(start, start + num_tokens, device=device)[None]
         rotary = self._rotary(indices, positions)
         x = self.embedding(token_ids)
         for i, block in enumerate(self.blocks):
-            x = block(x, rotary, mask, cache.layers[i] if cache is not None else None, slots)
+            cached = cache.layers[i] if cache is not None else None
+            shared = prefix[i] if prefix is not None else None
+            x = block(x, rotary, mask, cached, slots, shared)
         return self.norm(x)
+
+    def _slots(
+        self, cache: KVCache, num_tokens: int, mask: Tensor | None
+    ) -> tuple[Tensor | slice, Tensor | None, Tensor]:
+        """Where new keys go, what their queries see, and their places in the sequences."""
+        steps = torch.arange(num_tokens, device=cache.lengths.device)
+        places = cache.lengths[:, None] + steps
+        lengths = cache.lengths.tolist()
+        shortest, longest = min(lengths), max(lengths)
+        seen = longest + num_tokens
+        if seen > cache.capacity:
+            raise TokenError(f"{seen} tokens do not fit a cache of {cache.capacity}")
+        # Rows of one length need no mask for their first tokens, nor for a single one behind.
+        if mask is None and shortest == longest and (longest == 0 or num_tokens == 1):
+            return slice(longest, seen), None, places
+        if mask is None:
+            keys = torch.arange(seen, device=places.device)
+            mask = keys[None, None, None] <= places[:, None, :, None]
+        return places, mask, places
 
     def _rotary(self, indices: Tensor, positions: Tensor | None) -> tuple[Rotary, Rotary]:
         """Tables of queries and keys.

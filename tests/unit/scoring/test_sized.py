@@ -37,6 +37,15 @@ def test_all_images_of_one_shape_have_probability_one(
     assert np.exp([s.total for s in scored]).sum() == pytest.approx(1)
 
 
+def test_texts_behind_images_of_different_shapes_equal_one_by_one(toy: PretrainedModel) -> None:
+    images = [np.zeros(shape, int) for shape in ((1, 2), (2, 2), (1, 1), (1, 2))]
+    pairs = [(codes, text) for codes in images for text in ("blue", "a red square")]
+    together = Likelihood(toy).score_text_given_image(pairs)
+    alone = [Likelihood(toy).score_text_given_image([pair])[0] for pair in pairs]
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_allclose(one.log_probs, other.log_probs, atol=1e-10)
+
+
 def test_images_are_drawn_as_often_as_they_are_likely_given_their_shape(
     toy: PretrainedModel,
 ) -> None:

@@ -1,0 +1,1 @@
+"""Benchmarks: genvlm beside transformers and taming, same weights, one process, equal answers."""
