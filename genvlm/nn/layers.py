@@ -235,7 +235,10 @@ class TokenLogProbs(NamedTuple):
 
 
 class TokenHead(nn.Module):
-    """Output projection. Its weight is read in `forward` only (under ZeRO 3 it is elsewhere)."""
+    """Output projection. Its weight is read in `forward` only.
+
+    Not only by `proj`: ZeRO 3, which keeps it elsewhere, must know it as an external parameter.
+    """
 
     def __init__(self, hidden_size: int, vocab_size: int) -> None:
         super().__init__()
@@ -245,43 +248,28 @@ class TokenHead(nn.Module):
         self,
         hidden: Float[Tensor, "positions hidden"],
         targets: Int[Tensor, " positions"] | None = None,
-        bounds: Int[Tensor, "positions 2"] | None = None,
         *,
         ids: range | None = None,
     ) -> Tensor | TokenLogProbs:
-        """Logits (positions, V) without targets; with targets, their log-probabilities in pieces.
+        """Logits (positions, ids) without targets; with targets, their log-probabilities in pieces.
 
         Args:
-            bounds: per position the first allowed id and the one behind the last: the softmax
-                runs over these ids alone. None: over the whole vocabulary.
-            ids: the only ids wanted, or allowed, at every position: no other is computed.
+            ids: the only ids wanted, or allowed: no other is computed, and the softmax runs over
+                them alone. None: the whole vocabulary.
         """
-        if ids is not None and targets is not None:
-            return self._within(hidden, targets, ids)
+        weight = self.proj.weight if ids is None else self.proj.weight[ids.start : ids.stop]
         if targets is None:
-            if ids is None or len(ids) == self.proj.out_features:
-                return self.proj(hidden)
-            return F.linear(hidden, self.proj.weight[ids.start : ids.stop])
-        rows = max(1, _MAX_PIECE // self.proj.out_features)
-        if torch.is_grad_enabled() and len(hidden) * self.proj.out_features > _MAX_LOGITS:
+            return F.linear(hidden, weight)
+        targets = targets if ids is None else targets - ids.start
+        rows = max(1, _MAX_PIECE // len(weight))
+        if torch.is_grad_enabled() and len(hidden) * len(weight) > _MAX_LOGITS:
             dtype, device = hidden.dtype, hidden.device.type
             if torch.is_autocast_enabled(device):
                 dtype = torch.get_autocast_dtype(device)
-            rows = max(_MIN_ROWS, rows)
-            inputs = (hidden.to(dtype), self.proj.weight.to(dtype), targets, bounds, rows)
+            inputs = (hidden.to(dtype), weight.to(dtype), targets, max(_MIN_ROWS, rows))
             return TokenLogProbs(*_LogProbsInPieces.apply(*inputs))
-        parts = []
-        for start in range(0, max(1, len(hidden)), rows):
-            part = slice(start, start + rows)
-            logits = self.proj(hidden[part])
-            parts.append(_log_probs(_mask(logits, _cut(bounds, part)), targets[part]))
-        return TokenLogProbs(*(torch.cat(column) for column in zip(*parts, strict=True)))
-
-    def _within(self, hidden: Tensor, targets: Tensor, ids: range) -> TokenLogProbs:
-        weight = self.proj.weight[ids.start : ids.stop]
-        rows = max(1, _MAX_PIECE // len(ids))
-        pieces = zip(hidden.split(rows), (targets - ids.start).split(rows), strict=True)
-        parts = [_log_probs(F.linear(states, weight), places) for states, places in pieces]
+        pieces = zip(hidden.split(rows), targets.split(rows), strict=True)
+        parts = [_log_probs(F.linear(states, weight), wanted) for states, wanted in pieces]
         return TokenLogProbs(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
@@ -294,75 +282,54 @@ class _LogProbsInPieces(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, bounds: Tensor | None, rows: int
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, rows: int
     ) -> tuple[Tensor, Tensor]:
         dtype = torch.promote_types(hidden.dtype, torch.float32)
         log_prob, log_normalizer = hidden.new_empty((2, len(hidden)), dtype=dtype)
         buffer = hidden.new_empty((rows, len(weight)), dtype=dtype)
         with torch.autocast(hidden.device.type, enabled=False):
             for part in _parts(len(hidden), rows):
-                logits = _logits_into(buffer, hidden[part], weight, None, _cut(bounds, part))
+                logits = _logits_into(buffer, hidden[part], weight, None)
                 chosen, top = logits.gather(-1, targets[part, None])[:, 0], logits.amax(-1)
                 total = logits.sub_(top[:, None]).exp_().sum(-1)
                 log_normalizer[part] = total.log_().add_(top)
                 log_prob[part] = chosen - log_normalizer[part]
-        ctx.rows, ctx.bounds = rows, bounds
+        ctx.rows = rows
         ctx.save_for_backward(hidden, weight, targets, log_normalizer)
         return log_prob, log_normalizer
 
     @staticmethod
     def backward(
         ctx: Any, of_log_prob: Tensor, of_log_normalizer: Tensor
-    ) -> tuple[Tensor, Tensor, None, None, None]:
+    ) -> tuple[Tensor, Tensor, None, None]:
         hidden, weight, targets, log_normalizer = ctx.saved_tensors
         of_hidden = torch.empty_like(hidden)
         of_weight = torch.zeros_like(weight, dtype=log_normalizer.dtype)
         buffer = of_weight.new_empty((ctx.rows, len(weight)))
         with torch.autocast(hidden.device.type, enabled=False):
             for part in _parts(len(hidden), ctx.rows):
-                shift, bounds = -log_normalizer[part, None], _cut(ctx.bounds, part)
-                shares = _logits_into(buffer, hidden[part], weight, shift, bounds).exp_()
+                shift = -log_normalizer[part, None]
+                shares = _logits_into(buffer, hidden[part], weight, shift).exp_()
                 grad = shares.mul_((of_log_normalizer - of_log_prob)[part, None])
                 grad.scatter_add_(1, targets[part, None], of_log_prob[part, None])
                 of_hidden[part] = grad.to(weight.dtype) @ weight
                 of_weight.addmm_(grad.T, hidden[part].to(grad.dtype))
-        return of_hidden, of_weight.to(weight.dtype), None, None, None
+        return of_hidden, of_weight.to(weight.dtype), None, None
 
 
 def _parts(length: int, rows: int) -> list[slice]:
     return [slice(start, start + rows) for start in range(0, length, rows)]
 
 
-def _cut(bounds: Tensor | None, part: slice) -> Tensor | None:
-    return bounds[part] if bounds is not None else None
-
-
-def _logits_into(
-    buffer: Tensor, hidden: Tensor, weight: Tensor, shift: Tensor | None, bounds: Tensor | None
-) -> Tensor:
+def _logits_into(buffer: Tensor, hidden: Tensor, weight: Tensor, shift: Tensor | None) -> Tensor:
     """Logits, plus `shift`, in memory that every piece uses again."""
     logits = buffer[: len(hidden)]
     if hidden.dtype != logits.dtype:
         logits.copy_(hidden @ weight.T)
-        if shift is not None:
-            logits.add_(shift)
-    elif shift is not None:
-        torch.addmm(shift, hidden, weight.T, out=logits)
-    else:
-        torch.mm(hidden, weight.T, out=logits)
-    return logits if bounds is None else logits.masked_fill_(~_allowed(logits, bounds), -math.inf)
-
-
-def _allowed(logits: Tensor, bounds: Tensor) -> Tensor:
-    ids = torch.arange(logits.shape[-1], device=logits.device)
-    return (ids >= bounds[:, :1]) & (ids < bounds[:, 1:])
-
-
-def _mask(logits: Tensor, bounds: Tensor | None) -> Tensor:
-    """Logits with -inf outside of each row's bounds."""
-    if bounds is None:
-        return logits
-    return logits.masked_fill(~_allowed(logits, bounds), -math.inf)
+        return logits if shift is None else logits.add_(shift)
+    if shift is not None:
+        return torch.addmm(shift, hidden, weight.T, out=logits)
+    return torch.mm(hidden, weight.T, out=logits)
 
 
 def _log_probs(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

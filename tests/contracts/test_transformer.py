@@ -196,12 +196,12 @@ def test_like_codes_begin_alike_and_other_rows_as_before() -> None:
 
 
 def score(
-    head: TokenHead, hidden: torch.Tensor, bounds: torch.Tensor | None
+    head: TokenHead, hidden: torch.Tensor, ids: range | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Both results, then the gradients of a mixture of them for the input and the weight."""
     hidden = hidden.clone().requires_grad_()
     head.zero_grad()
-    scored = head(hidden, torch.arange(len(hidden)) % 7 + 5, bounds)
+    scored = head(hidden, torch.arange(len(hidden)) % 7 + 5, ids=ids)
     weights = torch.linspace(-1, 2, len(hidden), dtype=hidden.dtype)
     (scored.log_prob * weights + 0.1 * scored.log_normalizer.square()).sum().backward()
     return (
@@ -210,7 +210,7 @@ def score(
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("bounded", [False, True], ids=["vocabulary", "bounds"])
+@pytest.mark.parametrize("bounded", [False, True], ids=["vocabulary", "range"])
 @pytest.mark.parametrize("rows_kept", [1, 10])
 @pytest.mark.parametrize("rows_per_piece", [1, 4, 10])
 def test_the_head_in_pieces_equals_the_whole_one(
@@ -218,14 +218,15 @@ def test_the_head_in_pieces_equals_the_whole_one(
 ) -> None:
     torch.manual_seed(0)
     head, hidden = TokenHead(6, VOCAB), torch.randn(10, 6)
-    bounds = torch.tensor([[5, 12], [0, 40]]).repeat(5, 1) if bounded else None
-    whole = score(head, hidden, bounds)
-    monkeypatch.setattr(layers, "_MAX_PIECE", VOCAB * rows_per_piece)
-    monkeypatch.setattr(layers, "_MAX_LOGITS", VOCAB * rows_kept)
-    for a, b in zip(score(head, hidden, bounds), whole, strict=True):
+    ids = range(5, 12) if bounded else None
+    whole = score(head, hidden, ids)
+    monkeypatch.setattr(layers, "_MAX_PIECE", (7 if bounded else VOCAB) * rows_per_piece)
+    monkeypatch.setattr(layers, "_MAX_LOGITS", (7 if bounded else VOCAB) * rows_kept)
+    monkeypatch.setattr(layers, "_MIN_ROWS", 1)
+    for a, b in zip(score(head, hidden, ids), whole, strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-6)
     with torch.no_grad():
-        scored = head(hidden, torch.arange(10) % 7 + 5, bounds)
+        scored = head(hidden, torch.arange(10) % 7 + 5, ids=ids)
     torch.testing.assert_close(scored.log_prob, whole[0], atol=1e-6, rtol=1e-6)
 
 
@@ -233,7 +234,7 @@ def test_the_head_equals_a_plain_softmax_over_the_allowed_ids() -> None:
     torch.manual_seed(0)
     head, hidden = TokenHead(6, VOCAB).double(), torch.randn(1, 6, dtype=torch.float64)
     logits = head(hidden)[0]
-    scored = head(hidden, torch.tensor([7]), torch.tensor([[5, 9]]))
+    scored = head(hidden, torch.tensor([7]), ids=range(5, 9))
     assert scored.log_prob.dtype == torch.float64
     torch.testing.assert_close(scored.log_prob[0], logits[5:9].log_softmax(0)[2])
     torch.testing.assert_close(scored.log_normalizer[0], logits[5:9].logsumexp(0))

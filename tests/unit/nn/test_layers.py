@@ -8,7 +8,7 @@ HIDDEN, VOCAB, POSITIONS = 6, 40, 23
 
 
 def gradients(
-    bounds: torch.Tensor | None, dtype: torch.dtype
+    ids: range | None, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Of a loss that uses both results, with respect to hidden states and weight."""
     generator = torch.Generator().manual_seed(0)
@@ -19,7 +19,7 @@ def gradients(
     hidden = torch.randn(POSITIONS, HIDDEN, generator=generator).to(dtype).requires_grad_()
     targets = torch.randint(10, 20, (POSITIONS,), generator=generator)
     weights = torch.rand(POSITIONS, generator=generator)
-    scored = head(hidden, targets, bounds)
+    scored = head(hidden, targets, ids=ids)
     loss = (-scored.log_prob + 0.3 * scored.log_normalizer.square()) @ weights.to(
         scored.log_prob.dtype
     )
@@ -33,23 +33,18 @@ def gradients(
 def test_gradients_by_hand_of_the_chunked_head_equal_those_of_autograd(
     bounded: bool, dtype: torch.dtype, min_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bounds = torch.tensor([[10, 20]]).expand(POSITIONS, 2) if bounded else None
-    plain = gradients(bounds, dtype)
+    ids = range(10, 20) if bounded else None
+    plain = gradients(ids, dtype)
     monkeypatch.setattr(layers, "_MAX_LOGITS", 0)
     monkeypatch.setattr(layers, "_MAX_PIECE", 1)
     monkeypatch.setattr(layers, "_MIN_ROWS", min_rows)
     tolerance = 1e-10 if dtype == torch.float64 else 2e-4
-    for expected, found in zip(plain, gradients(bounds, dtype), strict=True):
+    for expected, found in zip(plain, gradients(ids, dtype), strict=True):
         torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
 
 
 @torch.no_grad()
-def test_a_slice_of_ids_equals_bounds_of_the_same_ids() -> None:
+def test_ids_are_a_slice_of_the_logits() -> None:
     head = TokenHead(HIDDEN, VOCAB).double()
-    hidden, targets = torch.randn(POSITIONS, HIDDEN).double(), torch.arange(POSITIONS) % 10 + 10
-    bounds = torch.tensor([[10, 20]]).expand(POSITIONS, 2)
-    for whole, part in zip(
-        head(hidden, targets, bounds), head(hidden, targets, ids=range(10, 20)), strict=True
-    ):
-        torch.testing.assert_close(part, whole)
+    hidden = torch.randn(POSITIONS, HIDDEN).double()
     torch.testing.assert_close(head(hidden, ids=range(10, 20)), head(hidden)[:, 10:20])

@@ -189,24 +189,6 @@ def test_the_chunked_loss_has_the_gradients_of_the_plain_one(
         torch.testing.assert_close(ours, plain, atol=tolerance, rtol=tolerance)
 
 
-def test_pieces_within_bounds_have_the_gradients_of_the_whole(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    torch.manual_seed(0)
-    head, hidden = TokenHead(4, 30).double(), torch.randn(20, 4).double().requires_grad_()
-    bounds = torch.tensor([[5, 12], [0, 30]]).repeat(10, 1)
-    found = []
-    for limit in (2**24, 1):
-        monkeypatch.setattr(layers, "_MAX_LOGITS", limit)
-        monkeypatch.setattr(layers, "_MIN_ROWS", 1)
-        monkeypatch.setattr(layers, "_MAX_PIECE", 3 * 30)
-        scored = head(hidden, torch.arange(20) % 7 + 5, bounds)
-        value = (scored.log_prob * torch.arange(20) + scored.log_normalizer.square()).sum()
-        found.append((*scored, *torch.autograd.grad(value, (hidden, head.proj.weight))))
-    for whole, pieces in zip(*found, strict=True):
-        torch.testing.assert_close(pieces, whole, atol=1e-10, rtol=0)
-
-
 def take_memory(megabytes: int) -> Callable[[], object]:
     return lambda: bytearray(megabytes * 2**20)
 
