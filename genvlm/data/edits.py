@@ -29,7 +29,8 @@ def sample_edit(rng: np.random.Generator, *, held_out: bool = False) -> Edit:
     """
     while True:
         before = sample_scene(rng)
-        kind = int(rng.integers(3))
+        # Most edits replace an icon, which asks more than the others: what is where is to be seen.
+        kind = int(rng.integers(5))
         if held_out:  # only a new icon can make a held-out pair of one that is not
             kind = 0
         if kind == 1:

@@ -43,7 +43,7 @@ class MaskedImage:
 GappedSegment = Segment | MissingText | MissingImage | MaskedImage
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def fill_documents(
     pretrained: PretrainedModel,
     documents: Sequence[Sequence[GappedSegment]],

@@ -17,7 +17,7 @@ from genvlm.tokenization.document import Document, Segment, Text, encode_documen
 from genvlm.tokenization.grammar import Grammar
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def sample_documents(
     pretrained: PretrainedModel,
     prompts: Sequence[Sequence[Segment]],
@@ -78,7 +78,7 @@ def stream_documents(
     return run_with_events(rows, pretrained, stop_after_image=stop_after_image)
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def sample_tokens(
     model: MixedModalTransformer,
     grammar: Grammar,

@@ -56,6 +56,7 @@ class Rows:
         ]
         state, positions = read_prefixes(grammar, read, self.device)
         self.state = GrammarState(*(column[: self.num] for column in state))
+        self._place = grammar.placement(self.state).positions
         dtype = torch.bfloat16 if settings.bfloat16_cache else model.embedding.weight.dtype
         self.cache = KVCache(model.config, len(read), limit, dtype=dtype, device=self.device)
         padded = pad_rows(read, v.pad).to(self.device)
@@ -84,12 +85,15 @@ class Rows:
 
     def advance(self, token_ids: Int[Tensor, " batch"], *, stop_after_image: bool = False) -> None:
         """Append one token to every unfinished row and run the model on it."""
-        v, active, before = self.grammar.vocabulary, ~self.finished, self.state
-        own = self.grammar.placement(before).positions
-        self.state = choose_states(active, self.grammar.step(before, token_ids), before)
-        positions = torch.stack([own, self.grammar.placement(self.state).positions], 1)
-        for row in active.nonzero()[:, 0].tolist():
-            self.sequences[row].append(int(token_ids[row]))
+        v, active, before, own = self.grammar.vocabulary, ~self.finished, self.state, self._place
+        stepped = self.grammar.step(before, token_ids)
+        self.state = stepped if bool(active.all()) else choose_states(active, stepped, before)
+        self._place = self.grammar.placement(self.state).positions
+        positions = torch.stack([own, self._place], 1)
+        new = zip(self.sequences, active.tolist(), token_ids.tolist(), strict=True)
+        for sequence, is_active, token_id in new:
+            if is_active:
+                sequence.append(token_id)
         self._finish(active & (token_ids == v.eoi) if stop_after_image else ~active)
         if bool(self.finished.all()):
             return
@@ -203,10 +207,10 @@ class Rows:
         )
 
     def _finish(self, also: Tensor) -> None:
-        lengths = torch.tensor([len(s) for s in self.sequences], device=self.device)
-        self.finished = (
-            self.finished | also | (self.state.mode == Mode.DONE) | (lengths >= self.limit)
-        )
+        full = [len(s) >= self.limit for s in self.sequences]
+        self.finished = self.finished | also | (self.state.mode == Mode.DONE)
+        if any(full):
+            self.finished |= torch.tensor(full, device=self.device)
 
 
 @torch.no_grad()

@@ -59,7 +59,7 @@ class DocumentDone:
 Event = TextPiece | ImageStarted | ImageProgress | ImageDone | DocumentDone
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def run(rows: Rows, *, stop_after_image: bool = False) -> list[list[int]]:
     """Sample every row to its end; token ids of prompts and continuations."""
     while not bool(rows.finished.all()):

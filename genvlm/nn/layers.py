@@ -16,11 +16,11 @@ from torch import Tensor, nn
 # Logits that the head keeps for the backward pass: 16 M float32 numbers are 64 MB. More are
 # computed again.
 _MAX_LOGITS = 2**24
-# Logits of one piece: glibc gives blocks above 32 MB back to the system as soon as they are free,
-# and gets each anew.
-_MAX_PIECE = 2**22
-# Fewer rows make a slow product; with gradients the memory of a piece is used for all of them.
-_MIN_ROWS = 256
+# Logits that it makes at once where nothing is kept: glibc gives blocks above 32 MB back to the
+# system as soon as they are free, and gets each anew.
+_MAX_SCORED = 2**22
+# Rows and ids of a piece: 4 MB stay in a processor's cache.
+_PIECE_ROWS, _PIECE_IDS = 1024, 1024
 
 
 class Rotary(NamedTuple):
@@ -261,69 +261,81 @@ class TokenHead(nn.Module):
         if targets is None:
             return F.linear(hidden, weight)
         targets = targets if ids is None else targets - ids.start
-        rows = max(1, _MAX_PIECE // len(weight))
-        if torch.is_grad_enabled() and len(hidden) * len(weight) > _MAX_LOGITS:
-            dtype, device = hidden.dtype, hidden.device.type
-            if torch.is_autocast_enabled(device):
-                dtype = torch.get_autocast_dtype(device)
-            inputs = (hidden.to(dtype), weight.to(dtype), targets, max(_MIN_ROWS, rows))
-            return TokenLogProbs(*_LogProbsInPieces.apply(*inputs))
-        pieces = zip(hidden.split(rows), targets.split(rows), strict=True)
-        parts = [_log_probs(F.linear(states, weight), wanted) for states, wanted in pieces]
-        return TokenLogProbs(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        most = _MAX_LOGITS if torch.is_grad_enabled() else _MAX_SCORED
+        if len(hidden) * len(weight) <= most:
+            return TokenLogProbs(*_log_probs(F.linear(hidden, weight), targets))
+        dtype, device = hidden.dtype, hidden.device.type
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        scored = _LogProbsInPieces.apply(hidden.to(dtype), weight.to(dtype), targets)
+        return TokenLogProbs(*scored)
 
 
 class _LogProbsInPieces(torch.autograd.Function):
-    """`_log_probs` of a linear head that keeps no logits: gradients compute them again.
+    """`_log_probs` of a linear head, a piece of rows and ids at a time.
 
-    The gradient of the weight grows in one place; as a sum over checkpointed pieces it would exist
-    three times, and its blocks would scatter the heap.
+    No logits are kept: gradients compute them again. The gradient of the weight grows in one place.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, rows: int
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         dtype = torch.promote_types(hidden.dtype, torch.float32)
         log_prob, log_normalizer = hidden.new_empty((2, len(hidden)), dtype=dtype)
-        buffer = hidden.new_empty((rows, len(weight)), dtype=dtype)
+        buffer = hidden.new_empty((_PIECE_ROWS, _PIECE_IDS), dtype=dtype)
         with torch.autocast(hidden.device.type, enabled=False):
-            for part in _parts(len(hidden), rows):
-                logits = _logits_into(buffer, hidden[part], weight, None)
-                chosen, top = logits.gather(-1, targets[part, None])[:, 0], logits.amax(-1)
-                total = logits.sub_(top[:, None]).exp_().sum(-1)
-                log_normalizer[part] = total.log_().add_(top)
-                log_prob[part] = chosen - log_normalizer[part]
-        ctx.rows = rows
+            for rows in _parts(len(hidden), _PIECE_ROWS):
+                top = log_prob.new_full((len(targets[rows]),), -math.inf)
+                total, chosen = torch.zeros_like(top), torch.zeros_like(top)
+                for ids in _parts(len(weight), _PIECE_IDS):
+                    logits = _logits_into(buffer, hidden[rows], weight[ids], None)
+                    place, inside = _places(targets[rows], ids, logits.shape[1])
+                    chosen = torch.where(inside, logits.gather(1, place[:, None])[:, 0], chosen)
+                    higher = torch.maximum(top, logits.amax(1))
+                    total = total * (top - higher).exp_()
+                    total += logits.sub_(higher[:, None]).exp_().sum(1)
+                    top = higher
+                log_normalizer[rows] = total.log_().add_(top)
+                log_prob[rows] = chosen - log_normalizer[rows]
         ctx.save_for_backward(hidden, weight, targets, log_normalizer)
         return log_prob, log_normalizer
 
     @staticmethod
     def backward(
         ctx: Any, of_log_prob: Tensor, of_log_normalizer: Tensor
-    ) -> tuple[Tensor, Tensor, None, None]:
+    ) -> tuple[Tensor, Tensor, None]:
         hidden, weight, targets, log_normalizer = ctx.saved_tensors
-        of_hidden = torch.empty_like(hidden)
+        of_hidden = torch.zeros_like(hidden, dtype=log_normalizer.dtype)
         of_weight = torch.zeros_like(weight, dtype=log_normalizer.dtype)
-        buffer = of_weight.new_empty((ctx.rows, len(weight)))
+        buffer = of_weight.new_empty((_PIECE_ROWS, _PIECE_IDS))
         with torch.autocast(hidden.device.type, enabled=False):
-            for part in _parts(len(hidden), ctx.rows):
-                shift = -log_normalizer[part, None]
-                shares = _logits_into(buffer, hidden[part], weight, shift).exp_()
-                grad = shares.mul_((of_log_normalizer - of_log_prob)[part, None])
-                grad.scatter_add_(1, targets[part, None], of_log_prob[part, None])
-                of_hidden[part] = grad.to(weight.dtype) @ weight
-                of_weight.addmm_(grad.T, hidden[part].to(grad.dtype))
-        return of_hidden, of_weight.to(weight.dtype), None, None
+            for rows in _parts(len(hidden), _PIECE_ROWS):
+                states, of_chosen = hidden[rows], of_log_prob[rows, None]
+                of_share = of_log_normalizer[rows, None] - of_chosen
+                for ids in _parts(len(weight), _PIECE_IDS):
+                    part = weight[ids]
+                    shares = _logits_into(buffer, states, part, -log_normalizer[rows, None])
+                    grad = shares.exp_().mul_(of_share)
+                    place, inside = _places(targets[rows], ids, grad.shape[1])
+                    grad.scatter_add_(1, place[:, None], of_chosen * inside[:, None])
+                    of_hidden[rows] += grad.to(part.dtype) @ part
+                    of_weight[ids].addmm_(grad.T, states.to(grad.dtype))
+        return of_hidden.to(hidden.dtype), of_weight.to(weight.dtype), None
 
 
-def _parts(length: int, rows: int) -> list[slice]:
-    return [slice(start, start + rows) for start in range(0, length, rows)]
+def _parts(length: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+
+
+def _places(targets: Tensor, ids: slice, num_ids: int) -> tuple[Tensor, Tensor]:
+    """Place of each target among the ids of a piece, and whether it is one of them."""
+    place = targets - ids.start
+    inside = (place >= 0) & (place < num_ids)
+    return place.clamp(0, num_ids - 1), inside
 
 
 def _logits_into(buffer: Tensor, hidden: Tensor, weight: Tensor, shift: Tensor | None) -> Tensor:
     """Logits, plus `shift`, in memory that every piece uses again."""
-    logits = buffer[: len(hidden)]
+    logits = buffer[: len(hidden), : len(weight)]
     if hidden.dtype != logits.dtype:
         logits.copy_(hidden @ weight.T)
         return logits if shift is None else logits.add_(shift)

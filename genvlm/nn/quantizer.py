@@ -3,6 +3,7 @@
 B batch, C codebook dimension, H W latent height and width, K codebook size.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -11,9 +12,10 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-# Elements of the distance matrix held at once: 2 MB stay in a processor's cache; a GPU wants few
+# A piece of all products of latents and codes: 2 MB stay in a processor's cache; a GPU wants few
 # large pieces.
-_CHUNK_CPU, _CHUNK_GPU = 2**19, 2**26
+_ROWS = 1024
+_CODES_CPU, _CODES_GPU = 512, 2**16
 
 
 class Quantized(NamedTuple):
@@ -75,8 +77,7 @@ class VectorQuantizer(nn.Module):
             flat = F.normalize(flat, dim=-1)
         codebook = self.codebook.float()
         bias = -0.5 * codebook.square().sum(-1)
-        chunk = max(1, (_CHUNK_GPU if flat.is_cuda else _CHUNK_CPU) // len(codebook))
-        best = [torch.addmm(bias, rows, codebook.T).argmax(-1) for rows in flat.split(chunk)]
+        best = [_argmax_in_pieces(rows, codebook, bias) for rows in flat.split(_ROWS)]
         return torch.cat(best).view(latents.shape[0], *latents.shape[2:])
 
     def lookup(
@@ -109,3 +110,19 @@ class VectorQuantizer(nn.Module):
         self.embedding.weight[dead] = flat[pick.to(flat.device)].to(self.embedding.weight.dtype)
         self.steps_unused[dead] = 0
         return len(dead)
+
+
+def _argmax_in_pieces(
+    rows: Float[Tensor, "rows dim"], codebook: Float[Tensor, "codes dim"], bias: Tensor
+) -> Int[Tensor, " rows"]:
+    """argmax of rows @ codebook.T + bias; of equal ones the lowest code."""
+    best = rows.new_full((len(rows),), -math.inf)
+    codes = torch.zeros(len(rows), dtype=torch.long, device=rows.device)
+    piece = _CODES_GPU if rows.is_cuda else _CODES_CPU
+    for start in range(0, len(codebook), piece):
+        part = slice(start, start + piece)
+        top, place = torch.addmm(bias[part], rows, codebook[part].T).max(-1)
+        better = top > best
+        best = torch.where(better, top, best)
+        codes = torch.where(better, place + start, codes)
+    return codes

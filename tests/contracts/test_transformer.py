@@ -220,9 +220,10 @@ def test_the_head_in_pieces_equals_the_whole_one(
     head, hidden = TokenHead(6, VOCAB), torch.randn(10, 6)
     ids = range(5, 12) if bounded else None
     whole = score(head, hidden, ids)
-    monkeypatch.setattr(layers, "_MAX_PIECE", (7 if bounded else VOCAB) * rows_per_piece)
-    monkeypatch.setattr(layers, "_MAX_LOGITS", (7 if bounded else VOCAB) * rows_kept)
-    monkeypatch.setattr(layers, "_MIN_ROWS", 1)
+    for limit in ("_MAX_LOGITS", "_MAX_SCORED"):
+        monkeypatch.setattr(layers, limit, (7 if bounded else VOCAB) * rows_kept)
+    monkeypatch.setattr(layers, "_PIECE_ROWS", rows_per_piece)
+    monkeypatch.setattr(layers, "_PIECE_IDS", 3)
     for a, b in zip(score(head, hidden, ids), whole, strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-6)
     with torch.no_grad():

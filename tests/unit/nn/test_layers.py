@@ -29,15 +29,15 @@ def gradients(
 
 @pytest.mark.parametrize("bounded", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("min_rows", [1, 7, 100])
+@pytest.mark.parametrize("piece", [1, 7, 100])
 def test_gradients_by_hand_of_the_chunked_head_equal_those_of_autograd(
-    bounded: bool, dtype: torch.dtype, min_rows: int, monkeypatch: pytest.MonkeyPatch
+    bounded: bool, dtype: torch.dtype, piece: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = range(10, 20) if bounded else None
     plain = gradients(ids, dtype)
     monkeypatch.setattr(layers, "_MAX_LOGITS", 0)
-    monkeypatch.setattr(layers, "_MAX_PIECE", 1)
-    monkeypatch.setattr(layers, "_MIN_ROWS", min_rows)
+    monkeypatch.setattr(layers, "_PIECE_ROWS", piece)
+    monkeypatch.setattr(layers, "_PIECE_IDS", piece)
     tolerance = 1e-10 if dtype == torch.float64 else 2e-4
     for expected, found in zip(plain, gradients(ids, dtype), strict=True):
         torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)

@@ -18,7 +18,8 @@ def make(l2_normalized: bool, size: int = 11, dim: int = 3) -> VectorQuantizer:
 def test_the_nearest_code_is_that_of_brute_force(
     l2_normalized: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quantizer, "_CHUNK_CPU", 7 * 11)
+    monkeypatch.setattr(quantizer, "_ROWS", 7)
+    monkeypatch.setattr(quantizer, "_CODES_CPU", 4)
     vq = make(l2_normalized)
     latents = torch.randn(3, 3, 4, 5)
     rows = latents.permute(0, 2, 3, 1).reshape(-1, 3).double()
@@ -31,7 +32,9 @@ def test_the_nearest_code_is_that_of_brute_force(
     assert vq(latents).codes.flatten().tolist() == expected
 
 
-def test_the_lower_code_wins_a_tie() -> None:
+@pytest.mark.parametrize("codes_at_once", [1, 4, 100])
+def test_the_lower_code_wins_a_tie(codes_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantizer, "_CODES_CPU", codes_at_once)
     vq = make(False)
     with torch.no_grad():
         vq.embedding.weight[:] = torch.tensor([1.0, 0, 0])

@@ -111,7 +111,9 @@ def test_every_image_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_head_within_a_range_equals_the_masked_softmax(
     rows_per_piece: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("genvlm.nn.layers._MAX_PIECE", 9 * rows_per_piece)
+    monkeypatch.setattr("genvlm.nn.layers._MAX_SCORED", 0)
+    monkeypatch.setattr("genvlm.nn.layers._PIECE_ROWS", rows_per_piece)
+    monkeypatch.setattr("genvlm.nn.layers._PIECE_IDS", 4)
     torch.manual_seed(0)
     head, hidden = TokenHead(6, 40).double(), torch.randn(10, 6, dtype=torch.float64)
     targets = torch.arange(10) % 9 + 5

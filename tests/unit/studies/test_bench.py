@@ -156,8 +156,8 @@ def test_no_tensor_of_the_chunked_loss_is_as_large_as_the_logits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(layers, "_MAX_LOGITS", 1)
-    monkeypatch.setattr(layers, "_MIN_ROWS", 1)
-    monkeypatch.setattr(layers, "_MAX_PIECE", 8 * 300)
+    monkeypatch.setattr(layers, "_PIECE_ROWS", 8)
+    monkeypatch.setattr(layers, "_PIECE_IDS", 100)
     head, hidden = TokenHead(4, 300), torch.randn(64, 4, requires_grad=True)
     targets = torch.arange(64)
     sizes = {}
@@ -165,7 +165,7 @@ def test_no_tensor_of_the_chunked_loss_is_as_large_as_the_logits(
         with LargestTensor() as largest:
             function(head, hidden, targets).backward()
         sizes[name] = largest.numel
-    assert sizes == {"chunked": 8 * 300, "plain": 64 * 300}
+    assert sizes == {"chunked": 4 * 300, "plain": 64 * 300}  # the weight, the logits
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
@@ -173,8 +173,8 @@ def test_the_chunked_loss_has_the_gradients_of_the_plain_one(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(layers, "_MAX_LOGITS", 1)
-    monkeypatch.setattr(layers, "_MIN_ROWS", 1)
-    monkeypatch.setattr(layers, "_MAX_PIECE", 8 * 30)
+    monkeypatch.setattr(layers, "_PIECE_ROWS", 8)
+    monkeypatch.setattr(layers, "_PIECE_IDS", 11)
     torch.manual_seed(0)
     head = TokenHead(4, 30).to(torch.float64 if dtype == torch.float64 else torch.float32)
     hidden = torch.randn(64, 4, dtype=head.proj.weight.dtype, requires_grad=True)
