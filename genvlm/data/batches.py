@@ -146,12 +146,11 @@ def collate(documents: Sequence[EncodedDocument], pad: int, denominator: float) 
 
     def padded(name: str, fill: int) -> np.ndarray:
         columns = [getattr(d, name) for d in documents]
-        return np.stack(
-            [
-                np.pad(c, [(0, longest - len(c)), *[(0, 0)] * (c.ndim - 1)], constant_values=fill)
-                for c in columns
-            ]
-        )
+        shape = (len(columns), longest, *columns[0].shape[1:])
+        rows = np.full(shape, fill, columns[0].dtype)
+        for row, column in zip(rows, columns, strict=True):
+            row[: len(column)] = column
+        return rows
 
     return Batch(
         torch.from_numpy(padded("token_ids", pad)),

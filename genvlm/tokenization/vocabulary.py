@@ -73,7 +73,8 @@ class Vocabulary:
     def control_range(self) -> range:
         """Token ids of control tokens."""
         start = max(self.image_range.stop, self.video_range.stop)
-        return range(start, start + len(self._control_names))
+        between = (self.num_gaps > 0) + self.num_numbers + self.num_gaps
+        return range(start, start + len(_FIRST) + between + len(_LAST))
 
     @property
     def text_range(self) -> range:
