@@ -14,7 +14,7 @@ from genvlm.data.sequences import CYCLES, all_sequences, draw, sample_sequences
 
 
 def main(out: str, num_steps: int = 600, num_documents: int = 2000) -> Path:
-    """Returns the page with the continued sequence. 600 steps take about ten minutes on 2 cores."""
+    """Returns the page with the continued sequence."""
     folder = Path(out)
     names = write_pictures(folder / "data")
     lines = [

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
@@ -36,7 +37,7 @@ from genvlm.data.edits import sample_edits
 from genvlm.data.emoji import load_drawings, split_concepts
 from genvlm.data.images import RGBImage, load_image
 from genvlm.data.readers import read_captions, read_documents
-from genvlm.data.retrieval import Retriever, TfIdfRetriever, drop_words, words_of
+from genvlm.data.retrieval import Hit, Retriever, TfIdfRetriever, drop_words, words_of
 from genvlm.data.scenes import render_scene, sample_scenes
 from genvlm.data.sequences import sample_sequences
 from genvlm.data.stories import sample_stories
@@ -48,6 +49,8 @@ from genvlm.tokenization.image import ImageTokenizer
 # Part of the cache's key: raise it when a source renders differently from the same settings.
 _RENDERING = 4
 _CHUNK = 512
+# Hits that a retriever is asked for at first.
+_HITS = 64
 
 
 Kind = Literal["pair", "edit", "document"]
@@ -132,18 +135,29 @@ class Corpus:
     def _picture(self, index: int) -> np.ndarray:
         return self.codes[self._number(index)]
 
+    def _hits(self, query: str) -> Iterator[Hit]:
+        """All hits, best first, asked for as they are needed: most often the first ones will do."""
+        told, num = 0, _HITS
+        while told < num:
+            hits = self._retriever(query, num)
+            yield from hits[told:]
+            told, num = num, 8 * num if len(hits) == num else num
+
     def _retrieve(
         self, index: int, config: RetrievalConfig, rng: np.random.Generator
     ) -> list[list[Segment]]:
         """Like pairs, text first: never the pair itself, its caption, its picture or near to it."""
         caption, picture = self._caption(index), self._picture(index)
         query = drop_words(caption, config.query_dropout, rng)
-        whole = {hit.number: hit.similarity for hit in self._retriever(caption, len(self._pairs))}
+        too_like = takewhile(
+            lambda hit: hit.similarity > config.max_similarity, self._hits(caption)
+        )
+        duplicates = {hit.number for hit in too_like}
         found: list[list[Segment]] = []
-        for hit in self._retriever(query, len(self._pairs)):
+        for hit in self._hits(query):
             other = self._pairs[hit.number]
             near = (
-                whole.get(hit.number, 0.0) > config.max_similarity
+                hit.number in duplicates
                 or sorted(words_of(self._caption(other))) == sorted(words_of(caption))
                 or _equal_share(self._picture(other), picture) > config.max_similarity
             )
