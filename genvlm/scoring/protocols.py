@@ -1,7 +1,8 @@
-"""The one definition of a Scorer: every classifier, judge and control of the project speaks it.
+"""The one definition of Scorer and Answerer: every classifier, judge and control speaks them.
 
-A scorer takes grids (every image against every text) and returns matrices; higher is better.
-Decision rules, ties and statistics belong to `genvlm.evaluation`, never to a scorer.
+A scorer takes grids (every image against every text) and returns matrices; higher is better. An
+answerer takes questions about pictures and returns what it said, word for word. Decision rules,
+parsing, ties and statistics belong to `genvlm.evaluation`, never to a scorer or an answerer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,7 +41,7 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ScorerInfo:
-    """What a scorer is, in enough detail that two scorers with equal fingerprints agree."""
+    """What a scorer or answerer is: two with equal fingerprints agree."""
 
     name: str
     unit: Unit
@@ -62,4 +63,36 @@ class Scorer(Protocol):
 
     def score(self, grids: Sequence[Grid]) -> list[Scores]:
         """Score every grid, in order, exhaustively."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One prompt about some pictures, which an answerer continues."""
+
+    item_id: str
+    """Stable id from the source; unique among the questions of a benchmark."""
+    images: Sequence[RGBImage]
+    prompt: str
+    """Everything that is asked, options included, as the benchmark words it."""
+    max_new_tokens: int = 32
+
+
+class Answer(NamedTuple):
+    """What an answerer said."""
+
+    raw_text: str
+    """Word for word, without the prompt; parsing belongs to the benchmark."""
+    status: Literal["ok", "refused", "failed"] = "ok"
+    """failed: no text could be drawn (the prompt does not fit, the model gives NaN)."""
+
+
+class Answerer(Protocol):
+    """Answers questions about pictures in words."""
+
+    @property
+    def info(self) -> ScorerInfo: ...
+
+    def answer(self, questions: Sequence[Question]) -> list[Answer]:
+        """Answer every question, in order."""
         ...
