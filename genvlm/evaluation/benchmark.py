@@ -10,8 +10,9 @@ from jaxtyping import Int64
 from genvlm.data.images import RGBImage
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.cards import Card
-from genvlm.evaluation.records import ItemRecord
-from genvlm.evaluation.rules import Rule, check_finite, credit_item
+from genvlm.evaluation.measures import RuleName, Target
+from genvlm.evaluation.records import ControlEvidence, ItemRecord
+from genvlm.evaluation.rules import check_finite
 from genvlm.evaluation.summary import RANDOM, SHUFFLED
 from genvlm.scoring.protocols import Grid, Scorer, Scores
 
@@ -27,8 +28,8 @@ class Item:
     grid: Grid
     group: str
     """Cluster of items that share a picture, a pair or a sentence frame."""
-    correct: int | None
-    """Index of the correct text (choice); None where image k belongs to text k (grid2x2)."""
+    target: Target
+    """What is right, in the form that the rule says (`build_rule`)."""
     tags: tuple[str, ...]
     """Categories that are reported apart."""
 
@@ -38,7 +39,7 @@ class Benchmark:
     """Items with one decision rule, and the card that says what they mean."""
 
     name: str
-    rule: Rule
+    rule: RuleName
     items: tuple[Item, ...]
     card: Card
     version: str
@@ -183,7 +184,7 @@ def _record(
     item: Item,
     shown: _Shown,
     scores: Scores,
-    controls: dict[str, tuple[tuple[float, ...], ...]],
+    controls: Mapping[str, ControlEvidence],
     scorer: Scorer,
 ) -> ItemRecord:
     tokens = scores.num_tokens
@@ -195,17 +196,23 @@ def _record(
         version=benchmark.version,
         num_items=len(benchmark.items),
         rule=benchmark.rule,
-        correct=item.correct,
+        target=item.target,
         order_seed=shown.seed,
         image_order=tuple(shown.image_order.tolist()),
         text_order=tuple(shown.text_order.tolist()),
         scores=_rows(scores.values),
         num_tokens=None if tokens is None else _rows(tokens),
-        credit=credit_item(benchmark.rule, scores.values, item.correct, item.grid.item_id),
-        controls=controls,
+        credit=benchmark.card.decision.credit(scores.values, item.target, item.grid.item_id),
+        controls=dict(controls),
         fingerprint=scorer.info.fingerprint,
         scorer=scorer.info.name,
+        dtype=_dtype(scorer),
     )
+
+
+def _dtype(scorer: Scorer) -> str | None:
+    dtype = scorer.info.settings.get("dtype")
+    return None if dtype is None else str(dtype)
 
 
 def _rows(matrix: np.ndarray) -> tuple[tuple, ...]:

@@ -51,7 +51,7 @@ def build_emoji_classes(
         Item(
             grid=Grid(item_id=f"{vendor}-{c.id}", images=[_picture(c, vendor)], texts=labels),
             group=c.id,
-            correct=k,
+            target=k,
             tags=(vendor, c.group),
         )
         for vendor in vendors

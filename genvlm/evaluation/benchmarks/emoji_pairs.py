@@ -162,7 +162,7 @@ def _both_directions(pair: LabelPair, vendor: Vendor) -> Iterator[Item]:
             images=[drawings[right.index]],
             texts=[right.label, wrong.label],
         )
-        yield Item(grid=grid, group=pair.frame, correct=0, tags=tags)
+        yield Item(grid=grid, group=pair.frame, target=0, tags=tags)
 
 
 def _kind(first: Concept, second: Concept, words: Sequence[str]) -> Kind:
