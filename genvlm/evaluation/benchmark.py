@@ -10,7 +10,8 @@ from jaxtyping import Int64
 from genvlm.data.images import RGBImage
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.cards import Card
-from genvlm.evaluation.measures import RuleName, Target
+from genvlm.evaluation.decisions import RuleName
+from genvlm.evaluation.measures import Target
 from genvlm.evaluation.records import ControlEvidence, ItemRecord
 from genvlm.evaluation.rules import check_finite
 from genvlm.evaluation.summary import RANDOM, SHUFFLED

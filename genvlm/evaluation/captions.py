@@ -88,7 +88,9 @@ def caption_metrics(
     Also `length`, the mean tokens of a caption: short captions are cheap. BLEU has no smoothing:
     it is 0 without a matching n-gram of its order.
     """
-    columns = dict(zip(COLUMNS, np.moveaxis(np.asarray(statistics, np.float64), -1, 0), strict=True))
+    columns = dict(
+        zip(COLUMNS, np.moveaxis(np.asarray(statistics, np.float64), -1, 0), strict=True)
+    )
     length, reference_length = columns["caption_length"], columns["reference_length"]
     exponent = 1 - _ratio(reference_length, length)
     # A corpus of empty captions has no ratio, and no match either.

@@ -8,7 +8,8 @@ from pydantic import Field
 from genvlm.config.assets import asset_path
 from genvlm.config.schema import load_config, strict
 from genvlm.errors import ConfigError
-from genvlm.evaluation.measures import Rule, RuleName, build_rule
+from genvlm.evaluation.decisions import RuleName, build_rule
+from genvlm.evaluation.measures import Rule
 
 MACRO = "macro "
 

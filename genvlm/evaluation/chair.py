@@ -59,7 +59,7 @@ def parse_object_table(synonyms: str, pairs: Mapping[str, str]) -> ObjectTable:
     objects = {}
     for line in synonyms.splitlines():
         names = [name.strip() for name in line.split(",") if name.strip()]
-        objects.update({name: names[0] for name in names})
+        objects.update(dict.fromkeys(names, names[0]))
     words = {word for name in (*objects, *pairs) for word in name.split()}
     return ObjectTable(objects, dict(pairs), frozenset(words))
 
@@ -139,7 +139,9 @@ def chair_metrics(
     objects. recall: share of the images' objects that are named. mentions and length: objects and
     words a caption. A quotient by 0 anywhere in the batch makes that metric Undefined.
     """
-    columns = dict(zip(COLUMNS, np.moveaxis(np.asarray(statistics, np.float64), -1, 0), strict=True))
+    columns = dict(
+        zip(COLUMNS, np.moveaxis(np.asarray(statistics, np.float64), -1, 0), strict=True)
+    )
     quotients = {
         "chair_s": ("hallucinating", "items", "no caption"),
         "chair_i": ("hallucinated", "mentions", "no caption mentions an object"),

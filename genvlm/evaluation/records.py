@@ -10,7 +10,8 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from genvlm.errors import EvaluationError
-from genvlm.evaluation.measures import Evidence, RuleName, Target
+from genvlm.evaluation.decisions import RuleName
+from genvlm.evaluation.measures import Evidence, Target
 from genvlm.evaluation.rules import Credit, check_finite
 
 SCHEMA = 3

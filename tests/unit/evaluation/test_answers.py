@@ -195,7 +195,9 @@ def test_gpt4v_chooses_as_the_released_files_say(released: Read, category: str) 
         assert round(100 * sum(right[-1].values()) / len(items), 2) == percent
         assert Counter(map(type, chosen.values()))[str] == num_invalid
         assert "unparseable" not in chosen.values()
-    assert round(100 * sum(right[0][k] and right[1][k] for k in right[0]) / len(right[0]), 2) == both
+    assert (
+        round(100 * sum(right[0][k] and right[1][k] for k in right[0]) / len(right[0]), 2) == both
+    )
 
 
 @pytest.mark.parametrize(
@@ -242,7 +244,9 @@ def test_open_answers_are_normalised_as_vqa_does(text: str, normal: str) -> None
     assert normalize_open_answer(text) == normal
 
 
-@pytest.mark.parametrize(("matches", "expected"), [(0, 0), (1, 0.3), (2, 0.6), (3, 0.9), (4, 1), (10, 1)])
+@pytest.mark.parametrize(
+    ("matches", "expected"), [(0, 0), (1, 0.3), (2, 0.6), (3, 0.9), (4, 1), (10, 1)]
+)
 def test_vqa_accuracy_leaves_each_annotator_out(matches: int, expected: float) -> None:
     annotators = ["dog"] * matches + [f"cat {k}" for k in range(10 - matches)]
     assert vqa_accuracy("dog", annotators) == pytest.approx(expected)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genvlm.errors import EvaluationError
-from genvlm.evaluation.measures import build_rule
+from genvlm.evaluation.decisions import build_rule
 from genvlm.evaluation.rules import choice_credit, grid2x2_credit
 
 # Few distinct values, so that ties are common.

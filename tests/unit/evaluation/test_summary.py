@@ -7,7 +7,7 @@ import pytest
 
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.cards import Card
-from genvlm.evaluation.measures import build_rule
+from genvlm.evaluation.decisions import build_rule
 from genvlm.evaluation.records import ItemRecord, read_records, write_records
 from genvlm.evaluation.summary import summarize
 
