@@ -195,7 +195,9 @@ def test_gpt4v_chooses_as_the_released_files_say(released: Read, category: str) 
         assert round(100 * sum(right[-1].values()) / len(items), 2) == percent
         assert Counter(map(type, chosen.values()))[str] == num_invalid
         assert "unparseable" not in chosen.values()
-    assert round(100 * sum(right[0][k] and right[1][k] for k in right[0]) / len(right[0]), 2) == both
+    assert (
+        round(100 * sum(right[0][k] and right[1][k] for k in right[0]) / len(right[0]), 2) == both
+    )
 
 
 @pytest.mark.parametrize(
@@ -203,6 +205,7 @@ def test_gpt4v_chooses_as_the_released_files_say(released: Read, category: str) 
     [
         ("(1)", 0),
         ("Output (2).", 1),
+        ("2.", 1),
         ("Neither is accurate, but if I must choose: (2)", 1),
         ("Neither (1) nor (2)", "refused"),
         ("None of the captions fits. A better one: (3) A dog", "refused"),
@@ -210,6 +213,7 @@ def test_gpt4v_chooses_as_the_released_files_say(released: Read, category: str) 
         ("(1) or (2)", "unparseable"),
         ("A dog", "unparseable"),
         ("(3)", "unparseable"),
+        ("2 dogs", "unparseable"),
         ("", "unparseable"),
     ],
 )
@@ -242,7 +246,9 @@ def test_open_answers_are_normalised_as_vqa_does(text: str, normal: str) -> None
     assert normalize_open_answer(text) == normal
 
 
-@pytest.mark.parametrize(("matches", "expected"), [(0, 0), (1, 0.3), (2, 0.6), (3, 0.9), (4, 1), (10, 1)])
+@pytest.mark.parametrize(
+    ("matches", "expected"), [(0, 0), (1, 0.3), (2, 0.6), (3, 0.9), (4, 1), (10, 1)]
+)
 def test_vqa_accuracy_leaves_each_annotator_out(matches: int, expected: float) -> None:
     annotators = ["dog"] * matches + [f"cat {k}" for k in range(10 - matches)]
     assert vqa_accuracy("dog", annotators) == pytest.approx(expected)
