@@ -35,15 +35,17 @@ there's they'd they'd've they'll they're they've 'twas wasn't we'd've we've were
 what's what've when's where'd where's where've who'd who'd've who'll who's who've why'll why're
 why's won't would've wouldn't wouldn't've y'all y'all'd've y'all'll you'd you'd've you'll you're
 you've
-""".split()
+""".split()  # noqa: SIM905 (ninety quoted words read worse)
 _APOSTROPHES = {
     word[:at] + word[at + 1 :]: word
     for word in _CONTRACTIONS
     for at, letter in enumerate(word)
     if letter == "'"
 }
-_NUMBER_WORDS = "zero one two three four five six seven eight nine ten".split()
-_DIGITS = {"none": "0", **{word: str(number) for number, word in enumerate(_NUMBER_WORDS)}}
+_DIGITS = {
+    **{"none": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5"},
+    **{"six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10"},
+}
 _ARTICLES = {"a", "an", "the"}
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 
@@ -96,9 +98,12 @@ def numbered_option(text: str, num_options: int) -> int | Literal["refused", "un
     """The option, counted from 0, that an answer names by its number in brackets, "(1)".
 
     An answer that names exactly one option chooses it, even after "Neither caption is right, but
-    if I must choose: (2)". Any other is refused when it declines in words, else unparseable.
+    if I must choose: (2)"; a number alone, "1.", needs no brackets. Any other answer is refused
+    when it declines in words, else unparseable.
     """
-    numbers = {int(digits) for digits in re.findall(r"\((\d+)\)", text)}
+    alone = re.fullmatch(r"\W*(\d+)\W*", text)
+    written = [alone[1]] if alone else re.findall(r"\((\d+)\)", text)
+    numbers = {int(digits) for digits in written}
     options = [number for number in numbers if 1 <= number <= num_options]
     if len(options) == 1:
         return options[0] - 1

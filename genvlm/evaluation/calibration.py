@@ -17,6 +17,7 @@ from genvlm.evaluation.statistics import Undefined
 
 # float32 posteriors over some thousand classes sum to 1 within this.
 _NORMALIZATION_TOLERANCE = 1e-3
+_LOWEST_INVERSE = 1e-6  # of a temperature
 
 
 class RiskCoverage(NamedTuple):
@@ -36,7 +37,7 @@ def expected_calibration_error(
     """Mean of |accuracy - confidence| over equal-width bins of confidence, weighted by items.
 
     Bins hold their lower edge and not their upper one, so confidence 1 stands alone, as in
-    torchmetrics (`multiclass_calibration_error`, norm l1), which is float32 if its input is.
+    torchmetrics (`multiclass_calibration_error`, norm l1), which computes in float32.
     Source: Guo et al. 2017, https://arxiv.org/abs/1706.04599.
     """
     if num_bins < 1:
@@ -59,8 +60,9 @@ def fit_temperature(
 
     The mean log-likelihood of log_softmax(log_posteriors / temperature) is concave in
     1 / temperature, so its one maximum is where its slope, the right class's log posterior minus
-    the expected one, crosses 0. Undefined where there is none: every item is right (0 would be
-    best), or the right class is no likelier than a class drawn at random (infinity would be).
+    the expected one, crosses 0. Undefined where there is none: no wrong class is likelier than the
+    right one (0 would be best), or the right class is no likelier than a class drawn at random
+    (infinity would be best; above a million counts as that).
     """
     log_posteriors, right_classes = _check(log_posteriors, right_classes)
     if len(log_posteriors) == 0:
@@ -72,13 +74,13 @@ def fit_temperature(
         return float((right - expected).mean())
 
     if (right == log_posteriors.max(axis=1)).all():
-        return Undefined("every item is right: ever smaller temperatures are likelier")
-    if slope(0.0) <= 0:
+        return Undefined("no wrong class is likelier than a right one: no temperature is best")
+    if slope(_LOWEST_INVERSE) <= 0:
         return Undefined("right classes are no likelier than others: no temperature helps")
     upper = 1.0
     while slope(upper) > 0:
         upper *= 2
-    return 1 / float(brentq(slope, 0.0, upper, xtol=1e-12))
+    return 1 / float(brentq(slope, _LOWEST_INVERSE, upper, xtol=1e-12))
 
 
 def apply_temperature(

@@ -6,8 +6,8 @@ into metrics. So the bootstrap of a corpus metric is that of a mean:
 
 The n-gram counts of BLEU come from sacrebleu. ROUGE-L with beta 1.2 and CIDEr-D exist in no
 maintained package (that of torchmetrics has beta 1), so they are written out here. All three equal
-the published numbers of nlg-eval and clipscore; where these print BLEU-4 of a corpus without a
-matching 4-gram as 5e-5 or so (their epsilon), it is 0 here.
+the published numbers of nlg-eval and clipscore. The COCO code adds a tiny constant to every count:
+BLEU without a matching n-gram is a little above 0 there and 0 here.
 """
 
 import math

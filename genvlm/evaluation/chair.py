@@ -56,10 +56,14 @@ def parse_object_table(synonyms: str, pairs: Mapping[str, str]) -> ObjectTable:
     every word that a plural stripper empties ("s" of "dog's"). Captions are read in lower case and
     the table as it is, so its "iPhone" is never met, as in the official code.
     """
-    objects = {}
+    objects: dict[str, str] = {}
     for line in synonyms.splitlines():
         names = [name.strip() for name in line.split(",") if name.strip()]
+<<<<<<< HEAD
         objects.update(dict.fromkeys(names, names[0]))
+=======
+        objects.update((name, names[0]) for name in names)
+>>>>>>> wt-a
     words = {word for name in (*objects, *pairs) for word in name.split()}
     return ObjectTable(objects, dict(pairs), frozenset(words))
 
@@ -124,7 +128,7 @@ def chair_statistics(
     for row, caption, truth in zip(rows, captions, objects, strict=True):
         named = mentioned_objects(caption, table)
         absent = sum(name not in truth for name in named)
-        recalled = len(truth.intersection(named))
+        recalled = len(truth & set(named))
         num_words = len(caption_words(caption))
         row[:] = [1, absent > 0, absent, len(named), recalled, len(truth), num_words]
     return rows

@@ -1,4 +1,4 @@
-"""Files of a benchmark in a folder: plain or gzip, within bounds, compared with what was published."""
+"""Files of a benchmark in a folder: plain or gzip, within bounds, compared with the published."""
 
 import csv
 import gzip

@@ -71,6 +71,8 @@ class ItemRecord:
     scorer: str
     """Its name."""
     dtype: str | None = None
+    problem: str = ""
+    """Why the item failed."""
     schema: int = SCHEMA
 
     def evidence(self, control: str | None = None) -> Evidence:

@@ -64,7 +64,7 @@ def build_emoji_classes(
         vendors=("-".join(vendors), "-".join(every)),
         num_shown=(num_shown, NUM_CLASSES),
     )
-    return Benchmark(card.name, card.rule, tuple(items), card, version)
+    return Benchmark(card.name, tuple(items), card, version)
 
 
 @cache

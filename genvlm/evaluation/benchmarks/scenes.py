@@ -76,7 +76,7 @@ def build_scenes(
         three=(three, 0.0),
         counts=(counts, 0.0),
     )
-    return Benchmark(card.name, card.rule, tuple(items), card, version)
+    return Benchmark(card.name, tuple(items), card, version)
 
 
 def _sample_pair(

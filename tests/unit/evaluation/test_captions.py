@@ -19,7 +19,9 @@ from genvlm.evaluation.captions import (
 from genvlm.evaluation.statistics import bootstrap_means
 
 Read = Callable[[str], str]
-SENTENCE = st.lists(st.sampled_from(["a", "cat", "dog", "sits", "on", "the", "mat"]), max_size=9).map(" ".join)
+SENTENCE = st.lists(st.sampled_from(["a", "cat", "dog", "sits", "on", "mat"]), max_size=9).map(
+    " ".join
+)
 ITEMS = st.lists(st.tuples(SENTENCE, st.lists(SENTENCE, min_size=1, max_size=3)), min_size=1)
 
 
@@ -102,7 +104,7 @@ def test_bleu_takes_the_closest_reference_length_and_the_shorter_of_two() -> Non
 
 
 def test_rouge_takes_the_best_precision_and_the_best_recall_apart() -> None:
-    tokens, references = ["a", "b", "c", "d"], [["a", "b", "x", "y", "z", "w", "v", "u"], ["a"]]
+    tokens, references = list("abcd"), [list("abxyzwvu"), ["a"]]
     precision, recall = 2 / 4, 1 / 1  # of different references
     expected = (1 + 1.44) * precision * recall / (recall + 1.44 * precision)
     assert rouge_l(tokens, references) == pytest.approx(expected)
