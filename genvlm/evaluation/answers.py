@@ -101,8 +101,9 @@ def numbered_option(text: str, num_options: int) -> int | Literal["refused", "un
     if I must choose: (2)"; a number alone, "1.", needs no brackets. Any other answer is refused
     when it declines in words, else unparseable.
     """
-    alone = re.fullmatch(r"\W*(\d+)\W*", text)
-    written = [alone[1]] if alone else re.findall(r"\((\d+)\)", text)
+    # Few digits: models that cannot stop write runs of thousands, which int() refuses.
+    alone = re.fullmatch(r"\W*(\d{1,3})\W*", text)
+    written = [alone[1]] if alone else re.findall(r"\((\d{1,3})\)", text)
     numbers = {int(digits) for digits in written}
     options = [number for number in numbers if 1 <= number <= num_options]
     if len(options) == 1:

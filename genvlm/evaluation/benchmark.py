@@ -12,7 +12,7 @@ from genvlm.data.images import RGBImage
 from genvlm.errors import DataError, EvaluationError, TokenError
 from genvlm.evaluation.cards import Card
 from genvlm.evaluation.measures import Target
-from genvlm.evaluation.records import ControlEvidence, ItemRecord
+from genvlm.evaluation.records import ItemRecord
 from genvlm.evaluation.rules import check_finite
 from genvlm.evaluation.summary import RANDOM, SHUFFLED
 from genvlm.scoring.protocols import Grid, Scorer, ScorerInfo, Scores
@@ -103,8 +103,9 @@ def run_benchmark(
     """Score every item with the scorer and with each control.
 
     An item whose picture cannot be read, or whose text does not fit, is recorded as failed with the
-    reason; it counts neither as right nor as wrong. The order of images and texts shown to a scorer is shuffled by a seed from the item's id, and
-    undone in the record. Chance is analytic and needs no run.
+    reason; it counts neither as right nor as wrong. The order of images and texts shown to a scorer
+    is shuffled by a seed from the item's id, and undone in the record. Chance is analytic and needs
+    no run.
 
     Args:
         shuffled: also score each item's texts against the images of an item of another group.
@@ -177,6 +178,24 @@ def shared_fields(benchmark: Described, item: DescribedItem, info: ScorerInfo) -
     }
 
 
+def scored_record(
+    benchmark: Benchmark,
+    item: Item,
+    info: ScorerInfo,
+    values: np.ndarray,
+    controls: Mapping[str, np.ndarray],
+    **more: Any,
+) -> ItemRecord:
+    """The log line of an item with scores in the benchmark's order; `more` as in `ItemRecord`."""
+    return ItemRecord(
+        **shared_fields(benchmark, item, info),
+        scores=_rows(values),
+        credit=benchmark.card.decision.credit(values, item.target, item.id),
+        controls={name: _rows(matrix) for name, matrix in controls.items()},
+        **more,
+    )
+
+
 def _score_chunk(
     benchmark: Benchmark,
     chunk: Sequence[Item],
@@ -193,9 +212,21 @@ def _score_chunk(
         exchanged = [s.with_images(o.grid.images) for s, o in zip(shown, others, strict=True)]
         by_control[SHUFFLED] = _score(scorer, exchanged, f"control {SHUFFLED!r}")
     records = []
-    for k, item in enumerate(chunk):
-        item_controls = {name: _rows(found[k].values) for name, found in by_control.items()}
-        records.append(_record(benchmark, item, shown[k], scores[k], item_controls, scorer.info))
+    for k, (item, one) in enumerate(zip(chunk, shown, strict=True)):
+        tokens = scores[k].num_tokens
+        records.append(
+            scored_record(
+                benchmark,
+                item,
+                scorer.info,
+                scores[k].values,
+                {name: found[k].values for name, found in by_control.items()},
+                num_tokens=None if tokens is None else _rows(tokens),
+                order_seed=one.seed,
+                image_order=tuple(one.image_order.tolist()),
+                text_order=tuple(one.text_order.tolist()),
+            )
+        )
     return records
 
 
@@ -269,27 +300,6 @@ def _score(scorer: Scorer, shown: Sequence[_Shown], source: str) -> list[Scores]
         tokens = result.num_tokens
         restored.append(Scores(values, None if tokens is None else one.undo(np.asarray(tokens))))
     return restored
-
-
-def _record(
-    benchmark: Benchmark,
-    item: Item,
-    shown: _Shown,
-    scores: Scores,
-    controls: Mapping[str, ControlEvidence],
-    info: ScorerInfo,
-) -> ItemRecord:
-    tokens = scores.num_tokens
-    return ItemRecord(
-        **shared_fields(benchmark, item, info),
-        order_seed=shown.seed,
-        image_order=tuple(shown.image_order.tolist()),
-        text_order=tuple(shown.text_order.tolist()),
-        scores=_rows(scores.values),
-        num_tokens=None if tokens is None else _rows(tokens),
-        credit=benchmark.card.decision.credit(scores.values, item.target, item.id),
-        controls=dict(controls),
-    )
 
 
 def _rows(matrix: np.ndarray) -> tuple[tuple, ...]:

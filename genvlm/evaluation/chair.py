@@ -59,11 +59,7 @@ def parse_object_table(synonyms: str, pairs: Mapping[str, str]) -> ObjectTable:
     objects: dict[str, str] = {}
     for line in synonyms.splitlines():
         names = [name.strip() for name in line.split(",") if name.strip()]
-<<<<<<< HEAD
-        objects.update(dict.fromkeys(names, names[0]))
-=======
         objects.update((name, names[0]) for name in names)
->>>>>>> wt-a
     words = {word for name in (*objects, *pairs) for word in name.split()}
     return ObjectTable(objects, dict(pairs), frozenset(words))
 

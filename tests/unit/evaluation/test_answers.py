@@ -214,6 +214,7 @@ def test_gpt4v_chooses_as_the_released_files_say(released: Read, category: str) 
         ("A dog", "unparseable"),
         ("(3)", "unparseable"),
         ("2 dogs", "unparseable"),
+        pytest.param("1" + "0" * 5000, "unparseable", id="a run of digits"),
         ("", "unparseable"),
     ],
 )
