@@ -49,6 +49,8 @@ class Benchmark:
     card: Card
     version: str
     """The card's version, followed by every option that differs from its default."""
+    texts_known: bool = True
+    """False where the texts may not be shipped: only released scores can be judged then."""
 
     def __post_init__(self) -> None:
         ids = {item.grid.item_id for item in self.items}

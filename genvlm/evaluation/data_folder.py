@@ -81,6 +81,10 @@ class DataFolder:
                 return read_file(path)
         raise DataError(f"{self.root} holds neither {name} nor {name}.gz: name the right --data")
 
+    def has(self, name: str) -> bool:
+        """Whether the file is there, plain or compressed."""
+        return any((self.root / n).is_file() for n in (name, f"{name}.gz"))
+
     def json(self, name: str) -> Any:
         """The JSON of a file."""
         return parse_json(self.read(name), self.root / name)

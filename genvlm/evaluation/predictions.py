@@ -6,6 +6,7 @@ there twice, is an error, because the file then belongs to something else.
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,8 +63,8 @@ def describe_files(paths: Sequence[Path], column: str | None = None) -> ScorerIn
 
 
 def read_plain_predictions(paths: Sequence[Path]) -> Predictions | None:
-    """Our own format, for any benchmark: JSONL of {"id", "scores": [[...]]} or {"id", "question"?,
-    "answer"}, or a log of `genvlm eval run`. None where the first line has neither.
+    """Our own format, for any benchmark: JSONL of {"id", "scores": [[...]]}, images x texts, or
+    {"id", "question"?, "answer"}. None where the first line is neither.
 
     Raises:
         EvaluationError: a line of another form, an id or question that occurs twice.
@@ -71,13 +72,10 @@ def read_plain_predictions(paths: Sequence[Path]) -> Predictions | None:
     scores: dict[str, Matrix] = {}
     answers: dict[str, list[RawAnswer]] = {}
     for path in paths:
-        try:
-            rows = parse_jsonl(read_file(path), path)
-        except ValueError:
+        content = read_file(path)
+        if not _is_plain(content):
             return None
-        for number, row in enumerate(rows, start=1):
-            if number == 1 and not ("id" in row and ("scores" in row or "answer" in row)):
-                return None
+        for number, row in enumerate(parse_jsonl(content, path), start=1):
             where = f"{path}, line {number}"
             item = _string(row, "id", where)
             if "scores" in row:
@@ -180,6 +178,14 @@ def _check_surplus(found: Iterable[str], benchmark: Benchmark | QuestionBenchmar
             f"{len(surplus)} predictions are of ids that {benchmark.name} ({benchmark.version}) "
             f"does not have, such as {surplus[0]!r}: they are of another benchmark, part or version"
         )
+
+
+def _is_plain(content: bytes) -> bool:
+    try:
+        first = json.loads(content.split(b"\n", 1)[0])
+    except ValueError:
+        return False
+    return isinstance(first, dict) and "id" in first and ("scores" in first or "answer" in first)
 
 
 def _string(row: Mapping[str, Any], key: str, where: str) -> str:

@@ -45,7 +45,7 @@ class Parsed(NamedTuple):
     status: AnswerStatus = "answered"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Parser:
     """How raw answers are read."""
 
