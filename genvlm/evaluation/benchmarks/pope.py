@@ -118,7 +118,7 @@ def _object(question: str) -> str:
 
 def _object_prior(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Given]:
     """What the object's name alone gives: the majority label of its questions in the same split
-    about other pictures; yes where they are even."""
+    about other pictures; undecided where they are even."""
     votes: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for split, row in rows:
         signed = 1 if row["label"] == "yes" else -1
@@ -127,7 +127,8 @@ def _object_prior(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Gi
     for split, row in rows:
         mine = votes[split, _object(row["text"])]
         others = mine[""] - mine[row["image"]]
-        given[f"{split}/{row['question_id']}"] = {"": "yes" if others >= 0 else "no"}
+        answer = None if others == 0 else "yes" if others > 0 else "no"
+        given[f"{split}/{row['question_id']}"] = {"": answer}
     return given
 
 
