@@ -13,13 +13,17 @@ import numpy as np
 from genvlm.config.assets import asset_path
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.benchmark import Benchmark, scored_record
+from genvlm.evaluation.benchmarks.dsg import PARTS as DSG_PARTS
+from genvlm.evaluation.benchmarks.dsg import ask_dsg, read_dsg
 from genvlm.evaluation.benchmarks.pope import SPLITS, ask_pope, read_pope
+from genvlm.evaluation.benchmarks.ratings import build_clipscore, build_vqascore, read_ratings
 from genvlm.evaluation.benchmarks.sugarcrepe import (
     CATEGORIES,
     ask_sugarcrepe,
     build_sugarcrepe,
     read_sugarcrepe,
 )
+from genvlm.evaluation.benchmarks.tifa import ask_tifa, build_tifa, read_tifa, read_tifa_answers
 from genvlm.evaluation.benchmarks.winoground import build_winoground, read_winoground
 from genvlm.evaluation.data_folder import DataFolder
 from genvlm.evaluation.predictions import (
@@ -60,6 +64,13 @@ FILE_BENCHMARKS: dict[str, FileBenchmark] = {
         parts=CATEGORIES, build=build_sugarcrepe, ask=ask_sugarcrepe, read=read_sugarcrepe
     ),
     "pope": FileBenchmark(parts=SPLITS, ask=ask_pope, read=read_pope),
+    "dsg": FileBenchmark(parts=DSG_PARTS, needs_part=True, ask=ask_dsg, read=read_dsg),
+    "tifa": FileBenchmark(build=build_tifa, read=read_tifa),
+    "tifa-questions": FileBenchmark(ask=ask_tifa, read=read_tifa_answers),
+    "vqascore": FileBenchmark(
+        parts=("t2vscore", "pairs"), needs_part=True, build=build_vqascore, read=read_ratings
+    ),
+    "clipscore": FileBenchmark(build=build_clipscore, read=read_ratings),
 }
 
 
