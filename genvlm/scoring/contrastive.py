@@ -52,10 +52,10 @@ class ContrastiveScorer:
         """Every distinct image and text is encoded once; cosines are float64.
 
         Raises:
-            EvaluationError: a text is longer than the model's context, which would be cut
-                silently; an embedding is zero or not a number.
+            EvaluationError: a text is longer than the model's context or spells a control token;
+                an embedding is zero or not a number.
         """
-        self._check_lengths(grids)
+        self._check_texts(grids)
         images = {image_key(image): image for grid in grids for image in grid.images}
         texts = sorted({text for grid in grids for text in grid.texts})
         by_image = self._embed(sorted(images), lambda part: self._images([images[k] for k in part]))
@@ -74,10 +74,11 @@ class ContrastiveScorer:
             results.append(Scores(clipped if self._formula == "clipscore" else cosines))
         return results
 
-    def _check_lengths(self, grids: Sequence[Grid]) -> None:
+    def _check_texts(self, grids: Sequence[Grid]) -> None:
         limit = self._foreign.text_context
         for grid in grids:
             for text in grid.texts:
+                self._foreign.check_text(grid.item_id, text)
                 tokens = self._foreign.processor.tokenizer(self._prefix + text, verbose=False)
                 if limit is not None and len(tokens["input_ids"]) > limit:
                     raise EvaluationError(
