@@ -61,15 +61,16 @@ def read_prompt(foreign: ForeignModel, images: Sequence[RGBImage], prompt: str) 
         text = PLAIN_PROMPT.format(images=tokens, prompt=prompt) if prompt else tokens
         # Chameleon's processor ends a turn behind every text; a caption belongs to the same turn.
         same_turn = {} if prompt or not _ends_turns(foreign) else {_SAME_TURN: True}
-        inputs = processor(images=pictures or None, text=[text], return_tensors="pt", **same_turn)
+        nested = [pictures] if pictures else None
+        inputs = processor(images=nested, text=[text], return_tensors="pt", **same_turn)
     return dict(inputs.to(model.device, model.dtype))
 
 
 class ContinuationReader:
     """log p of tokens behind a prompt, which is read once for all of them where that is exact.
 
-    Whether it is, the first call with float32 finds out: both ways on its longest continuation, at
-    most 1e-4 apart. Other dtypes, and models that fail, read the prompt anew each time.
+    Whether it is, the first call finds out: both ways on its longest continuation, at most 1e-4
+    apart. Models that fail, and those in bfloat16 or float16, read the prompt anew each time.
 
     Raises:
         ConfigError: the model reads ahead, so that its predictions have seen what they predict.
@@ -77,7 +78,8 @@ class ContinuationReader:
 
     def __init__(self, foreign: ForeignModel) -> None:
         self._model = foreign.model
-        self._shares: bool | None = None if self._model.dtype == torch.float32 else False
+        precise = self._model.dtype in (torch.float32, torch.float64)
+        self._shares: bool | None = None if precise else False
         known = inspect.signature(self._model.forward).parameters
         self._keeps = "logits_to_keep" in known
 

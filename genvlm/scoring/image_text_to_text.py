@@ -5,18 +5,17 @@ Prompts are made as `foreign_prompts` says.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from genvlm.data.images import RGBImage
 from genvlm.errors import ConfigError, EvaluationError
+from genvlm.scoring.autoregressive import Reduction
 from genvlm.scoring.foreign_prompts import PLAIN_PROMPT, ContinuationReader, read_prompt
 from genvlm.scoring.protocols import Answer, Grid, Question, ScorerInfo, Scores
 from genvlm.scoring.transformers_folder import ForeignModel, image_key
-
-Reduction = Literal["sum", "mean"]
 
 VQASCORE_TEMPLATE = 'Does this figure show "{text}"? Please answer yes or no.'
 
@@ -174,7 +173,8 @@ class ForeignAnswerer:
         tokenizer, theirs = foreign.processor.tokenizer, foreign.model.generation_config
         ends = tokenizer.eos_token_id if theirs.eos_token_id is None else theirs.eos_token_id
         pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        self._greedy = GenerationConfig(eos_token_id=ends, pad_token_id=pad)
+        # What a call leaves unset, `generate` takes from the model: nothing but the ends is left.
+        foreign.model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=pad)
         self.info = ScorerInfo(
             name="greedy answers",
             unit="arbitrary",
@@ -199,8 +199,6 @@ class ForeignAnswerer:
         room = (self._foreign.text_context or length + question.max_new_tokens) - length
         if room < 1:
             return Answer("", "failed")
-        # What is left unset would come from the folder.
-        model.generation_config = self._greedy
         said = model.generate(
             **inputs,
             do_sample=False,
