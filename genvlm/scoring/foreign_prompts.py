@@ -24,7 +24,7 @@ PLAIN_PROMPT = "{images}\n{prompt}"
 Inputs = Mapping[str, Tensor]
 """What a processor gives for one prompt: input_ids (1, tokens), pixels, masks."""
 
-# Of the same float32 log-probability, by one pass over everything and behind shared keys and values.
+# Of one float32 log-probability, by a pass over everything and behind shared keys and values.
 _TOLERANCE = 1e-4
 # Tokens, prompt included, whose keys and values are held at once.
 _TOKENS_PER_BATCH = 8192

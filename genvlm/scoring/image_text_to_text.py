@@ -233,8 +233,8 @@ def _check_length(
     total, limit = inputs["input_ids"].shape[1] + num, foreign.text_context
     if limit is not None and total > limit:
         raise EvaluationError(
-            f"item {grid.item_id!r}: the image and the text {text[:60]!r} make {total} tokens, more "
-            f"than the {limit} that the model reads: shorten the text or leave the item out"
+            f"item {grid.item_id!r}: the image and the text {text[:60]!r} make {total} tokens, "
+            f"more than the {limit} that the model reads: shorten the text or leave the item out"
         )
 
 

@@ -33,6 +33,7 @@ def open_scorer(
     *,
     reduction: Reduction = "sum",
     template: str | None = None,
+    prompt: str | None = None,
     dtype: DType = "float32",
     device: str = "cpu",
 ) -> Scorer:
@@ -42,6 +43,7 @@ def open_scorer(
         method: default: text_given_image, and cosine for models such as CLIP.
         reduction: of text_given_image and image_given_text.
         template: the question of p_yes, with `{text}` (our own models: and `{answer}`).
+        prompt: words between image and text, for text_given_image of a foreign model.
         dtype, device: of foreign models; ours compute as they were saved, on the CPU.
 
     Raises:
@@ -59,6 +61,10 @@ def open_scorer(
         raise ConfigError(f"reduction {reduction} is of log-probabilities, and {method} is none")
     if template is not None and method != "p_yes":
         raise ConfigError(f"a template is the question of p_yes, and {method} asks none")
+    if prompt is not None and (kind, method) != ("image_text_to_text", "text_given_image"):
+        raise ConfigError(
+            "a prompt stands between image and text in text_given_image of a foreign model alone"
+        )
     if kind == "genvlm":
         pretrained = load_pretrained(Path(folder))
         if method == "p_yes":
@@ -70,12 +76,10 @@ def open_scorer(
     foreign = load_foreign(folder, "image_text_to_text", dtype=dtype, device=device)
     if method == "p_yes":
         return ForeignPYesScorer(foreign, template=template or VQASCORE_TEMPLATE)
-    return ForeignLikelihoodScorer(foreign, reduction=reduction)
+    return ForeignLikelihoodScorer(foreign, prompt=prompt or "", reduction=reduction)
 
 
-def open_answerer(
-    folder: str | Path, *, dtype: DType = "float32", device: str = "cpu"
-) -> Answerer:
+def open_answerer(folder: str | Path, *, dtype: DType = "float32", device: str = "cpu") -> Answerer:
     """An answerer of a folder of transformers. Raises as `open_scorer` does."""
     if not is_foreign(folder) or kind_of(folder) != "image_text_to_text":
         raise ConfigError(

@@ -128,8 +128,8 @@ def kind_of(folder: str | Path) -> Kind:
     if config.model_type in known.MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES:
         return "contrastive"
     raise ConfigError(
-        f"{folder} holds a model of type {config.model_type!r}, which transformers knows neither as "
-        "a pair of image and text encoders (such as CLIP) nor as one from images and text to text "
+        f"{folder} holds a model of type {config.model_type!r}, which transformers knows neither "
+        "as a pair of image and text encoders (such as CLIP) nor as one from images and text to text "
         "(such as Llava)"
     )
 

@@ -24,16 +24,17 @@ CHAT_TEMPLATE = (
 _WORDS = (
     'a red green blue yellow square bar corner on white page photo depicts Does this figure show " '
     '"? ? Please answer yes or no . Yes No user assistant : Describe the image What is it'
-).split()
+)
 
 
 def tiny_tokenizer(*, bos: bool = True, eos: bool = False, **settings: Any) -> Any:
     """Whole words and the control tokens `<s> </s> <pad> <unk> <image>`."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
     control = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]
-    ids = {word: i for i, word in enumerate(dict.fromkeys([*control, *_WORDS]))}
+    ids = {word: i for i, word in enumerate(dict.fromkeys([*control, *_WORDS.split()]))}
     backend = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     backend.add_special_tokens(control)
