@@ -143,11 +143,9 @@ class ContinuationReader:
             if targets.shape[1] > 1:
                 cache = copy.deepcopy(read.cache)
                 cache.batch_repeat_interleave(len(part))
-                # Padding stands on the right, behind everything that a causal model reads.
-                mask = inputs["attention_mask"].new_ones(len(part), length + targets.shape[1] - 1)
-                rest = self._model(
-                    input_ids=targets[:, :-1], attention_mask=mask, cache=cache, use_cache=True
-                )
+                # Padding stands on the right, behind everything that a causal model reads. No mask:
+                # Qwen2-VL would count positions from it, one too many.
+                rest = self._model(input_ids=targets[:, :-1], cache=cache, use_cache=True)
                 logits = torch.cat([logits, rest.logits], 1)
             log_probs = _log_probs(logits, targets)
             scored |= {i: log_probs[k, : len(rows[i])] for k, i in enumerate(part)}

@@ -129,8 +129,8 @@ def kind_of(folder: str | Path) -> Kind:
         return "contrastive"
     raise ConfigError(
         f"{folder} holds a model of type {config.model_type!r}, which transformers knows neither "
-        "as a pair of image and text encoders (such as CLIP) nor as one from images and text to text "
-        "(such as Llava)"
+        "as a pair of image and text encoders (such as CLIP) nor as a model from images and text "
+        "to text (such as Llava)"
     )
 
 

@@ -111,11 +111,11 @@ def write_tiny_llava(
     return _saved(model, processor, folder)
 
 
-def write_tiny_chameleon(folder: Path) -> Any:
+def write_tiny_chameleon(folder: Path, *, seed: int = 0) -> Any:
     """Write a Chameleon with its processor, 64 codes a picture; returns the model."""
     from transformers import ChameleonImageProcessorPil, ChameleonProcessor, PreTrainedTokenizerFast
 
-    model = write_tiny_huggingface(folder)
+    model = write_tiny_huggingface(folder, seed=seed)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_file=str(folder / "tokenizer.json"), bos_token="<s>", eos_token="</s>",
         pad_token="<pad>", unk_token="<unk>", sep_token="<reserved08706>",
