@@ -103,8 +103,10 @@ class ContinuationReader:
             scored = [self._alone(inputs, row) for row in rows]
         return [s.cpu().numpy() for s in scored]
 
-    def _compare(self, inputs: Inputs, row: Tensor) -> bool:
+    def _compare(self, inputs: Inputs, row: Tensor) -> bool | None:
         alone = self._alone(inputs, row)
+        if not alone.isfinite().all():
+            return None  # nothing to compare; the scorer names the item
         try:
             (shared,) = self._shared(inputs, [row])
         except (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError):

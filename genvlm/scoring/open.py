@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Literal, cast
 
-from genvlm.errors import ConfigError
-from genvlm.models.pretrained import load_pretrained
+from genvlm.errors import CheckpointError, ConfigError
+from genvlm.models.pretrained import is_finished, load_pretrained, verify_folder
 from genvlm.scoring.autoregressive import Direction, LikelihoodScorer, Reduction
 from genvlm.scoring.contrastive import ContrastiveScorer, Formula
 from genvlm.scoring.image_text_to_text import (
@@ -50,7 +50,7 @@ def open_scorer(
         ConfigError: this model has no such method, or the method no such option.
         CheckpointError: no model there.
     """
-    kind = "genvlm" if not is_foreign(folder) else kind_of(folder)
+    kind = _kind(folder)
     method = method or METHODS[kind][0]
     if method not in METHODS[kind]:
         raise ConfigError(
@@ -81,9 +81,23 @@ def open_scorer(
 
 def open_answerer(folder: str | Path, *, dtype: DType = "float32", device: str = "cpu") -> Answerer:
     """An answerer of a folder of transformers. Raises as `open_scorer` does."""
-    if not is_foreign(folder) or kind_of(folder) != "image_text_to_text":
+    if _kind(folder) != "image_text_to_text":
         raise ConfigError(
             f"{folder} holds no model from images and text to text in transformers' layout, such "
             "as Llava: only such a model answers here"
         )
     return ForeignAnswerer(load_foreign(folder, "image_text_to_text", dtype=dtype, device=device))
+
+
+def _kind(folder: str | Path) -> str:
+    """A key of METHODS."""
+    if is_foreign(folder):
+        return kind_of(folder)
+    if not Path(folder).is_dir():
+        raise CheckpointError(
+            f"no model folder at {folder}: give a local one, of genvlm or of transformers; nothing "
+            "is downloaded"
+        )
+    if not is_finished(Path(folder)):
+        verify_folder(Path(folder))  # says what is wrong with it
+    return "genvlm"

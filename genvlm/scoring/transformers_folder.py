@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from safetensors import SafetensorError
+
 from genvlm.data.images import RGBImage
 from genvlm.errors import CheckpointError, ConfigError, EvaluationError
 from genvlm.nn.safetensors_folder import fingerprint_of, fingerprint_tensors
@@ -79,7 +81,7 @@ def load_foreign(
             folder, use_safetensors=True, dtype=dtype, output_loading_info=True, **closed
         )
         processor = transformers.AutoProcessor.from_pretrained(folder, **closed)
-    except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
         raise _unreadable(folder, error) from None
     if lacking := sorted(found["missing_keys"]):
         # transformers would go on with random numbers in their place.
