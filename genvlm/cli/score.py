@@ -59,6 +59,7 @@ def add_parser(commands: Subparsers) -> None:
         "--dtype", choices=("float32", "bfloat16", "float16", "float64"), default="float32",
         help="in which a folder of transformers computes",
     )  # fmt: skip
+    parser.add_argument("--device", default="cpu", help="where it computes: cpu (default), cuda")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -127,6 +128,7 @@ def _run_method(arguments: argparse.Namespace) -> int:
         template=arguments.template,
         prompt=arguments.prompt,
         dtype=arguments.dtype,
+        device=arguments.device,
     )
     info = scorer.info
     lines = []

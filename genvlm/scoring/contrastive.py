@@ -39,7 +39,6 @@ class ContrastiveScorer:
             name="CLIPScore" if formula == "clipscore" else "cosine",
             unit="arbitrary" if formula == "clipscore" else "cosine",
             settings={
-                "kind": "contrastive",
                 "formula": formula,
                 "template": self._prefix + "{text}",
                 "padding": "context" if self._to_context else "longest",
@@ -104,13 +103,14 @@ class ContrastiveScorer:
     def _images(self, images: Sequence[RGBImage]) -> Any:
         model, processor = self._foreign.model, self._foreign.processor
         pictures = [Image.fromarray(image) for image in images]
-        inputs = processor.image_processor(images=pictures, return_tensors="pt")
+        inputs = processor(images=pictures, return_tensors="pt")
         return model.get_image_features(**inputs.to(model.device, model.dtype))
 
     def _texts(self, texts: Sequence[str]) -> Any:
-        model, tokenizer = self._foreign.model, self._foreign.processor.tokenizer
+        model, processor = self._foreign.model, self._foreign.processor
         padding: dict[str, object] = {"padding": True}
         if self._to_context:
             padding = {"padding": "max_length", "max_length": self._foreign.text_context}
-        inputs = tokenizer([self._prefix + t for t in texts], return_tensors="pt", **padding)
+        prefixed = [self._prefix + text for text in texts]
+        inputs = processor(text=prefixed, return_tensors="pt", truncation=False, **padding)
         return model.get_text_features(**inputs.to(model.device))

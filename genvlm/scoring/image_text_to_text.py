@@ -219,7 +219,7 @@ class ForeignAnswerer:
 def _settings(foreign: ForeignModel) -> dict[str, object]:
     has_template = foreign.processor.chat_template is not None
     prompt_format: Any = "chat template" if has_template else PLAIN_PROMPT
-    return {"kind": "image_text_to_text", "prompt_format": prompt_format, **foreign.settings}
+    return {"prompt_format": prompt_format, **foreign.settings}
 
 
 def _token_ids(foreign: ForeignModel, text: str) -> list[int]:

@@ -37,8 +37,10 @@ class ForeignModel:
     def text_context(self) -> int | None:
         """Tokens that the text half or the language model can read; None: no limit is known."""
         text = self.model.config.get_text_config()
-        stated = getattr(text, "max_position_embeddings", None)
-        limits = [stated, self.processor.tokenizer.model_max_length]
+        limits = [getattr(text, "max_position_embeddings", None)]
+        # A tokenizer counts no picture, so that its limit says little of one that reads both.
+        if limits == [None] or self.settings["kind"] == "contrastive":
+            limits.append(self.processor.tokenizer.model_max_length)
         return min((n for n in limits if isinstance(n, int) and n < 10**9), default=None)
 
     def check_text(self, item_id: str, text: str) -> None:
@@ -70,7 +72,8 @@ def load_foreign(
 
     Raises:
         CheckpointError: not there, incomplete, no safetensors, or it needs code of its own.
-        ConfigError: transformers is not installed, or the model is of another kind.
+        ConfigError: transformers is not installed, the model is of another kind or reads texts
+            with an encoder of their own, no such device.
     """
     transformers = import_transformers()
     name = "AutoModel" if kind == "contrastive" else "AutoModelForImageTextToText"
@@ -94,8 +97,17 @@ def load_foreign(
             f"{folder} lacks an image processor or a tokenizer: copy preprocessor_config.json, "
             "tokenizer.json and tokenizer_config.json from the release"
         )
-    settings = _settings(model, processor, dtype)
-    return ForeignModel(model.to(device).eval().requires_grad_(False), processor, settings)
+    if kind == "image_text_to_text" and model.config.is_encoder_decoder:
+        raise ConfigError(
+            f"{folder} reads its prompt with an encoder and writes with a decoder "
+            f"({model.config.model_type}): only models that do both with one decoder are supported"
+        )
+    settings = {"kind": kind, **_settings(model, processor, dtype)}
+    try:
+        model = model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"no computing on device {device!r}: {_first_line(error)}") from None
+    return ForeignModel(model.eval().requires_grad_(False), processor, settings)
 
 
 def is_foreign(folder: str | Path) -> bool:
@@ -197,9 +209,13 @@ def _meant(content: Any) -> Any:
 
 
 def _unreadable(folder: str | Path, error: Exception) -> CheckpointError:
-    said = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason")
     return CheckpointError(
-        f"{folder} is no model of transformers that can be read here ({said[:200]}): give a local "
-        "folder with config.json, safetensors and the processor's files; nothing is downloaded and "
-        "no code of a folder runs"
+        f"{folder} is no model of transformers that can be read here "
+        f"({_first_line(error)}): give a local folder with config.json, safetensors and the "
+        "processor's files; nothing is downloaded and no code of a folder runs"
     )
+
+
+def _first_line(error: Exception) -> str:
+    said = (line.strip() for line in str(error).splitlines() if line.strip())
+    return next(said, type(error).__name__)[:200]

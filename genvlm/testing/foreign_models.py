@@ -1,10 +1,11 @@
-"""Tiny random CLIP, SigLIP, Llava and Chameleon as transformers writes them to a folder.
+"""Tiny random CLIP, SigLIP, SigLIP 2, Llava and Chameleon as transformers writes them to a folder.
 
 Each is the published architecture with its processor and a tokenizer of whole words; pictures are
 fitted into squares. Unknown words become one and the same token.
 """
 
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import torch
@@ -77,6 +78,27 @@ def write_tiny_siglip(folder: Path, *, seed: int = 0) -> Any:
     size = {"size": {"height": 16, "width": 16}}
     processor = SiglipProcessor(SiglipImageProcessorPil(**size), tokenizer)
     return _saved(model, processor, folder)
+
+
+def write_tiny_siglip2(folder: Path, *, seed: int = 0) -> Any:
+    """Write a SigLIP 2 for pictures of any shape and texts of letters; returns the model."""
+    from transformers import (
+        Siglip2Config,
+        Siglip2ImageProcessorPil,
+        Siglip2Model,
+        Siglip2Processor,
+        Siglip2Tokenizer,
+    )
+
+    pieces = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *ascii_lowercase]
+    tokenizer = Siglip2Tokenizer({piece: i for i, piece in enumerate(pieces)}, [])
+    texts = {"vocab_size": len(pieces), "max_position_embeddings": 64, "projection_size": 32}
+    config = Siglip2Config(
+        text_config=_tower() | texts | {"bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0},
+        vision_config=_tower() | {"num_patches": 256, "patch_size": 16},
+    )
+    model = _random(Siglip2Model, config, seed)
+    return _saved(model, Siglip2Processor(Siglip2ImageProcessorPil(), tokenizer), folder)
 
 
 def write_tiny_llava(

@@ -21,6 +21,7 @@ from genvlm.testing.foreign_models import (
     write_tiny_clip,
     write_tiny_llava,
     write_tiny_siglip,
+    write_tiny_siglip2,
 )
 from genvlm.testing.tiny import tiny_pairs, tiny_pretrained
 
@@ -63,6 +64,7 @@ LEARNED: dict[str, Build] = {
     "CLIP": clip(ContrastiveScorer),
     "CLIPScore": clip(ContrastiveScorer, formula="clipscore"),
     "SigLIP": foreign(write_tiny_siglip, "contrastive", ContrastiveScorer),
+    "SigLIP 2": foreign(write_tiny_siglip2, "contrastive", ContrastiveScorer),
     "Chameleon": foreign(write_tiny_chameleon, "image_text_to_text", ForeignLikelihoodScorer),
     "Llava": llava(ForeignLikelihoodScorer),
     "Llava per token": llava(ForeignLikelihoodScorer, reduction="mean"),

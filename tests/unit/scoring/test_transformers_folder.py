@@ -89,6 +89,18 @@ def test_code_of_a_folder_does_not_run(clip: Path) -> None:
         load_foreign(clip, "contrastive")
 
 
+def test_a_device_that_is_none_is_named(clip: Path) -> None:
+    with pytest.raises(ConfigError, match="device 'abacus'"):
+        load_foreign(clip, "contrastive", device="abacus")
+
+
+def test_a_model_with_an_encoder_for_texts_is_refused(tmp_path: Path) -> None:
+    write_tiny_llava(tmp_path)
+    edit_json(tmp_path / "config.json", is_encoder_decoder=True)
+    with pytest.raises(ConfigError, match="one decoder"):
+        load_foreign(tmp_path, "image_text_to_text")
+
+
 def test_random_numbers_do_not_replace_missing_tensors(clip: Path) -> None:
     tensors = load_file(clip / "model.safetensors")
     del tensors["visual_projection.weight"]
