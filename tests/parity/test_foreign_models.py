@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from genvlm.errors import ConfigError
+from genvlm.scoring import foreign_prompts
 from genvlm.scoring.contrastive import ContrastiveScorer
 from genvlm.scoring.foreign_prompts import ContinuationReader
 from genvlm.scoring.image_text_to_text import (
@@ -137,6 +138,15 @@ def test_a_picture_of_256_patches_is_read_once_and_scores_the_same(
     scorer._reader._shares = False
     (unshared,) = scorer.score([GRID])
     np.testing.assert_allclose(shared.values, unshared.values, rtol=0, atol=1e-4)
+
+
+def test_texts_in_several_batches_do_not_see_each_other(
+    llava: ForeignModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (expected,) = ForeignLikelihoodScorer(llava).score([GRID])
+    monkeypatch.setattr(foreign_prompts, "_TOKENS_PER_BATCH", 2 * (LLAVA_PREFIX + 12))
+    (found,) = ForeignLikelihoodScorer(llava).score([GRID])
+    np.testing.assert_allclose(found.values, expected.values, rtol=0, atol=1e-4)
 
 
 def test_with_a_prompt_the_text_is_the_turn_of_the_assistant(chat: ForeignModel) -> None:

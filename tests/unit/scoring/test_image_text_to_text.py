@@ -155,9 +155,13 @@ def test_an_answer_ends_at_its_limit_and_at_the_context(tmp_path: Path) -> None:
 
 
 def test_sampling_settings_of_the_folder_are_not_followed(tmp_path: Path) -> None:
-    write_tiny_llava(tmp_path)
-    asked = [question("What is it ?", max_new_tokens=8)]
+    model = write_tiny_llava(tmp_path)
+    model.lm_head.weight.data[:5] = 0  # hardly ends
+    model.save_pretrained(tmp_path)
+    asked = [question("red", max_new_tokens=12)]
     plain = ForeignAnswerer(load_foreign(tmp_path, "image_text_to_text"))
+    words = plain.answer(asked)[0].raw_text.split()
+    assert len(set(words)) < len(words)  # a penalty of repetition would change it
     (tmp_path / "generation_config.json").write_text(
         '{"do_sample": true, "temperature": 3.0, "repetition_penalty": 9.0, "eos_token_id": [2]}'
     )
