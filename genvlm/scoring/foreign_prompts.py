@@ -7,7 +7,8 @@ a line break and the words.
 
 import copy
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from genvlm.data.images import RGBImage
-from genvlm.errors import ConfigError
+from genvlm.errors import CheckpointError, ConfigError
 from genvlm.scoring.transformers_folder import ForeignModel
 
 PLAIN_PROMPT = "{images}\n{prompt}"
@@ -64,6 +65,18 @@ def read_prompt(foreign: ForeignModel, images: Sequence[RGBImage], prompt: str) 
         nested = [pictures] if pictures else None
         inputs = processor(images=nested, text=[text], return_tensors="pt", **same_turn)
     return dict(inputs.to(model.device, model.dtype))
+
+
+@contextmanager
+def fitting_processor() -> Iterator[None]:
+    """Raises CheckpointError where the model refuses what its processor prepared."""
+    try:
+        yield
+    except ValueError as error:
+        raise CheckpointError(
+            f"the model does not take what its processor prepares ({str(error)[:200]}): copy "
+            "processor_config.json or preprocessor_config.json from the release"
+        ) from None
 
 
 class ContinuationReader:
@@ -155,9 +168,9 @@ class ContinuationReader:
 
     def _logits(self, num: int, **inputs: Any) -> Any:
         """A pass whose logits are those of the last `num` tokens."""
-        if self._keeps:
-            return self._model(**inputs, logits_to_keep=num)
-        output = self._model(**inputs)
+        keep = {"logits_to_keep": num} if self._keeps else {}
+        with fitting_processor():
+            output = self._model(**inputs, **keep)
         output.logits = output.logits[:, -num:]
         return output
 

@@ -13,7 +13,12 @@ import torch
 from genvlm.data.images import RGBImage
 from genvlm.errors import ConfigError, EvaluationError
 from genvlm.scoring.autoregressive import Reduction
-from genvlm.scoring.foreign_prompts import PLAIN_PROMPT, ContinuationReader, read_prompt
+from genvlm.scoring.foreign_prompts import (
+    PLAIN_PROMPT,
+    ContinuationReader,
+    fitting_processor,
+    read_prompt,
+)
 from genvlm.scoring.protocols import Answer, Grid, Question, ScorerInfo, Scores
 from genvlm.scoring.transformers_folder import ForeignModel, image_key
 
@@ -199,14 +204,15 @@ class ForeignAnswerer:
         room = (self._foreign.text_context or length + question.max_new_tokens) - length
         if room < 1:
             return Answer("", "failed")
-        said = model.generate(
-            **inputs,
-            do_sample=False,
-            num_beams=1,
-            max_new_tokens=min(room, question.max_new_tokens),
-            output_logits=True,
-            return_dict_in_generate=True,
-        )
+        with fitting_processor():
+            said = model.generate(
+                **inputs,
+                do_sample=False,
+                num_beams=1,
+                max_new_tokens=min(room, question.max_new_tokens),
+                output_logits=True,
+                return_dict_in_generate=True,
+            )
         if any(logits.isnan().any() for logits in said.logits):
             return Answer("", "failed")
         new = said.sequences[0, length:]

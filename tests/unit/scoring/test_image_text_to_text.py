@@ -1,12 +1,13 @@
 """What scorers and answers of image-text-to-text models refuse, and what their settings tell."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from genvlm.errors import ConfigError, EvaluationError
+from genvlm.errors import CheckpointError, ConfigError, EvaluationError
 from genvlm.scoring.foreign_prompts import read_prompt
 from genvlm.scoring.image_text_to_text import (
     ForeignAnswerer,
@@ -152,6 +153,17 @@ def test_an_answer_ends_at_its_limit_and_at_the_context(tmp_path: Path) -> None:
         for n in (2, 4, 40)
     ]
     assert lengths == [2, 4, 5]
+
+
+def test_a_processor_of_another_model_is_told(tmp_path: Path) -> None:
+    write_tiny_llava(tmp_path)
+    path = tmp_path / "processor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"patch_size": 4}))
+    foreign = load_foreign(tmp_path, "image_text_to_text")
+    with pytest.raises(CheckpointError, match="copy processor_config"):
+        ForeignLikelihoodScorer(foreign).score(grid("red"))
+    with pytest.raises(CheckpointError, match="copy processor_config"):
+        ForeignAnswerer(foreign).answer([question("What is it ?")])
 
 
 def test_sampling_settings_of_the_folder_are_not_followed(tmp_path: Path) -> None:
