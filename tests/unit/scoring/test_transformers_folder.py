@@ -1,6 +1,8 @@
 """Folders of transformers: what is read, what is refused, what the fingerprint follows."""
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +59,25 @@ def test_the_kind_is_told_by_the_configuration(
 def test_a_name_that_is_nowhere_is_no_foreign_model() -> None:
     for name in ("nowhere", "some/where", "/no/such/folder", "a/b/c", "openai/no-such-clip"):
         assert not is_foreign(name)
+
+
+def test_a_name_in_the_cache_is_read_without_the_network(tmp_path: Path) -> None:
+    cached = tmp_path / "models--some--clip"
+    write_tiny_clip(cached / "snapshots" / "abc")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("abc")
+    code = (
+        "from genvlm.scoring.open import open_scorer\n"
+        "from genvlm.scoring.transformers_folder import is_foreign\n"
+        "print(is_foreign('some/clap'), open_scorer('some/clip').info.fingerprint)"
+    )
+    # Where the cache lies is read when huggingface_hub is imported.
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"HF_HUB_CACHE": str(tmp_path)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    local = ContrastiveScorer(load_foreign(cached / "snapshots" / "abc", "contrastive"))
+    assert ran.stdout.split() == ["False", local.info.fingerprint]
 
 
 def test_what_is_nowhere_says_that_nothing_is_downloaded() -> None:
