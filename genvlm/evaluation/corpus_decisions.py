@@ -1,10 +1,11 @@
 """Rules whose metrics belong to a corpus: correlations with people, captions, CHAIR."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from genvlm.config.assets import asset_path
 from genvlm.errors import EvaluationError
@@ -64,11 +65,11 @@ def _human(target: Target) -> float:
     return np.nan if target["human"] is None else float(target["human"])
 
 
-def _correlate(of: Callable[[Sequence[float], Sequence[float]], float | Undefined]) -> Metric:
+def _correlate(of: Callable[[ArrayLike, ArrayLike], float | Undefined]) -> Metric:
     def of_items(parts: np.ndarray) -> float:
         if np.isnan(parts[:, 1]).any():
             return np.nan
-        found = of(parts[:, 0].tolist(), parts[:, 1].tolist())
+        found = of(parts[:, 0], parts[:, 1])
         return np.nan if isinstance(found, Undefined) else found
 
     return Metric(of_items=of_items, unit="number")

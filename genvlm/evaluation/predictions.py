@@ -54,7 +54,10 @@ class Predictions:
 def describe_files(paths: Sequence[Path], column: str | None = None) -> ScorerInfo:
     """Files as a scorer: its fingerprint is of their content, never of their paths."""
     digests = [hashlib.sha256(read_file(path)).hexdigest() for path in paths]
-    names = " + ".join(path.name.removesuffix(".gz") for path in paths)
+    many = len({path.name for path in paths}) < len(paths)  # told apart by their folders
+    names = " + ".join(
+        str(Path(path.parent.name if many else "", path.name.removesuffix(".gz"))) for path in paths
+    )
     return ScorerInfo(
         name=f"predictions {names}" + (f", column {column}" if column else ""),
         unit="arbitrary",

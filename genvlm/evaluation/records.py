@@ -97,6 +97,13 @@ class Log(NamedTuple):
     num_truncated: int
     """1 when the last line was cut short (the writer was killed), else 0."""
 
+    @property
+    def benchmark(self) -> str:
+        """Its benchmark. Raises EvaluationError: the log is empty."""
+        if not self.records:
+            raise EvaluationError("the log holds no whole item: run the evaluation again")
+        return self.records[0].benchmark
+
 
 def write_records(records: Iterable[ItemRecord], path: str | Path) -> None:
     """Write a log; it appears under its name only once it is whole."""

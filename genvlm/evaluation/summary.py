@@ -15,16 +15,25 @@ from genvlm.evaluation.cards import MACRO, Card
 from genvlm.evaluation.measures import Judged, Metric, Parts
 from genvlm.evaluation.records import SCHEMA, ItemRecord
 from genvlm.evaluation.resampling import Resampling
-from genvlm.evaluation.statistics import Interval, Undefined, percentile_interval, wilson_interval
+from genvlm.evaluation.statistics import (
+    Interval,
+    Undefined,
+    mcnemar_exact,
+    percentile_interval,
+    wilson_interval,
+)
 
 RANDOM = "random"
 SHUFFLED = "shuffled-image"
 # Controls that never see the picture. Gain is measured over the best of those that were run;
 # others (pixel neighbours) are references, which may well be above chance.
 UNSEEING = (
-    RANDOM, "constant", "length", "format", "n-gram", "blind", "always yes", "majority",
-    "line parity", "prior",
+    RANDOM, "constant", "length", "format", "n-gram", "blind", "always yes", "majority", "prior",
+    "first option", "first choice",
 )  # fmt: skip
+# Above chance they tell of a fault of the benchmark or of the scorer; what the order of a file
+# gives away no scorer ever sees.
+SUSPECT = (*UNSEEING, SHUFFLED, "line parity")
 TIE_FLAG_POINTS = 0.5
 
 
@@ -106,6 +115,7 @@ def summarize(records: Sequence[ItemRecord], card: Card, *, num_truncated: int =
     _check_one_run(records, card)
     coverage = _coverage(records)
     flags = [f"the log ends in {num_truncated} line that was cut short"] if num_truncated else []
+    flags += _unanswered(records)
     counted = [r for r in records if r.status != "failed"]
     parts = _parts_by_scorer(counted, card, flags)
     tags = list(dict.fromkeys(tag for r in records for tag in r.tags))
@@ -115,6 +125,7 @@ def summarize(records: Sequence[ItemRecord], card: Card, *, num_truncated: int =
         for name in (_SCORER, RANDOM, *(n for n in parts if n != _SCORER))
     }
     scorer = tables.pop(_SCORER)
+    flags += _order_effect(counted, card)
     flags += result.flags(scorer.metrics, tables)
     return Summary(
         schema=SCHEMA,
@@ -204,7 +215,7 @@ class _Result:
                     f"when it is decided by chance (ties in {found.tie_rate:.2f} % of items)"
                 )
             for name in controls:
-                if name != RANDOM and (name in UNSEEING or name == SHUFFLED):
+                if name != RANDOM and name in SUSPECT:
                     flags += self._control_flag(name, metric)
         for tag, members in self.members.items():
             if tag.startswith(self.card.macro_over or "\0") and tag not in self.macro_tags:
@@ -366,6 +377,43 @@ def _coverage(records: Sequence[ItemRecord]) -> dict[str, int]:
     statuses = ("answered", "refused", "unparseable", "failed")
     counts = {status: sum(r.status == status for r in records) for status in statuses}
     return {"expected": records[0].num_items, **counts}
+
+
+def _unanswered(records: Sequence[ItemRecord]) -> list[str]:
+    """What was refused, unreadable or failed: how many, and one by name."""
+    flags = []
+    for status in ("refused", "unparseable", "failed"):
+        ids = [r.id for r in records if r.status == status]
+        if ids:
+            problem = next(r.problem for r in records if r.id == ids[0])
+            reason = f" ({problem})" if problem else ""
+            flags.append(f"{len(ids)} items {status}, such as {ids[0]!r}{reason}")
+    return flags
+
+
+def _order_effect(records: Sequence[ItemRecord], card: Card) -> list[str]:
+    """Whether the order in which options were shown changed the answers."""
+    if len(card.orders) != 2:
+        return []
+    first, second = card.orders
+    flags = []
+    right: dict[str, dict[str, bool]] = {order: {} for order in card.orders}
+    for order in card.orders:
+        said = [(r.id, one) for r in records for one in r.answers if one.question == order]
+        unread = sum(one.status != "answered" for _, one in said)
+        if unread:
+            flags.append(f"{order}: {unread} answers refused or unreadable")
+        targets = {r.id: r.target for r in records}
+        right[order] = {item: one.parsed == targets[item] for item, one in said}
+    if not right[first] or not right[second]:
+        return flags
+    test = mcnemar_exact(right[first], right[second])
+    if not isinstance(test, Undefined):
+        flags.append(
+            f"order of options: {test.first_only} items are right only in {first}, "
+            f"{test.second_only} only in {second} (exact McNemar p {test.p_value:.3g})"
+        )
+    return flags
 
 
 def _parts_by_scorer(

@@ -17,12 +17,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.special import logsumexp
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from genvlm.data.images import RGBImage
-from genvlm.errors import ConfigError, EvaluationError
+from genvlm.errors import ConfigError
 from genvlm.models.mixed_modal.transformer import KVCache
 from genvlm.models.pretrained import PretrainedModel
 from genvlm.nn.layers import LayerCache
@@ -40,8 +39,6 @@ Codes = np.ndarray
 _TOKENS_PER_BATCH = 8192
 # Attention scores of texts over their image in one layer: 16 MB of float32.
 _SCORES_PER_BATCH = 2**22
-# Images over which a model averages that never learned p(text).
-_UNRELATED = 8
 
 
 class TokenScores(NamedTuple):
@@ -241,7 +238,8 @@ class LikelihoodScorer:
                 "trained without condition dropout: set alpha to 0"
             )
         self._likelihood = Likelihood(pretrained, normalization)
-        self._direction, self._alpha, self._reduction = direction, alpha, reduction
+        self.pretrained, self.reduction = pretrained, reduction
+        self._direction, self._alpha = direction, alpha
         self._codes = CodeCache(pretrained)
         self.info = ScorerInfo(
             name=f"log p({direction.replace('_given_', ' | ')})"
@@ -276,7 +274,7 @@ class LikelihoodScorer:
         counts = np.array([len(s.log_probs) for s in scored])
         if self._alpha:
             totals = totals - self._alpha * self._unconditional(cells)
-        if self._reduction == "mean":
+        if self.reduction == "mean":
             totals = totals / counts
         return _as_grids(grids, totals, counts)
 
@@ -290,51 +288,6 @@ class LikelihoodScorer:
         scored = self._likelihood.score_image_given_text([(c, None) for c in images.values()])
         by_image = {key: s.total for key, s in zip(images, scored, strict=True)}
         return np.array([by_image[codes.tobytes()] for codes, _ in cells])
-
-
-class BlindScorer:
-    """Control: the same model on the texts alone; every image of a grid gets the same row.
-
-    log p(text) where the model has learned it (condition dropout); otherwise the mean probability,
-    log(mean(p(text | image))), over 8 images of other grids.
-    """
-
-    def __init__(self, pretrained: PretrainedModel) -> None:
-        self._likelihood = Likelihood(pretrained)
-        self._codes = CodeCache(pretrained)
-        self._unconditional = pretrained.condition_dropout > 0
-        given = "" if self._unconditional else f" over {_UNRELATED} other images"
-        self.info = ScorerInfo(
-            name=f"blind log p(text){given}",
-            unit="nats",
-            settings={"kind": "mixed_modal", "model": pretrained.fingerprint},
-        )
-
-    def score(self, grids: Sequence[Grid]) -> list[Scores]:
-        """Rows are equal within a grid. Raises EvaluationError: no image of another grid."""
-        if not self._unconditional:
-            return [self._over_others(grid, grids) for grid in grids]
-        texts = sorted({text for grid in grids for text in grid.texts})
-        scored = self._likelihood.score_text_given_image([(None, text) for text in texts])
-        by_text = {t: s.total for t, s in zip(texts, scored, strict=True)}
-        return [Scores(np.array([[by_text[t] for t in g.texts]] * len(g.images))) for g in grids]
-
-    def _over_others(self, grid: Grid, grids: Sequence[Grid]) -> Scores:
-        own = self._codes.encode(grid.images)
-        others = [g.images[0] for g in grids if g.item_id != grid.item_id and len(g.images)]
-        codes = [c for c in self._codes.encode(others) if not any((c == o).all() for o in own)]
-        if not codes:
-            raise EvaluationError(
-                f"item {grid.item_id!r}: the blind control of a model without condition dropout "
-                "needs images of other items"
-            )
-        begin = int.from_bytes(hashlib.sha256(grid.item_id.encode()).digest()[:4], "big")
-        drawn = [codes[(begin + k) % len(codes)] for k in range(min(_UNRELATED, len(codes)))]
-        pairs = [(c, t) for t in grid.texts for c in drawn]
-        scored = self._likelihood.score_text_given_image(pairs)
-        totals = np.array([s.total for s in scored]).reshape(len(grid.texts), len(drawn))
-        row = logsumexp(totals, axis=1) - np.log(len(drawn))
-        return Scores(np.tile(row, (len(grid.images), 1)))
 
 
 class CodeCache:

@@ -42,13 +42,16 @@ class LengthScorer:
 
 
 class FormatScorer:
-    """The better formatted caption is the better one: blanks, full stop, capital letter."""
+    """The more careless caption is the better one: outer blanks, no full stop.
 
-    info = ScorerInfo(name="format", unit="arbitrary")
+    Wrong captions that a language model wrote are tidier than those that people typed.
+    """
+
+    info = ScorerInfo(name="format", unit="arbitrary", settings={"version": 2})
 
     def score(self, grids: Sequence[Grid]) -> list[Scores]:
-        """Number of the three marks of careful writing, 0 to 3."""
-        return _score_texts(grids, _format_marks)
+        """Number of the two marks of carelessness, 0 to 2."""
+        return _score_texts(grids, _careless_marks)
 
 
 class PixelNeighbourScorer:
@@ -161,9 +164,8 @@ def _score_texts(grids: Sequence[Grid], score: Callable[[str], float]) -> list[S
     ]
 
 
-def _format_marks(text: str) -> float:
-    tidy = text == " ".join(text.split())
-    return float(tidy) + float(text.rstrip().endswith(".")) + float(text.lstrip()[:1].isupper())
+def _careless_marks(text: str) -> float:
+    return float(text != text.strip()) + float(not text.rstrip().endswith("."))
 
 
 def _bigrams(text: str) -> Counter[tuple[str, str]]:

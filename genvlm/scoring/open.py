@@ -32,6 +32,7 @@ def open_scorer(
     method: Method | None = None,
     *,
     reduction: Reduction = "sum",
+    alpha: float = 0.0,
     template: str | None = None,
     prompt: str | None = None,
     dtype: DType = "float32",
@@ -42,6 +43,7 @@ def open_scorer(
     Args:
         method: default: text_given_image, and cosine for models such as CLIP.
         reduction: of text_given_image and image_given_text.
+        alpha: of these on our own models: subtract alpha times the unconditional log-probability.
         template: the question of p_yes, with `{text}` (our own models: and `{answer}`).
         prompt: words between image and text, for text_given_image of a foreign model.
         dtype, device: of foreign models; ours compute as they were saved, on the CPU.
@@ -65,11 +67,14 @@ def open_scorer(
         raise ConfigError(
             "a prompt stands between image and text in text_given_image of a foreign model alone"
         )
+    if alpha and (kind != "genvlm" or not method.endswith(("_text", "_image"))):
+        raise ConfigError(f"alpha {alpha:g} is of log-probabilities of our own models alone")
     if kind == "genvlm":
         pretrained = load_pretrained(Path(folder))
         if method == "p_yes":
             return PYesScorer(pretrained, template=template or TEMPLATE)
-        return LikelihoodScorer(pretrained, cast(Direction, method), reduction=reduction)
+        direction = cast(Direction, method)
+        return LikelihoodScorer(pretrained, direction, alpha=alpha, reduction=reduction)
     if kind == "contrastive":
         foreign = load_foreign(folder, "contrastive", dtype=dtype, device=device)
         return ContrastiveScorer(foreign, cast(Formula, method))

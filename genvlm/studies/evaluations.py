@@ -1,15 +1,18 @@
-"""The project's own benchmarks with their scorers and controls, from a model to a summary."""
+"""A benchmark with a scorer and its controls, from a model to a log, a summary and a report."""
 
+import hashlib
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from genvlm.data.emoji import TRAINING_VENDORS, UNSEEN_VENDOR, Vendor, load_concepts
+from genvlm.data.images import ImageFiles
 from genvlm.data.scenes import render_scene, sample_scenes
 from genvlm.errors import EvaluationError
-from genvlm.evaluation.benchmark import Benchmark, run_benchmark
+from genvlm.evaluation.benchmark import Benchmark, failed_record, run_benchmark
 from genvlm.evaluation.benchmarks.emoji_classes import (
     NUM_CLASSES,
     build_emoji_classes,
@@ -18,19 +21,24 @@ from genvlm.evaluation.benchmarks.emoji_classes import (
 )
 from genvlm.evaluation.benchmarks.emoji_pairs import build_emoji_pairs
 from genvlm.evaluation.benchmarks.scenes import build_scenes
+from genvlm.evaluation.catalog import (
+    FILE_BENCHMARKS,
+    AnyBenchmark,
+    find_benchmark,
+    shipped_data,
+    text_controls,
+)
+from genvlm.evaluation.data_folder import DataFolder
+from genvlm.evaluation.questions import AskedItem, QuestionBenchmark, run_questions
 from genvlm.evaluation.records import ItemRecord, write_records
 from genvlm.evaluation.summary import Summary, summarize
 from genvlm.models.pretrained import PretrainedModel
 from genvlm.nn.whole_files import write_whole
-from genvlm.scoring.autoregressive import BlindScorer, Direction, LikelihoodScorer
-from genvlm.scoring.controls import (
-    CaptionTransferScorer,
-    ConstantScorer,
-    FormatScorer,
-    LengthScorer,
-    PixelNeighbourScorer,
-)
-from genvlm.scoring.protocols import Scorer
+from genvlm.scoring.autoregressive import Direction, LikelihoodScorer
+from genvlm.scoring.blind import blind_control
+from genvlm.scoring.cache import CachedAnswerer, CachedScorer, ValueCache
+from genvlm.scoring.controls import CaptionTransferScorer, PixelNeighbourScorer
+from genvlm.scoring.protocols import Answerer, Scorer, ScorerInfo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,24 +69,29 @@ _REFERENCE_SCENES = 4000
 class Evaluation:
     """A benchmark that was run."""
 
-    benchmark: Benchmark
+    benchmark: AnyBenchmark
     records: list[ItemRecord]
     summary: Summary
 
 
 def check_benchmark(name: str) -> None:
     """Raises EvaluationError: no benchmark of that name."""
+    if name not in BENCHMARKS and name.partition("/")[0] not in FILE_BENCHMARKS:
+        known = ", ".join((*BENCHMARKS, *FILE_BENCHMARKS))
+        raise EvaluationError(f"no benchmark {name!r}: choose one of {known}")
     if name not in BENCHMARKS:
-        raise EvaluationError(f"no benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}")
+        find_benchmark(name)
 
 
 def build_benchmark(name: str, *, limit: int | None = None) -> Benchmark:
-    """One of the project's benchmarks; `limit` cuts each of its sets (an honest, smaller version).
+    """One of the project's own benchmarks; `limit` cuts each of its sets (an honest, smaller
+    version).
 
     Raises:
         EvaluationError: no benchmark of that name.
     """
-    check_benchmark(name)
+    if name not in BENCHMARKS:
+        raise EvaluationError(f"no own benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}")
     if name in SCENE_SETS:
         n, of = 400 if limit is None else limit, SCENE_SETS[name]
         return build_scenes(of.vendor, n, n, three=of.three, counts=of.counts)
@@ -87,20 +100,55 @@ def build_benchmark(name: str, *, limit: int | None = None) -> Benchmark:
     return build_emoji_classes(num_shown=min(limit or NUM_CLASSES, NUM_CLASSES))
 
 
-def build_controls(name: str, pretrained: PretrainedModel) -> dict[str, Scorer]:
-    """Controls of one benchmark: constant, length, format, blind, pixel 1-nearest-neighbour."""
-    controls: dict[str, Scorer] = {
-        "constant": ConstantScorer(),
-        "length": LengthScorer(),
-        "format": FormatScorer(),
-        "blind": BlindScorer(pretrained),
-    }
+def build_file_benchmark(
+    name: str,
+    data: DataFolder | None = None,
+    images: Path | None = None,
+    *,
+    asked: bool,
+    limit: int | None = None,
+) -> AnyBenchmark:
+    """A benchmark made of files, as grids for a scorer or as questions for an answerer.
+
+    Args:
+        data: by default the folder that ships with the package.
+        limit: the items with the smallest hash of their id; another version.
+
+    Raises:
+        EvaluationError: no such benchmark, or it cannot be put to a scorer or to an answerer.
+    """
+    source, part = find_benchmark(name)
+    build = source.ask if asked else source.build
+    if build is None:
+        how = "a scorer, not by an answerer" if asked else "an answerer: --method answers"
+        raise EvaluationError(f"{name} is done by {how}")
+    benchmark = build(data or shipped_data(), part, images)
+    if limit is None or limit >= len(benchmark.items):
+        return benchmark
+    version = f"{benchmark.version}+limit={limit}"
+    if isinstance(benchmark, Benchmark):
+        scored = tuple(sorted(benchmark.items, key=lambda item: _rank(item.id))[:limit])
+        return replace(benchmark, items=scored, version=version)
+    questions = tuple(sorted(benchmark.items, key=lambda item: _rank(item.id))[:limit])
+    return replace(benchmark, items=questions, version=version)
+
+
+def _rank(item_id: str) -> str:
+    return hashlib.sha256(item_id.encode()).hexdigest()
+
+
+def build_controls(name: str, benchmark: Benchmark, scorer: Scorer) -> dict[str, Scorer]:
+    """Controls of one benchmark: those that read texts alone, blind, pixel 1-nearest-neighbour.
+
+    The neighbour belongs to our own benchmarks.
+    """
+    controls = {**text_controls(benchmark), "blind": blind_control(scorer)}
     if name in SCENE_SETS:
         of = SCENE_SETS[name]
         scenes = list(sample_scenes(_REFERENCE_SCENES, 0, three=of.three, counts=of.counts))
         pictures = [render_scene(s, "noto") for s in scenes]
         controls[NEIGHBOUR] = CaptionTransferScorer(pictures, [s.caption for s in scenes])
-    else:
+    elif name in BENCHMARKS:
         concepts = class_concepts() if name == CLASSES else load_concepts()
         references = labelled_drawings(concepts, TRAINING_VENDORS)
         controls[NEIGHBOUR] = PixelNeighbourScorer(*references)
@@ -126,12 +174,11 @@ def evaluate(
     pretrained: PretrainedModel,
     *,
     direction: Direction | None = None,
-    alpha: float = 0.0,
     limit: int | None = None,
     shuffled: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Run one benchmark with its controls.
+    """Run one of the project's own benchmarks with its controls on one of our models.
 
     Args:
         direction: what is scored; by default `default_direction`.
@@ -139,14 +186,59 @@ def evaluate(
         shuffled: add the shuffled-image control, which costs as much as the scorer itself.
     """
     benchmark = build_benchmark(name, limit=limit)
-    records = run_benchmark(
-        benchmark,
-        LikelihoodScorer(pretrained, direction or default_direction(name), alpha=alpha),
-        build_controls(name, pretrained),
-        progress,
-        shuffled=shuffled,
+    scorer = LikelihoodScorer(pretrained, direction or default_direction(name))
+    controls = build_controls(name, benchmark, scorer)
+    return evaluate_scorer(benchmark, scorer, controls, shuffled=shuffled, progress=progress)
+
+
+def evaluate_scorer(
+    benchmark: Benchmark,
+    scorer: Scorer,
+    controls: dict[str, Scorer],
+    *,
+    shuffled: bool = True,
+    allow_missing: bool = False,
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Run a benchmark with any scorer.
+
+    Args:
+        allow_missing: items without their pictures fail; otherwise nothing is run.
+        cache: a file that keeps every score of the scorer, so that an interrupted run goes on.
+
+    Raises:
+        EvaluationError: pictures are missing; they are counted and one is named.
+    """
+    present, absent = _split_missing(
+        benchmark.items, benchmark.card.fetch, allow_missing=allow_missing
     )
-    return Evaluation(benchmark, records, summarize(records, benchmark.card))
+    if cache is not None:
+        scorer = CachedScorer(scorer, ValueCache(cache))
+    run = run_benchmark(
+        replace(benchmark, items=present), scorer, controls, progress, shuffled=shuffled
+    )
+    return _evaluation(benchmark, run, absent, scorer.info)
+
+
+def evaluate_answerer(
+    benchmark: QuestionBenchmark,
+    answerer: Answerer,
+    *,
+    shuffled: bool = True,
+    allow_missing: bool = False,
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Ask a benchmark's questions; arguments and errors as in `evaluate_scorer`."""
+    present, absent = _split_missing(
+        benchmark.items, benchmark.card.fetch, allow_missing=allow_missing
+    )
+    if cache is not None:
+        answerer = CachedAnswerer(answerer, ValueCache(cache))
+    asked = replace(benchmark, items=present)
+    run = run_questions(asked, answerer, progress, shuffled=shuffled)
+    return _evaluation(benchmark, run, absent, answerer.info)
 
 
 def save_evaluation(evaluation: Evaluation, folder: Path) -> None:
@@ -154,3 +246,42 @@ def save_evaluation(evaluation: Evaluation, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_records(evaluation.records, folder / "items.jsonl")
     write_whole(folder / "summary.json", json.dumps(evaluation.summary.to_json(), indent=1))
+
+
+def _split_missing(
+    items: Sequence[Any], fetch: str, *, allow_missing: bool
+) -> tuple[tuple[Any, ...], dict[str, Path]]:
+    """Items whose pictures are there, and a missing path of each of the others, by id."""
+    absent: dict[str, Path] = {}
+    for item in items:
+        pictures = (
+            [q.images for q in item.questions.values()]
+            if isinstance(item, AskedItem)
+            else [item.grid.images]
+        )
+        for images in pictures:
+            if isinstance(images, ImageFiles) and images.missing:
+                absent[item.id] = images.missing[0]
+    if absent and (not allow_missing or len(absent) == len(items)):
+        first = next(iter(absent))
+        raise EvaluationError(
+            f"the pictures of {len(absent)} of {len(items)} items are missing, such as "
+            f"{absent[first]} of {first!r}: {fetch or 'put them there'}, or evaluate the others "
+            "with --allow-partial"
+        )
+    return tuple(item for item in items if item.id not in absent), absent
+
+
+def _evaluation(
+    benchmark: AnyBenchmark,
+    run: Sequence[ItemRecord],
+    absent: dict[str, Path],
+    info: ScorerInfo,
+) -> Evaluation:
+    found = {r.id: replace(r, num_items=len(benchmark.items)) for r in run}
+    for item in benchmark.items:
+        if item.id in absent:
+            problem = f"no picture at {absent[item.id].name}"
+            found[item.id] = failed_record(benchmark, item, info, problem)
+    records = [found[item.id] for item in benchmark.items]
+    return Evaluation(benchmark, records, summarize(records, benchmark.card))

@@ -5,9 +5,8 @@ Parts that were not run are left out.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from genvlm.config.kinds import config_class
 from genvlm.config.schema import load_config
@@ -15,12 +14,7 @@ from genvlm.config.training import TrainConfig
 from genvlm.data.emoji import LICENCES, load_drawings, split_concepts
 from genvlm.data.images import RGBImage, load_image
 from genvlm.errors import DataError
-from genvlm.evaluation.plots import Bar, bars_with_intervals, loss_curves
-from genvlm.evaluation.records import ItemRecord, read_records
-from genvlm.evaluation.report import (
-    Browser,
-    BrowserItem,
-    Callout,
+from genvlm.evaluation.blocks import (
     Code,
     Figure,
     Gallery,
@@ -31,19 +25,14 @@ from genvlm.evaluation.report import (
     Story,
     Table,
     Tile,
-    render_report,
-    save_report,
 )
+from genvlm.evaluation.plots import loss_curves
+from genvlm.evaluation.records import read_records
+from genvlm.evaluation.report import render_report, save_report
 from genvlm.evaluation.statistics import Undefined, wilson_interval
 from genvlm.models.pretrained import PretrainedModel, is_finished, load_pretrained
-from genvlm.studies.evaluations import (
-    BENCHMARKS,
-    CLASSES,
-    NEIGHBOUR,
-    PAIRS,
-    build_benchmark,
-    limit_of,
-)
+from genvlm.studies.benchmark_page import benchmark_section, browse
+from genvlm.studies.evaluations import BENCHMARKS, CLASSES, PAIRS, build_benchmark, limit_of
 from genvlm.training.run_folder import CONFIG_FILE, LOG_FILE, MODEL_FOLDER, read_log
 
 COMMANDS_FILE = "commands.txt"
@@ -57,7 +46,6 @@ _TITLES = {
     PAIRS: "Compositional judgement: one emoji, two labels",
     CLASSES: "Zero-shot classification of 100 concepts",
 }
-_MAX_BROWSED = 40
 
 
 def build_report(run: Path) -> Path:
@@ -218,76 +206,12 @@ def _story_part(segment: dict[str, str], folder: Path) -> str | RGBImage:
 
 def _benchmark_section(name: str, folder: Path) -> tuple[Section, Headline]:
     summary = json.loads((folder / "summary.json").read_text())
-    metrics = list(summary["metrics"])
-    rows = [["model", *(_cell(summary["metrics"][m]) for m in metrics)]]
-    for category, values in summary["categories"].items():
-        rows.append([f"model, {category}", *(_cell(values[m]) for m in metrics)])
-    for control, scores in summary["controls"]["scores"].items():
-        rows.append([f"control: {control}", *(_cell(scores["metrics"][m]) for m in metrics)])
-    table = Table(
-        ["percent", *metrics],
-        rows,
-        f"By {summary['scorer']}, strict rule (a tie is wrong), 95 % intervals; "
-        "controls stand beside the model.",
-        highlight_rows=[0],
-        bars=metrics,
-    )
-    last = metrics[-1]
-    bars = [Bar("model", *_bar(summary["metrics"][last]))]
-    bars += [
-        Bar(c, *_bar(s["metrics"][last]), control=True)
-        for c, s in summary["controls"]["scores"].items()
-        if s["metrics"][last]["value"] is not None
-    ]
-    figure = Figure(bars_with_intervals(bars, title=last), "", f"{last} of model and controls")
-    flags = [Callout(f, "warning") for f in summary["flags"]]
-    log = read_records(folder / "items.jsonl")
-    browser = Browser(_browsed(name, summary["version"], log.records), "Items, wrong ones first.")
-    section = Section(_TITLES[name], [table, figure, *flags, browser])
-    value = summary["metrics"][last]["value"]
-    note = _neighbour_note(summary, last)
-    return section, Headline(f"{name}: {last}", f"{value:.1f} %", note)
-
-
-def _neighbour_note(summary: dict, metric: str) -> str:
-    neighbour = summary["controls"]["scores"].get(NEIGHBOUR)
-    return f"{NEIGHBOUR} {neighbour['metrics'][metric]['value']:.1f} %" if neighbour else ""
-
-
-def _browsed(name: str, version: str, records: list[ItemRecord]) -> list[BrowserItem]:
-    """Items with their pictures, which are rendered again from the benchmark's own seed."""
-    benchmark = build_benchmark(name, limit=limit_of(version))
-    if benchmark.version != version:
-        return []
-    items = {item.grid.item_id: item for item in benchmark.items}
-
-    def good(record: ItemRecord) -> bool:
-        return all(c.strict == 1 for c in record.credit.values())
-
-    ordered = sorted(records, key=good)
-    wrong = [r for r in ordered if not good(r)][: _MAX_BROWSED // 2]
-    right = [r for r in ordered if good(r)][: _MAX_BROWSED - len(wrong)]
-    browsed = []
-    for record in (*wrong, *right):
-        grid = items[record.id].grid
-        correct = (0, 1) if record.target is None else (record.target,)
-        texts, scores = list(grid.texts), np.array(record.scores)
-        if len(texts) > 5:  # the right text and the best four others
-            best = [i for i in scores[0].argsort()[::-1] if i != correct[0]][:4]
-            keep = [correct[0], *best]
-            texts, scores, correct = [texts[i] for i in keep], scores[:, keep], (0,)
-        browsed.append(
-            BrowserItem(
-                list(grid.images),
-                texts,
-                scores.tolist(),
-                good(record),
-                record.tags,
-                record.id,
-                correct,
-            )
-        )
-    return browsed
+    records = read_records(folder / "items.jsonl").records
+    # Pictures are rendered again from the benchmark's own seed.
+    benchmark = build_benchmark(name, limit=limit_of(summary["version"]))
+    items = browse(benchmark, records) if benchmark.version == summary["version"] else []
+    section, tile = benchmark_section(_TITLES[name], benchmark.card.headline, summary, items)
+    return section, replace(tile, label=tile.label.replace(summary["benchmark"], name, 1))
 
 
 def _share(percent: float, n: int) -> Interval | float:
@@ -295,13 +219,3 @@ def _share(percent: float, n: int) -> Interval | float:
     if isinstance(interval, Undefined):
         return percent
     return Interval(percent, 100 * interval.low, 100 * interval.high)
-
-
-def _cell(metric: dict) -> Interval | float | None:
-    value, interval = metric["value"], metric["interval"]
-    return Interval(value, *interval) if value is not None and interval else value
-
-
-def _bar(metric: dict) -> tuple[float, float, float]:
-    low, high = metric["interval"] or (metric["value"], metric["value"])
-    return float(metric["value"]), float(low), float(high)

@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from genvlm.data.images import RGBImage, save_image
-from genvlm.evaluation.report import (
+from genvlm.evaluation.blocks import (
     Gallery,
     Section,
     Story,
     Tile,
-    render_report,
-    save_report,
 )
+from genvlm.evaluation.report import render_report, save_report
 from genvlm.generation.sampled import SampledDocument
 from genvlm.models.pretrained import PretrainedModel
 from genvlm.nn.whole_files import write_whole

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from genvlm.errors import EvaluationError
-from genvlm.evaluation.report import (
+from genvlm.evaluation.blocks import (
     Browser,
     BrowserItem,
     Callout,
@@ -28,9 +28,8 @@ from genvlm.evaluation.report import (
     Story,
     Table,
     Tile,
-    render_report,
-    save_report,
 )
+from genvlm.evaluation.report import render_report, save_report
 
 HOSTILE = "<script>alert(1)</script>\" onload='x' {{ 7*7 }}"
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"></svg>'

@@ -1,0 +1,90 @@
+"""The blind control: the same model, with nothing to see."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import logsumexp
+
+from genvlm.data.images import RGBImage
+from genvlm.errors import EvaluationError
+from genvlm.models.pretrained import PretrainedModel
+from genvlm.scoring.autoregressive import Likelihood, LikelihoodScorer, Reduction
+from genvlm.scoring.protocols import Grid, Scorer, ScorerInfo, Scores
+
+NUM_UNRELATED = 8
+"""Pictures over which a model averages that never learned to do without."""
+
+
+def blind_control(scorer: Scorer) -> Scorer:
+    """log p(text) of our models that have learned it (condition dropout), else unrelated images."""
+    if isinstance(scorer, LikelihoodScorer) and scorer.pretrained.condition_dropout > 0:
+        return BlindScorer(scorer.pretrained, scorer.reduction)
+    return UnrelatedImagesScorer(scorer)
+
+
+class BlindScorer:
+    """log p(text) in nats; every image of a grid gets the same row."""
+
+    def __init__(self, pretrained: PretrainedModel, reduction: Reduction = "sum") -> None:
+        self._likelihood, self._reduction = Likelihood(pretrained), reduction
+        settings = {"kind": "mixed_modal", "model": pretrained.fingerprint}
+        if reduction != "sum":
+            settings["reduction"] = reduction
+        self.info = ScorerInfo(name="blind log p(text)", unit="nats", settings=settings)
+
+    def score(self, grids: Sequence[Grid]) -> list[Scores]:
+        """Rows are equal within a grid."""
+        texts = sorted({text for grid in grids for text in grid.texts})
+        scored = self._likelihood.score_text_given_image([(None, text) for text in texts])
+        mean = self._reduction == "mean"
+        by_text = {
+            t: s.total / len(s.log_probs) if mean else s.total
+            for t, s in zip(texts, scored, strict=True)
+        }
+        return [Scores(np.array([[by_text[t] for t in g.texts]] * len(g.images))) for g in grids]
+
+
+class UnrelatedImagesScorer:
+    """Any scorer on up to 8 images of other grids in place of a grid's own.
+
+    Log-probabilities are averaged as probabilities, everything else as it is; every image of a grid
+    gets the same row.
+    """
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self.info = ScorerInfo(
+            name=f"blind {scorer.info.name} over {NUM_UNRELATED} other images",
+            unit=scorer.info.unit,
+            settings={"kind": "unrelated images", "scorer": scorer.info.fingerprint},
+        )
+
+    def score(self, grids: Sequence[Grid]) -> list[Scores]:
+        """Raises EvaluationError: no image of another grid, or only equal ones."""
+        shown = [
+            Grid(item_id=grid.item_id, images=self._others(grid, grids), texts=grid.texts)
+            for grid in grids
+        ]
+        return [
+            Scores(np.tile(self._mean(scores.values), (len(grid.images), 1)))
+            for grid, scores in zip(grids, self._scorer.score(shown), strict=True)
+        ]
+
+    def _others(self, grid: Grid, grids: Sequence[Grid]) -> list[RGBImage]:
+        own = list(grid.images)
+        others = [g.images[0] for g in grids if g.item_id != grid.item_id and len(g.images)]
+        others = [o for o in others if not any(np.array_equal(o, image) for image in own)]
+        if not others:
+            raise EvaluationError(
+                f"item {grid.item_id!r}: a blind control that averages over images of other items "
+                "found none"
+            )
+        begin = int.from_bytes(hashlib.sha256(grid.item_id.encode()).digest()[:4], "big")
+        return [others[(begin + k) % len(others)] for k in range(min(NUM_UNRELATED, len(others)))]
+
+    def _mean(self, values: np.ndarray) -> np.ndarray:
+        if self.info.unit == "nats":
+            mean: np.ndarray = logsumexp(values, axis=0) - np.log(len(values))
+            return mean
+        return values.mean(axis=0)
