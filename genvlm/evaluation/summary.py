@@ -254,7 +254,8 @@ class _Result:
         resampled = self._resampled(name, metric, "strict", tag)
         if resampled is None:
             return None
-        if resampled.min() == resampled.max() and value in (0.0, 100.0) and not of_items:
+        is_share = self._metric(metric).unit == "percent" and not of_items
+        if is_share and resampled.min() == resampled.max() and value in (0.0, 100.0):
             # No resample can differ from all right or all wrong: count clusters as the trials.
             num_groups = len(set(self.groups[self.members[tag]]))
             wilson = wilson_interval(num_groups * value / 100, num_groups)
