@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float64
 
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.cards import MACRO, Card
-from genvlm.evaluation.measures import Judged, Metric, Parts
+from genvlm.evaluation.measures import Judged, Metric, Parts, ratio
 from genvlm.evaluation.records import SCHEMA, ItemRecord
 from genvlm.evaluation.resampling import Resampling
 from genvlm.evaluation.statistics import Interval, Undefined, percentile_interval, wilson_interval
@@ -275,13 +275,12 @@ class _Result:
         rivals = {RANDOM: chance, **known}
         best = max(rivals, key=lambda name: rivals[name])
         interval = None
-        resampled = self._resampled(_SCORER, metric, "half", tag)
-        if resampled is not None:
-            others = [self._resampled(name, metric, "half", tag) for name in known]
-            rival = np.max(
-                [np.full(len(resampled), chance), *(o for o in others if o is not None)], 0
-            )
-            interval = percentile_interval(resampled - rival)
+        drawn = self._draws(_SCORER, metric, "half", tag)
+        if drawn is not None:
+            others = [self._draws(name, metric, "half", tag) for name in known]
+            rival = np.max([np.full(len(drawn), chance), *(o for o in others if o is not None)], 0)
+            gains = (drawn - rival)[~np.isnan(drawn - rival)]
+            interval = percentile_interval(gains) if len(gains) else None
         return Gain((own or 0.0) - rivals[best], interval, best)
 
     def _metric(self, metric: str) -> Metric:
@@ -305,25 +304,40 @@ class _Result:
     def _resampled(
         self, name: str, metric: str, kind: Kind, tag: str = WHOLE
     ) -> Float64[np.ndarray, " resamples"] | None:
-        """None where there is nothing to resample, or where the metric is undefined in a draw."""
+        """The draws in which the metric is defined. None where there is nothing to resample, or
+        where a metric of whole corpora is undefined in a draw."""
+        values = self._draws(name, metric, kind, tag)
+        if values is None:
+            return None
+        undefined = np.isnan(values)
+        if undefined.all() or (undefined.any() and self._metric(metric).of_items is not None):
+            return None
+        defined: Float64[np.ndarray, " resamples"] = values[~undefined]
+        return defined
+
+    def _draws(
+        self, name: str, metric: str, kind: Kind, tag: str = WHOLE
+    ) -> Float64[np.ndarray, " draws"] | None:
+        """One value a draw; NaN where the draw has left a category out."""
         if self.resampling.undefined:
             return None
         if metric.startswith(MACRO):
             by_tag = [
-                self._resampled(name, metric.removeprefix(MACRO), kind, t) for t in self.macro_tags
+                self._draws(name, metric.removeprefix(MACRO), kind, t) for t in self.macro_tags
             ]
             known = [values for values in by_tag if values is not None]
-            return np.mean(known, 0) if known and len(known) == len(by_tag) else None
+            if not known:
+                return None
+            # As in the value itself, categories that are undefined do not enter the average.
+            totals = np.nansum(known, 0)
+            return ratio(totals, (~np.isnan(known)).sum(0))
         of, members = self._metric(metric), self.members[tag]
         parts = getattr(self.parts[name], kind)
         if of.of_items is not None:
             values = self.resampling.of_items(of.of_items, parts, members)
         else:
             values = _of_sums(of, self.resampling.sums(parts, members))
-            values = values[~np.isnan(values)]  # a category that a draw has left out
-        if len(values) == 0 or np.isnan(values).any():
-            return None
-        scaled: Float64[np.ndarray, " resamples"] = _scale(of) * values
+        scaled: Float64[np.ndarray, " draws"] = _scale(of) * values
         return scaled
 
 
