@@ -124,7 +124,7 @@ class ImageFiles(Sequence[RGBImage]):
         return image if self._boxes is None else _crop(image, self._boxes[index], path)
 
 
-def _crop(image: RGBImage, box: Box, path: Path) -> RGBImage:
+def _crop(image: np.ndarray, box: Box, path: Path) -> RGBImage:
     height, width = image.shape[:2]
     inside = 0 <= box.left <= width - box.width and 0 <= box.top <= height - box.height
     if not inside or box.width < 1 or box.height < 1:

@@ -75,9 +75,10 @@ def _rows(data: DataFolder, part: str) -> Iterator[_Row]:
 
 
 def _pair(row: dict[str, Any], part: str, place: str) -> _Row:
-    sides = [row.get(name) for name in _BOX]
-    if not all(isinstance(side, int) for side in sides):
-        raise DataError(f"{place} needs {', '.join(_BOX)} as whole numbers, got {sides}")
+    told = [row.get(name) for name in _BOX]
+    sides = [side for side in told if isinstance(side, int)]
+    if len(sides) != len(_BOX):
+        raise DataError(f"{place} needs {', '.join(_BOX)} as whole numbers, got {told}")
     if part == "vg-relation":
         tag = f"relation: {text_field(row, 'relation_name', place)}"
     else:
@@ -92,10 +93,10 @@ def _pair(row: dict[str, Any], part: str, place: str) -> _Row:
 
 
 def _order(row: dict[str, Any], place: str) -> _Row:
-    texts, image = row.get("caption_options"), text_field(row, "image", place)
-    is_texts = isinstance(texts, list) and all(isinstance(text, str) for text in texts)
-    if not is_texts or len(texts) != _NUM_ORDERS:
+    told, image = row.get("caption_options"), text_field(row, "image", place)
+    texts = [text for text in told if isinstance(text, str)] if isinstance(told, list) else []
+    if len(texts) != _NUM_ORDERS or texts != told:
         raise DataError(
-            f"{place} needs caption_options, a true caption and four shuffles, got {texts!r}"
+            f"{place} needs caption_options, a true caption and four shuffles, got {told!r}"
         )
     return _Row(f"{image}/{texts[0]}", image, None, texts, ())

@@ -92,11 +92,11 @@ def read_scienceqa(
 def _rows(data: DataFolder) -> list[_Row]:
     if data.has(PROBLEMS):
         problems = check_object(data.json(PROBLEMS), data.root / PROBLEMS)
-        where = {key: f"{data.root / PROBLEMS}, {key!r}" for key in problems}
+        places = {key: f"{data.root / PROBLEMS}, {key!r}" for key in problems}
         return [
-            _problem(key, row, where[key])
+            _problem(key, row, places[key])
             for key, row in problems.items()
-            if check_object(row, where[key]).get("split") == "test"
+            if check_object(row, places[key]).get("split") == "test"
         ]
     rows = []
     for number, row in enumerate(data.jsonl(TRUTH), start=1):

@@ -35,7 +35,7 @@ def test_every_benchmark_is_scored_or_asked(name: str) -> None:
 
 
 def test_a_benchmark_that_is_not_there_is_named() -> None:
-    with pytest.raises(EvaluationError, match="no benchmark 'chairs'.*chair"):
+    with pytest.raises(EvaluationError, match=r"no benchmark 'chairs'.*chair"):
         find_benchmark("chairs")
     with pytest.raises(EvaluationError, match="chair has no part 'x': it has none"):
         find_benchmark("chair/x")

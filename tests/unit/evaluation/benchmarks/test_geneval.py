@@ -105,7 +105,7 @@ def test_the_shipped_list_is_the_published_one() -> None:
 
 
 def test_no_model_can_be_asked_and_nothing_audited(data: DataFolder) -> None:
-    with pytest.raises(EvaluationError, match="geneval cannot be asked .* detector"):
+    with pytest.raises(EvaluationError, match=r"geneval cannot be asked .* detector"):
         run_questions(ask_geneval(data, "", None), Draws())
     with pytest.raises(EvaluationError, match="geneval has no control"):
         audit("geneval", data)

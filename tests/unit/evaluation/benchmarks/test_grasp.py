@@ -91,10 +91,10 @@ def test_answers_given_elsewhere_are_lines_of_ours(tmp_path: Path) -> None:
 
 
 def test_folders_that_are_no_scene_are_named(videos: DataFolder) -> None:
-    with pytest.raises(DataError, match="no folder of frames.*extract frames"):
+    with pytest.raises(DataError, match=r"no folder of frames.*extract frames"):
         audit("grasp/video", shipped_data())
     (videos.root / "grasp/P_Magic_1").mkdir()
-    with pytest.raises(DataError, match="P_Magic_1 is no scene.*Gravity"):
+    with pytest.raises(DataError, match=r"P_Magic_1 is no scene.*Gravity"):
         audit("grasp/video", videos)
     (videos.root / "grasp/P_Magic_1").rmdir()
     (videos.root / "grasp/P_Gravity_2").mkdir()
