@@ -176,13 +176,14 @@ class _Result:
         }
 
     def gains(self, tag: str = WHOLE) -> dict[str, Gain]:
-        """By metric; the best control is chosen anew in every bootstrap sample."""
+        """By metric that is defined; the best control is chosen anew in every bootstrap sample."""
         if not self.members[tag].any():
             return {}
         return {
             metric: self._gain(metric, tag)
             for metric in self.card.chance
-            if tag == WHOLE or not metric.startswith(MACRO)
+            if (tag == WHOLE or not metric.startswith(MACRO))
+            and self._value(_SCORER, metric, "half", tag) is not None
         }
 
     def flags(self, scorer: Mapping[str, Measured], controls: Mapping[str, Table]) -> list[str]:
@@ -267,6 +268,7 @@ class _Result:
     def _gain(self, metric: str, tag: str) -> Gain:
         chance = self.card.chance[metric]
         own = self._value(_SCORER, metric, "half", tag)
+        assert own is not None  # `gains` asks for nothing else
         known = {
             name: value
             for name in UNSEEING
@@ -281,7 +283,7 @@ class _Result:
             rival = np.max([np.full(len(drawn), chance), *(o for o in others if o is not None)], 0)
             gains = (drawn - rival)[~np.isnan(drawn - rival)]
             interval = percentile_interval(gains) if len(gains) else None
-        return Gain((own or 0.0) - rivals[best], interval, best)
+        return Gain(own - rivals[best], interval, best)
 
     def _metric(self, metric: str) -> Metric:
         return self.rule.metrics[metric.removeprefix(MACRO)]

@@ -1,7 +1,7 @@
 """ScienceQA: school questions with two to five options, half of them about a picture.
 
 Lu et al. 2022, https://arxiv.org/abs/2209.09513. Ids, letters and truth of the test split ship; the
-questions are CC BY-NC-SA and do not. Options are asked in the given order only.
+questions are CC BY-NC-SA and do not. A model is asked in every rotation of the options.
 """
 
 import string
@@ -22,6 +22,8 @@ from genvlm.evaluation.questions import AskedItem, Parsed, Parser, QuestionBench
 from genvlm.scoring.protocols import Question
 
 PARTS = ("image",)
+ORDERS = ("given", "rotated 1", "rotated 2", "rotated 3", "rotated 4")
+"""By how many places the options were moved up."""
 TRUTH, PROBLEMS = "scienceqa_llava15_13b.jsonl", "scienceqa/problems.json"
 _INSTRUCTION = "Answer with the option's letter from the given choices directly."
 
@@ -33,11 +35,25 @@ class _Row:
     """Letters."""
     answer: str
     has_image: bool
-    prompt: str = ""
+    question: str = ""
+    """With its context."""
+    choices: tuple[str, ...] = ()
+
+    @property
+    def orders(self) -> tuple[str, ...]:
+        """Those in which it can be asked: without its choices, as answered elsewhere."""
+        return ORDERS[: len(self.choices) or 1]
+
+    def prompt(self, order: str) -> str:
+        """The letters keep their places, the choices move."""
+        shift = ORDERS.index(order)
+        moved = self.choices[shift:] + self.choices[:shift]
+        shown = [f"{k}. {text}" for k, text in zip(self.options, moved, strict=False)]
+        return "\n".join([self.question, *shown, _INSTRUCTION])
 
 
 def ask_scienceqa(data: DataFolder, part: str, images: Path | None) -> QuestionBenchmark:
-    """One question an item: of the test split of DATA/scienceqa/problems.json, or without words.
+    """One item a question: of the test split of DATA/scienceqa/problems.json, or without words.
 
     Raises:
         DataError: a row without what it needs.
@@ -48,11 +64,15 @@ def ask_scienceqa(data: DataFolder, part: str, images: Path | None) -> QuestionB
     items = []
     for row in rows:
         paths = [folder / row.id / "image.png"] if row.has_image else []
-        question = Question(item_id=row.id, images=ImageFiles(paths, card.fetch), prompt=row.prompt)
+        picture = ImageFiles(paths, card.fetch)
+        questions = {
+            order: Question(item_id=f"{row.id}/{order}", images=picture, prompt=row.prompt(order))
+            for order in row.orders
+        }
         items.append(
             AskedItem(
                 id=row.id,
-                questions={"": question},
+                questions=questions,
                 group=row.id,
                 target={"answer": row.answer, "options": row.options},
                 tags=("image" if row.has_image else "text",),
@@ -67,7 +87,12 @@ def ask_scienceqa(data: DataFolder, part: str, images: Path | None) -> QuestionB
         card=card,
         version=build_version(card, data=(data.changed([source], card.files), "")),
         parser=Parser("letter of an option", _letter),
-        controls={"majority": {row.id: {"": majority} for row in rows}},
+        controls={
+            "majority": {
+                row.id: {order: _meant(majority, row.options, order) for order in row.orders}
+                for row in rows
+            }
+        },
         predictions_only=""
         if source == PROBLEMS
         else f"its questions are CC BY-NC-SA and do not ship; {card.fetch}",
@@ -77,13 +102,14 @@ def ask_scienceqa(data: DataFolder, part: str, images: Path | None) -> QuestionB
 def read_scienceqa(
     data: DataFolder, part: str, paths: Sequence[Path], column: str | None
 ) -> Predictions:
-    """JSON lines of {"question_id", "pred" or "text"}, of all questions or of the part."""
+    """JSON lines of {"question_id", "pred" or "text"}, of all questions or of the part, with the
+    options in the given order."""
     left_out = {row.id for row in _rows(data) if part and not row.has_image}
     answers: dict[str, list[RawAnswer]] = {}
     for path in paths:
         for where, row in read_rows(path):
             key = text_field(row, "question_id", where)
-            raw = RawAnswer("", text_field(row, ("pred", "text"), where))
+            raw = RawAnswer(ORDERS[0], text_field(row, ("pred", "text"), where))
             if key not in left_out:
                 add_answer(answers, key, raw, where)
     return Predictions(describe_files(paths, column), answers=answers)
@@ -113,19 +139,27 @@ def _problem(key: str, row: Mapping[str, Any], where: str) -> _Row:
     choices, answer = row.get("choices"), row.get("answer")
     if not isinstance(choices, list) or not isinstance(answer, int):
         raise DataError(f"{where} needs a list of choices and the number of the answer")
-    if not 0 <= answer < len(choices) <= len(string.ascii_uppercase):
-        raise DataError(f"{where}: the answer is number {answer} of {len(choices)} choices")
+    if not 0 <= answer < len(choices) <= len(ORDERS):
+        raise DataError(
+            f"{where}: the answer is number {answer} of {len(choices)} choices, expected one of at "
+            f"most {len(ORDERS)}"
+        )
     letters = list(string.ascii_uppercase[: len(choices)])
     hint = row.get("hint")
-    lines = [
-        text_field(row, "question", where),
-        *([f"Context: {hint}"] if hint else []),
-        *(f"{letter}. {choice}" for letter, choice in zip(letters, choices, strict=True)),
-        _INSTRUCTION,
-    ]
-    return _Row(key, letters, letters[answer], bool(row.get("image")), "\n".join(lines))
+    question = text_field(row, "question", where) + (f"\nContext: {hint}" if hint else "")
+    shown = tuple(str(choice) for choice in choices)
+    return _Row(key, letters, letters[answer], bool(row.get("image")), question, shown)
 
 
 def _letter(raw: str, item: AskedItem, question: str) -> Parsed:
-    letter = option_letter(raw, item.target["options"])
-    return Parsed(letter) if letter is not None else Parsed(None, "unparseable")
+    letters = item.target["options"]
+    letter = option_letter(raw, letters)
+    meant = None if letter is None else _meant(letter, letters, question)
+    return Parsed(None, "unparseable") if meant is None else Parsed(meant)
+
+
+def _meant(letter: str, letters: Sequence[str], order: str) -> str | None:
+    """The letter that the choice has in the given order; None where it is not offered."""
+    if letter not in letters:
+        return None
+    return letters[(letters.index(letter) + ORDERS.index(order)) % len(letters)]
