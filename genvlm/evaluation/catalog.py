@@ -18,11 +18,14 @@ from genvlm.evaluation.benchmarks.aro import build_aro
 from genvlm.evaluation.benchmarks.captions import PARTS as CAPTION_PARTS
 from genvlm.evaluation.benchmarks.captions import ask_captions, read_captions
 from genvlm.evaluation.benchmarks.chair import ask_chair, read_chair
+from genvlm.evaluation.benchmarks.dsg import PARTS as DSG_PARTS
+from genvlm.evaluation.benchmarks.dsg import ask_dsg, read_dsg
 from genvlm.evaluation.benchmarks.geneval import ask_geneval, read_geneval
 from genvlm.evaluation.benchmarks.grasp import PARTS as GRASP_PARTS
 from genvlm.evaluation.benchmarks.grasp import ask_grasp
 from genvlm.evaluation.benchmarks.imagefolder import build_imagefolder
 from genvlm.evaluation.benchmarks.pope import SPLITS, ask_pope, read_pope
+from genvlm.evaluation.benchmarks.ratings import build_clipscore, build_vqascore, read_ratings
 from genvlm.evaluation.benchmarks.scienceqa import PARTS as SCIENCEQA_PARTS
 from genvlm.evaluation.benchmarks.scienceqa import ask_scienceqa, read_scienceqa
 from genvlm.evaluation.benchmarks.sugarcrepe import (
@@ -31,6 +34,7 @@ from genvlm.evaluation.benchmarks.sugarcrepe import (
     build_sugarcrepe,
     read_sugarcrepe,
 )
+from genvlm.evaluation.benchmarks.tifa import ask_tifa, build_tifa, read_tifa, read_tifa_answers
 from genvlm.evaluation.benchmarks.vqa import ask_vqa, read_vqa
 from genvlm.evaluation.benchmarks.winoground import build_winoground, read_winoground
 from genvlm.evaluation.data_folder import DataFolder
@@ -88,6 +92,13 @@ FILE_BENCHMARKS: dict[str, FileBenchmark] = {
     "grasp": FileBenchmark(
         parts=GRASP_PARTS, needs_part=True, ask=ask_grasp, read=refuse_other_formats
     ),
+    "dsg": FileBenchmark(parts=DSG_PARTS, needs_part=True, ask=ask_dsg, read=read_dsg),
+    "tifa": FileBenchmark(build=build_tifa, read=read_tifa),
+    "tifa-questions": FileBenchmark(ask=ask_tifa, read=read_tifa_answers),
+    "vqascore": FileBenchmark(
+        parts=("t2vscore", "pairs"), needs_part=True, build=build_vqascore, read=read_ratings
+    ),
+    "clipscore": FileBenchmark(build=build_clipscore, read=read_ratings),
 }
 
 

@@ -250,8 +250,8 @@ class _Result:
 
     def _interval(self, name: str, metric: str, tag: str, value: float) -> Interval | None:
         of_items = self._metric(metric).of_items is not None
-        if of_items and name != _SCORER:
-            return None  # thousands of correlations: for the scorer alone
+        if of_items and (name != _SCORER or tag != WHOLE):
+            return None  # thousands of correlations: for the scorer on all items alone
         resampled = self._resampled(name, metric, "strict", tag)
         if resampled is None:
             return None
