@@ -39,6 +39,14 @@ def read_file(path: Path) -> bytes:
     return content
 
 
+def parse_lines(content: bytes, where: object) -> list[str]:
+    """Lines of UTF-8 text. Raises DataError naming `where`."""
+    try:
+        return content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where} is no UTF-8 text ({error}): save it as such") from None
+
+
 def parse_json(content: bytes, where: object) -> Any:
     """JSON. Raises DataError naming `where`."""
     try:
@@ -124,6 +132,10 @@ class DataFolder:
     def has(self, name: str) -> bool:
         """Whether the file is there, plain or compressed."""
         return any((self.root / n).is_file() for n in (name, f"{name}.gz"))
+
+    def lines(self, name: str) -> list[str]:
+        """The lines of a text file."""
+        return parse_lines(self.read(name), self.root / name)
 
     def json(self, name: str) -> Any:
         """The JSON of a file."""

@@ -14,6 +14,7 @@ from genvlm.evaluation.data_folder import (
     DataFolder,
     check_object,
     parse_json,
+    parse_lines,
     read_file,
     read_rows,
     text_field,
@@ -88,7 +89,7 @@ def _captions(part: str, path: Path) -> list[tuple[str, str, str]]:
                 f"{path}: lines of text have no id, and only captions/nlgeval is counted by "
                 'lines: write JSON {"id": "caption"}'
             )
-        lines = read_file(path).decode().splitlines()
+        lines = parse_lines(read_file(path), path)
         return [(f"{path}, line {k}", str(k), line) for k, line in enumerate(lines, start=1)]
     content = read_file(path)
     if content.lstrip().startswith(b"{"):
@@ -102,7 +103,7 @@ def _captions(part: str, path: Path) -> list[tuple[str, str, str]]:
 
 def _references(data: DataFolder, part: str) -> dict[str, list[str]]:
     if part == "nlgeval":
-        columns = [data.read(name).decode().splitlines() for name in _FILES[part]]
+        columns = [data.lines(name) for name in _FILES[part]]
         if len({len(lines) for lines in columns}) != 1:
             raise DataError(f"{data.root}: {' and '.join(_FILES[part])} differ in length")
         rows = zip(*columns, strict=True)

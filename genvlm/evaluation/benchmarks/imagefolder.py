@@ -30,8 +30,9 @@ def build_imagefolder(data: DataFolder, part: str, images: Path | None) -> Bench
         DataError: no class, a class without pictures, two classes of one name; they are named.
     """
     card = load_card("imagefolder")
-    root = images or data.root
-    if root == asset_path("eval/data"):
+    data = DataFolder(images or data.root)
+    root = data.root
+    if root.resolve() == asset_path("eval/data").resolve():
         raise DataError("imagefolder needs a folder of your own: name it with --data DIR")
     if not root.is_dir():
         raise DataError(f"no folder {root}: check the path")
@@ -73,7 +74,7 @@ def build_imagefolder(data: DataFolder, part: str, images: Path | None) -> Bench
 def _names(data: DataFolder, folders: list[str]) -> dict[str, str]:
     names = {folder: folder.replace("_", " ") for folder in folders}
     if data.has(CLASSES):
-        for number, line in enumerate(data.read(CLASSES).decode().splitlines(), start=1):
+        for number, line in enumerate(data.lines(CLASSES), start=1):
             if not line.strip():
                 continue
             folder, tab, name = line.partition("\t")
@@ -97,7 +98,7 @@ def _names(data: DataFolder, folders: list[str]) -> dict[str, str]:
 def _template(data: DataFolder) -> str:
     if not data.has(TEMPLATE):
         return "{}"
-    template = data.read(TEMPLATE).decode().strip()
+    template = "\n".join(data.lines(TEMPLATE)).strip()
     if template.count("{}") != 1 or template.count("{") != 1 or template.count("}") != 1:
         raise DataError(
             f"{data.root / TEMPLATE} holds {template!r}: it needs one {{}} for the class name"

@@ -9,7 +9,7 @@ import pytest
 from genvlm.data.images import save_image
 from genvlm.errors import DataError, DataWarning, EvaluationError
 from genvlm.evaluation.benchmark import Benchmark, run_benchmark
-from genvlm.evaluation.catalog import audit, judge_predictions, shipped_data
+from genvlm.evaluation.catalog import audit, find_benchmark, judge_predictions, shipped_data
 from genvlm.evaluation.data_folder import DataFolder
 from genvlm.evaluation.summary import summarize
 from genvlm.scoring.protocols import Grid, ScorerInfo, Scores
@@ -128,3 +128,17 @@ def test_a_folder_must_be_given(tmp_path: Path) -> None:
         build(tmp_path)
     with pytest.raises(DataError, match="no folder"):
         build(tmp_path / "absent")
+
+
+def test_the_folder_may_be_named_as_that_of_the_pictures(folder: Path) -> None:
+    (folder / "classes.txt").write_text("dark_night\tnight\n")
+    entry, _ = find_benchmark("imagefolder")
+    assert entry.build is not None
+    benchmark = entry.build(shipped_data(), "", folder)
+    assert benchmark.items[0].grid.texts == ["bright day", "night"]
+
+
+def test_names_that_are_no_text_are_named(folder: Path) -> None:
+    (folder / "classes.txt").write_bytes(b"dark_night\t\xff\n")
+    with pytest.raises(DataError, match=r"classes\.txt is no UTF-8 text"):
+        build(folder)

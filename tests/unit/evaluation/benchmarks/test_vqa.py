@@ -97,7 +97,7 @@ def test_the_prior_asks_other_pictures_about_the_same_type(tmp_path: Path) -> No
     assert prior["10"] == {"": "no"}
     assert prior["30"] == {"": "no"}
     assert prior["31"] == {"": None}
-    assert prior["32"] == {"": "20 things"} or prior["32"] == {"": "red"}
+    assert prior["32"] == {"": "red"}
     assert prior["40"] == {"": "Mug"}
     assert result.controls.scores["always yes"].metrics == result.metrics
     assert summarize(records, benchmark.card).scorer == "always yes"
