@@ -50,7 +50,7 @@ def test_a_model_that_never_learned_it_averages_over_other_images(grids: list[Gr
     ]
     np.testing.assert_allclose(scores[0], logsumexp(by_image, axis=0) - np.log(2), rtol=1e-9)
     np.testing.assert_array_equal(scores[0], scores[1])
-    with pytest.raises(EvaluationError, match="item '0'.*found none"):
+    with pytest.raises(EvaluationError, match=r"item '0'.*found none"):
         blind.score(grids[:1])
 
 
