@@ -10,6 +10,7 @@ from copy import copy
 import numpy as np
 import torch
 from jaxtyping import Bool, Float64, Int
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from genvlm.errors import ConfigError
@@ -35,12 +36,14 @@ class ImageScan:
         pairs: Sequence[tuple[Codes, str]],
         *,
         normalization: Normalization = "grammar",
+        tokens_per_batch: int = 8192,
     ) -> None:
         self.num_codes = pairs[0][0].size if pairs else 0
         if any(codes.size != self.num_codes for codes, _ in pairs):
             raise ConfigError("the pictures of one scan must have equally many codes")
         self.num_read = 0
         self._pretrained, self._normalization = pretrained, normalization
+        self._tokens_per_batch = tokens_per_batch
         model, v = pretrained.model, pretrained.grammar.vocabulary
         encoded = [
             encode_document(
@@ -70,27 +73,36 @@ class ImageScan:
 
         The first call also reads the texts.
         """
-        start, self.num_read = self.num_read, stop
-        if not len(self) or stop == start:
+        num, self.num_read = stop - self.num_read, stop
+        if not len(self) or num == 0:
             return np.zeros(len(self))
         ends = self._first + stop - 1
-        begins = self._cache.lengths
-        spans = list(zip(self._ids, self._positions, begins.tolist(), ends.tolist(), strict=True))
-        # Only the first run is padded, on the right: the next one overwrites what that left.
-        token_ids = pad_sequence([ids[a:b] for ids, _, a, b in spans], batch_first=True)
-        positions = pad_sequence([at[a : b + 1] for _, at, a, b in spans], batch_first=True)
-        hidden = self._pretrained.model(token_ids, positions=positions, cache=self._cache)
+        longest = int((ends - self._cache.lengths).max())
+        size = max(1, self._tokens_per_batch // longest)
+        blocks = [slice(at, min(at + size, len(self))) for at in range(0, len(self), size)]
+        sums = np.concatenate([self._read_block(rows, ends[rows], num) for rows in blocks])
         self._cache.lengths = ends
-        last = (ends - begins)[:, None] - (stop - start) + torch.arange(stop - start)
-        wanted = hidden[torch.arange(len(self))[:, None], last].flatten(0, 1)
-        targets = torch.cat([ids[end + 1 - (stop - start) : end + 1] for ids, _, _, end in spans])
+        return sums
+
+    def _read_block(self, rows: slice, ends: Tensor, num: int) -> Float64[np.ndarray, " rows"]:
+        """The same for a few rows, up to the code in front of `ends`."""
+        cache = copy(self._cache)
+        cache.layers = [LayerCache(*(t[rows] for t in e)) for e in cache.layers]  # views
+        cache.lengths = cache.lengths[rows]
+        bounds = list(zip(cache.lengths.tolist(), ends.tolist(), strict=True))
+        rows_of = list(zip(self._ids[rows], self._positions[rows], bounds, strict=True))
+        # Only the first run is padded, on the right: the next one overwrites what that left.
+        token_ids = pad_sequence([ids[a:b] for ids, _, (a, b) in rows_of], batch_first=True)
+        positions = pad_sequence([at[a : b + 1] for _, at, (a, b) in rows_of], batch_first=True)
+        hidden = self._pretrained.model(token_ids, positions=positions, cache=cache)
+        last = (ends - cache.lengths)[:, None] - num + torch.arange(num)
+        wanted = hidden[torch.arange(len(hidden))[:, None], last].flatten(0, 1)
+        targets = torch.cat([ids[b + 1 - num : b + 1] for ids, _, (_, b) in rows_of])
         ids = self._pretrained.grammar.vocabulary.image_range
         scored = self._pretrained.model.head(
             wanted, targets, ids=ids if self._normalization == "grammar" else None
         )
-        sums: Float64[np.ndarray, " rows"] = (
-            scored.log_prob.double().view(len(self), -1).sum(1).numpy()
-        )
+        sums: Float64[np.ndarray, " rows"] = scored.log_prob.double().view(-1, num).sum(1).numpy()
         return sums
 
     def take(self, rows: Int[np.ndarray, " kept"] | Bool[np.ndarray, " rows"]) -> "ImageScan":

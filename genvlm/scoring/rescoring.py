@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float64
-from scipy.special import logsumexp
 
 from genvlm.errors import ConfigError
 from genvlm.models.pretrained import PretrainedModel
 from genvlm.scoring.protocols import Grid, Scorer, ScorerInfo, Scores
+from genvlm.scoring.zero_shot import mean_over_templates
 
 # Classes of the first rescoring; the errors seen there decide which others could still win.
 _FIRST, _SAFETY = 3, 3.0
@@ -139,9 +139,6 @@ class NearTieScorer:
         num = self._texts_per_class
         prior = 0.0 if self._log_prior is None else self._log_prior
 
-        def by_class(scores: np.ndarray) -> np.ndarray:
-            return logsumexp(scores.reshape(len(scores), -1, num), axis=-1) - np.log(num)
-
         def exactly(chosen: Sequence[Sequence[int]]) -> list[np.ndarray]:
             rows = [row for row, classes in enumerate(chosen) if classes]
             columns = [[c * num + t for c in chosen[r] for t in range(num)] for r in rows]
@@ -158,10 +155,11 @@ class NearTieScorer:
                 values[row, texts] = scores.values[0]
                 self.num_rescored += len(texts)
                 offset = prior if isinstance(prior, float) else prior[list(chosen[row])]
-                found[row] = by_class(scores.values)[0] + offset
+                found[row] = mean_over_templates(scores.values, num)[0] + offset
             return found
 
-        rescore_near_ties(by_class(values) + prior, exactly, margin=self._margin)
+        by_class = mean_over_templates(values, num) + prior
+        rescore_near_ties(by_class, exactly, margin=self._margin)
         self.num_scored += values.size
         return Scores(values, rough.num_tokens)
 
