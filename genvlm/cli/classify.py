@@ -2,14 +2,14 @@
 
 import argparse
 import json
-import math
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genvlm.cli.class_lists import print_accuracy, print_ranked
+from genvlm.cli.elimination import calibrate_elimination, classify_by_dropping
 from genvlm.cli.inputs import check_output_folder, load_fitted
-from genvlm.cli.parsing import Subparsers, add_command, positive, progress_bar
+from genvlm.cli.parsing import Subparsers, add_command, positive
 from genvlm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from genvlm.data.images import RGBImage
     from genvlm.models.pretrained import PretrainedModel
     from genvlm.scoring.protocols import Scorer
-    from genvlm.studies.elimination import Measurement, Task
+    from genvlm.studies.elimination import Task
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -113,9 +113,9 @@ def run(arguments: argparse.Namespace) -> int:
     pretrained = load_pretrained(arguments.model)
     images = [load_fitted(path, pretrained) for path in paths]
     if arguments.calibrate_elimination:
-        return _calibrate(arguments, pretrained, keys, images, task)
+        return calibrate_elimination(arguments, pretrained, keys, images, task)
     if arguments.eliminate:
-        return _eliminate(arguments, pretrained, keys, images, task, right)
+        return classify_by_dropping(arguments, pretrained, keys, images, task, right)
     return _classify(arguments, pretrained, keys, images, task, right)
 
 
@@ -153,7 +153,7 @@ def _classify(
     from genvlm.studies.classification_report import save_classification
 
     scorer = _scorer(arguments, pretrained, task)
-    posterior = classify(scorer, images, task.classes, **task.settings)  # type: ignore[arg-type]
+    posterior = classify(scorer, images, task.classes, **task.settings)
     described: dict[str, object] = {
         "scorer": scorer.info.fingerprint, **task.settings, "unit": "nats",
     }  # fmt: skip
@@ -191,115 +191,15 @@ def _classify(
         print(json.dumps(described | {"results": results}))
         return 0
     if right is None:
-        _print_ranked(results, arguments.top)
+        print_ranked(results, arguments.top)
         return 0
-    _print_accuracy(described)
+    print_accuracy(described)
     if arguments.out:
         print(f"results and report in {arguments.out}", file=sys.stderr)
     return 0
 
 
-def _eliminate(
-    arguments: argparse.Namespace,
-    pretrained: "PretrainedModel",
-    keys: list[str],
-    images: list["RGBImage"],
-    task: "Task",
-    right: "np.ndarray | None",
-) -> int:
-    from genvlm.scoring.elimination import Bound, classify_by_elimination
-    from genvlm.studies.classification import share_right
-    from genvlm.studies.elimination import find_measurement
-
-    measured: Measurement | None = None
-    if arguments.eliminate == "bound":
-        method, said = Bound(), "bound: the best class is that of exhaustive scoring"
-    else:
-        measured = find_measurement(arguments.eliminate, task, pretrained, arguments.model)
-        method = measured.method  # type: ignore[assignment]
-        said = f"{measured.name}: another best class than exhaustive scoring for {measured.flip_rate}"
-    found = classify_by_elimination(pretrained, images, task.classes, method, **task.settings)  # type: ignore[arg-type]
-    described: dict[str, object] = {
-        "elimination": {
-            "method": arguments.eliminate,
-            "measured": None if measured is None else asdict(measured),
-            "codes_scored": int(found.codes_scored.sum()),
-            "codes_exhaustive": int(found.codes_exhaustive.sum()),
-        },
-        **task.settings,
-        "unit": "nats",
-    }
-    results = [
-        {
-            "image": key,
-            "most_left_out": float(found.most_left_out[k]),
-            "classes": [
-                {
-                    "class": task.classes[i],
-                    "log_posterior": float(found.log_probs[k, i]),
-                    "log_p_image_given_class": float(found.log_likelihoods[k, i]),
-                }
-                for i in found.ranking[k]
-                if found.finalists[k, i]
-            ],
-        }
-        for k, key in enumerate(keys)
-    ]
-    if right is not None:
-        hits = int((found.ranking[:, 0] == right).sum())
-        described["accuracy"] = share_right(hits, len(right))
-    if arguments.json:
-        print(json.dumps(described | {"results": results}))
-        return 0
-    if right is None:
-        _print_ranked(results, arguments.top)
-    else:
-        _print_accuracy(described)
-    print(said)
-    print(
-        f"{100 * found.spent:.1f} % of the code positions of exhaustive scoring; percentages are "
-        "of the classes that were scored to the end"
-    )
-    return 0
-
-
-def _calibrate(
-    arguments: argparse.Namespace,
-    pretrained: "PretrainedModel",
-    keys: list[str],
-    images: list["RGBImage"],
-    task: "Task",
-) -> int:
-    from rich.console import Console
-    from rich.table import Table
-
-    from genvlm.studies.elimination import calibrate, save_calibration
-
-    with progress_bar("elimination") as bar:
-        calibration = calibrate(pretrained, keys, images, task, progress=bar)
-    path = save_calibration(calibration, task, arguments.model)
-    if arguments.json:
-        print(json.dumps(asdict(calibration)))
-        return 0
-    table = Table("method", "positions, %", "speed-up", "flips", "flip rate, %", "95 % interval")
-    for m in calibration.measured:
-        name = m.name if m.threshold is None else f"{m.name} ({m.threshold:.1f} nats)"
-        low, high = (100 * x for x in m.interval)
-        table.add_row(
-            name, f"{100 * m.spent:.1f}", f"{m.speedup:.2f}x", f"{m.flips} of {m.num_images}",
-            f"{100 * m.flips / m.num_images:.1f}", f"{low:.1f} to {high:.1f}",
-        )  # fmt: skip
-    Console().print(table)
-    print(
-        f"fitted on {calibration.num_fitted} pictures, measured on the others, timed once; kept in "
-        f"{path}. Nothing is chosen: name a method with --eliminate"
-    )
-    return 0
-
-
-def _scorer(
-    arguments: argparse.Namespace, pretrained: "PretrainedModel", task: "Task"
-) -> "Scorer":
+def _scorer(arguments: argparse.Namespace, pretrained: "PretrainedModel", task: "Task") -> "Scorer":
     from genvlm.scoring.autoregressive import LikelihoodScorer
     from genvlm.scoring.copies import CopiesScorer
     from genvlm.scoring.rescoring import NearTieScorer, in_bfloat16
@@ -325,31 +225,3 @@ def _scorer(
         texts_per_class=len(task.templates),
         log_prior=arguments.temperature * log_prior_of(task.classes, task.prior),
     )
-
-
-def _print_ranked(results: list[dict], top: int) -> None:
-    for result in results:
-        print(result["image"])
-        for entry in result["classes"][:top]:
-            print(f"  {100 * math.exp(entry['log_posterior']):6.2f} %  {entry['class']}")
-
-
-def _print_accuracy(described: dict) -> None:
-    def said(share: dict) -> str:
-        low, high = share["interval"]
-        return (
-            f"{share['value']:.1f} % ({share['right']} of {share['n']}; 95 % interval {low:.1f} "
-            f"to {high:.1f} %)"
-        )
-
-    print(f"right: {said(described['accuracy'])}")
-    if "top_k" in described:
-        print(f"among the best {described['top_k']['k']}: {said(described['top_k'])}")
-    if "calibration" in described:
-        c = described["calibration"]
-        after = "no temperature" if c["temperature"] is None else f"temperature {c['temperature']:.2f}"
-        ends = "" if c["ece_after"] is None else f", after {100 * c['ece_after']:.1f} %"
-        print(
-            f"calibration error of {c['num_reported']} pictures: {100 * c['ece_before']:.1f} %"
-            f"{ends} ({after}, fitted on the other {c['num_fitted']})"
-        )

@@ -221,9 +221,7 @@ def read_prior(path: Path, classes: Sequence[str]) -> list[float]:
 
 def _names_picture(path: Path) -> bool:
     return (
-        path.suffix.lower() in PICTURE_SUFFIXES
-        and not path.name.startswith(".")
-        and path.is_file()
+        path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
 
 

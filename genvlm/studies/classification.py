@@ -6,6 +6,7 @@ The temperature is fitted on one half of the pictures and reported on the other.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -90,7 +91,7 @@ def right_classes(labels: Sequence[str], classes: Sequence[str]) -> Int64[np.nda
     return np.array([numbers[label] for label in labels], np.int64)
 
 
-def share_right(num_right: int, num: int) -> dict[str, object]:
+def share_right(num_right: int, num: int) -> dict[str, Any]:
     """Percent with its Wilson interval, as results.json has it."""
     interval = wilson_interval(num_right, num)
     known = not isinstance(interval, Undefined)
@@ -127,13 +128,13 @@ def temper(classified: Classified) -> Tempered:
 
 def summarize(
     classified: Classified, *, top: int = 5, tempered: Tempered | None = None
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Numbers of results.json: accuracy, top-k, calibration, risk at some coverages, confusions."""
     num = len(classified.keys)
     top = min(top, len(classified.classes))
     ranks = np.argsort(-classified.posterior.log_probs, axis=1, kind="stable")
     within = (ranks[:, :top] == classified.right[:, None]).any(1)
-    summary: dict[str, object] = {
+    summary: dict[str, Any] = {
         "schema": 1,
         "num_pictures": num,
         "num_classes": len(classified.classes),

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from genvlm.evaluation.report import (
     Browser,
     BrowserItem,
     Callout,
+    Cell,
     Figure,
     Headline,
     Interval,
@@ -40,7 +42,7 @@ _MAX_BROWSED, _MAX_SHOWN = 100, 5
 
 def save_classification(
     classified: Classified, images: Sequence[RGBImage], folder: Path, *, top: int = 5
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Write results.json and report.html into a folder; the summary.
 
     Raises:
@@ -58,13 +60,12 @@ def save_classification(
 def _page(
     classified: Classified,
     images: Sequence[RGBImage],
-    summary: Mapping[str, object],
+    summary: Mapping[str, Any],
     tempered: Tempered,
 ) -> str:
     num, names = len(classified.keys), classified.classes
     headlines = [_headline("right", summary["accuracy"])]
     top_k = summary["top_k"]
-    assert isinstance(top_k, dict)
     headlines.append(_headline(f"among the best {top_k['k']}", top_k))
     headlines.append(Headline("pictures", f"{num:,}", f"{len(names):,} classes"))
     sections = [
@@ -89,8 +90,7 @@ def _subtitle(classified: Classified) -> str:
     return f"p(class | picture) by Bayes' rule on log p(picture | class). {said}"
 
 
-def _headline(label: str, share: object) -> Headline:
-    assert isinstance(share, dict)
+def _headline(label: str, share: Mapping[str, Any]) -> Headline:
     low, high = share["interval"]
     return Headline(label, f"{share['value']:.1f} %", f"95 % interval {low:.1f} to {high:.1f}")
 
@@ -106,7 +106,7 @@ def _calibration_section(tempered: Tempered) -> Section:
         assert isinstance(tempered.temperature, Undefined)
         blocks.append(Callout(f"No temperature was fitted: {tempered.temperature.reason}."))
     errors = [None if e is None else 100 * e for e in tempered.errors()]
-    rows = [[name, e] for name, e in zip(sets, errors, strict=False)]
+    rows: list[list[Cell]] = [[name, e] for name, e in zip(sets, errors, strict=False)]
     blocks += [
         Figure(
             reliability(sets, num_bins=NUM_BINS),
@@ -147,7 +147,7 @@ def _confusion_section(classified: Classified) -> Section:
                 "Heat map of right classes against answers",
             )
         )
-        rows: list[list] = []
+        rows: list[list[Cell]] = []
         for name, row, own in zip(names, counts, counts.diagonal(), strict=True):
             interval = wilson_interval(int(own), int(row.sum()))
             if not isinstance(interval, Undefined):
@@ -155,7 +155,7 @@ def _confusion_section(classified: Classified) -> Section:
                 rows.append([name, int(row.sum()), cell])
         blocks.append(Table(["class", "pictures", "percent right"], rows, "Each class by itself"))
     if pairs:
-        listed = [[right, answer, count] for right, answer, count in pairs]
+        listed: list[list[Cell]] = [list(pair) for pair in pairs]
         blocks.append(
             Table(
                 ["right class", "answer", "pictures"], listed, "Most confused",

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from genvlm.data.images import RGBImage
 from genvlm.errors import ConfigError
@@ -62,7 +63,7 @@ class Task:
         return fingerprint_of(payload)
 
     @property
-    def settings(self) -> dict[str, object]:
+    def settings(self) -> dict[str, Any]:
         """Keyword arguments of `classify` and `classify_by_elimination`."""
         return {
             "templates": self.templates, "prior": self.prior, "temperature": self.temperature,
@@ -134,11 +135,11 @@ def calibrate(
     first = split_in_halves(keys, fitted="a race")
     fitting, others = ([images[i] for i in half.nonzero()[0]] for half in (first, ~first))
     total = 2 + 1 + len(LOST) + len(HALVINGS)
-    partial = partial_scores(pretrained, fitting, task.classes, parts=PARTS, **task.settings)  # type: ignore[arg-type]
+    partial = partial_scores(pretrained, fitting, task.classes, parts=PARTS, **task.settings)
     progress(1, total)
     scorer = LikelihoodScorer(pretrained, "image_given_text")
     begin = time.perf_counter()
-    whole = classify(scorer, others, task.classes, **task.settings)  # type: ignore[arg-type]
+    whole = classify(scorer, others, task.classes, **task.settings)
     seconds = time.perf_counter() - begin
     best = whole.log_probs.argmax(1)
     progress(2, total)
@@ -148,7 +149,7 @@ def calibrate(
     measured = []
     for name, method in methods.items():
         begin = time.perf_counter()
-        found = classify_by_elimination(pretrained, others, task.classes, method, **task.settings)  # type: ignore[arg-type]
+        found = classify_by_elimination(pretrained, others, task.classes, method, **task.settings)
         taken = time.perf_counter() - begin
         flips = int((found.ranking[:, 0] != best).sum())
         interval = wilson_interval(flips, len(others))
@@ -213,4 +214,6 @@ def _read_tasks(path: Path) -> dict[str, Mapping]:
             raise ValueError(f"schema {content['schema']}")
         return dict(content["tasks"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} cannot be read ({error}): remove it and calibrate anew") from None
+        raise ConfigError(
+            f"{path} cannot be read ({error}): remove it and calibrate anew"
+        ) from None

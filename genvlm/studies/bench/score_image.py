@@ -98,6 +98,7 @@ def score_with_rescoring(
     Returns:
         The scores, and how many texts were scored again.
     """
+
     def exactly(chosen: Sequence[Sequence[int]]) -> list[np.ndarray]:
         return [score_ours(exact, codes, [texts[i] for i in chosen[0]]).numpy()]
 

@@ -43,7 +43,14 @@ def test_a_bad_line_of_labels_is_named(tmp_path: Path, text: str, said: str) -> 
 
 
 def test_a_folder_of_class_folders_names_its_classes(tmp_path: Path) -> None:
-    for name in ("fox/2.PNG", "fox/1.jpg", "cow/a.png", "cow/notes.txt", "cow/.b.png", ".git/c.png"):
+    for name in (
+        "fox/2.PNG",
+        "fox/1.jpg",
+        "cow/a.png",
+        "cow/notes.txt",
+        "cow/.b.png",
+        ".git/c.png",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     found = read_class_folders(tmp_path)

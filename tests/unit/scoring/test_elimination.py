@@ -104,7 +104,12 @@ def test_one_part_or_a_wide_race_drops_nothing_and_is_exhaustive() -> None:
 
 @pytest.mark.parametrize(
     ("parts", "per_image"),
-    [(1, 6 * 16), (2, 6 * 8 + 3 * 8), (4, 6 * 4 + 3 * 4 + 2 * 4 + 1 * 4), (3, 6 * 5 + 3 * 6 + 2 * 5)],
+    [
+        (1, 6 * 16),
+        (2, 6 * 8 + 3 * 8),
+        (4, 6 * 4 + 3 * 4 + 2 * 4 + 1 * 4),
+        (3, 6 * 5 + 3 * 6 + 2 * 5),
+    ],
 )
 def test_halving_counts_the_positions_that_it_scores(parts: int, per_image: int) -> None:
     found = eliminated(pretrained(0), Halving(parts))

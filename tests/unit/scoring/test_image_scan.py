@@ -66,9 +66,7 @@ def test_rows_that_are_taken_go_on_as_if_the_others_were_there(dtype: torch.dtyp
     for other, rows in ((part, kept), (scan.take(mask), np.flatnonzero(mask)), (scan, slice(None))):
         assert len(other) == len(expected[rows])
         found = other.read(9) + other.read(16)
-        np.testing.assert_allclose(
-            found, expected[rows, 5:].sum(1), atol=TOLERANCE[dtype], rtol=0
-        )
+        np.testing.assert_allclose(found, expected[rows, 5:].sum(1), atol=TOLERANCE[dtype], rtol=0)
     assert len(part.take(np.zeros(3, bool)).read(16)) == 0
 
 

@@ -26,7 +26,9 @@ def test_the_next_word_has_probability_one_in_total() -> None:
 
 def test_a_probability_is_that_of_the_formula() -> None:
     model = fit_trigram(["a b", "a c"], discount=0.5)
-    unigram = (2 - 0.5) / 6 + 0.5 * 4 / 6 * (1 / 5)  # "a": a, a, b, c, end, end; 4 kinds and unknown
+    unigram = (2 - 0.5) / 6 + 0.5 * 4 / 6 * (
+        1 / 5
+    )  # "a": a, a, b, c, end, end; 4 kinds and unknown
     bigram = (2 - 0.5) / 2 + 0.5 * 1 / 2 * unigram
     trigram = (2 - 0.5) / 2 + 0.5 * 1 / 2 * bigram
     assert model._prob(("<s>", "<s>"), "a") == pytest.approx(trigram)
@@ -53,9 +55,7 @@ def test_a_scorer_gives_every_image_of_a_grid_the_same_row() -> None:
     image = np.zeros((4, 4, 3), np.uint8)
     grid = Grid(item_id="x", images=[image, image + 255], texts=["a cat sits", "a cat"])
     model = fit_trigram(TEXTS)
-    (by_sum,), (by_mean,) = (
-        NGramScorer(model, reduction=r).score([grid]) for r in ("sum", "mean")
-    )
+    (by_sum,), (by_mean,) = (NGramScorer(model, reduction=r).score([grid]) for r in ("sum", "mean"))
     assert by_sum.values.shape == (2, 2)
     np.testing.assert_array_equal(by_sum.values[0], by_sum.values[1])
     np.testing.assert_allclose(by_sum.values, by_mean.values * by_sum.num_tokens)
@@ -100,9 +100,7 @@ def test_sugarcrepe_is_not_blind_proof_by_a_trigram() -> None:
         for row in json.loads(gzip.decompress(path.read_bytes())).values():
             texts = [row["caption"], row["negative_caption"]]
             items.append(
-                FoldItem(
-                    fold=path.name, image=row["filename"], texts=texts, natural=texts[:1]
-                )
+                FoldItem(fold=path.name, image=row["filename"], texts=texts, natural=texts[:1])
             )
     for reduction, expected in (("sum", 75.1), ("mean", 69.8)):
         credit: dict[str, list[float]] = {}

@@ -64,9 +64,7 @@ def test_a_class_given_twice_is_named() -> None:
 
 
 def test_a_temperature_divides_the_likelihoods_and_not_the_prior() -> None:
-    posterior = classify(
-        TableScorer(), IMAGES[:1], ["cat", "dog"], prior=[1, 3], temperature=0.5
-    )
+    posterior = classify(TableScorer(), IMAGES[:1], ["cat", "dog"], prior=[1, 3], temperature=0.5)
     np.testing.assert_allclose(
         np.exp(posterior.log_probs), [[0.36 / 0.63, 0.27 / 0.63]], rtol=1e-12
     )
