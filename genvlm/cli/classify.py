@@ -180,8 +180,13 @@ def _classify(
             classes=task.classes,
             posterior=posterior,
             log_prior=log_prior_of(task.classes, task.prior),
-            settings={"scorer": scorer.info.name, **described, "copies": arguments.copies}
-            | {"fingerprint": scorer.info.fingerprint, "model": pretrained.fingerprint},
+            settings={
+                **described,
+                "scorer": scorer.info.name,
+                "fingerprint": scorer.info.fingerprint,
+                "model": pretrained.fingerprint,
+                "copies": arguments.copies,
+            },
         )
         if arguments.out:
             described |= save_classification(classified, images, arguments.out, top=arguments.top)

@@ -82,12 +82,9 @@ def _page(
 
 
 def _subtitle(classified: Classified) -> str:
-    said = ", ".join(
-        f"{name} {value}"
-        for name, value in classified.settings.items()
-        if isinstance(value, str | int | float) and not isinstance(value, bool)
-    )
-    return f"p(class | picture) by Bayes' rule on log p(picture | class). {said}"
+    shown = ("scorer", "templates", "temperature", "copies")
+    said = [f"{k}: {classified.settings[k]}" for k in shown if k in classified.settings]
+    return "; ".join(["p(class | picture) by Bayes' rule", *said]) + "."
 
 
 def _headline(label: str, share: Mapping[str, Any]) -> Headline:
