@@ -1,12 +1,23 @@
-"""`genvlm score`: both conditional log-probabilities of image-text pairs."""
+"""`genvlm score`: both conditional log-probabilities of image-text pairs, or one method's."""
 
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from genvlm.cli.inputs import check_output_file, load_fitted
 from genvlm.cli.parsing import Subparsers, add_command
+from genvlm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from genvlm.data.readers import Pair
+    from genvlm.scoring.protocols import Scorer, Scores
+
+_METHODS = ("text_given_image", "image_given_text", "p_yes", "cosine", "clipscore")
+# Pairs whose pictures are held at once.
+_PAIRS_PER_CALL = 256
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -16,10 +27,12 @@ def add_parser(commands: Subparsers) -> None:
         "score",
         run,
         summary="Score image-text pairs: log p(image | text), log p(text | image) and both "
-        "unconditional terms, in nats.",
+        "unconditional terms, in nats; or by one --method, also for a folder of transformers.",
         example="genvlm score --model runs/demo/model --pairs pairs.jsonl --out scores.jsonl",
     )
-    parser.add_argument("--model", type=Path, required=True, help="model folder")
+    parser.add_argument(
+        "--model", type=Path, required=True, help="model folder, of genvlm or of transformers"
+    )
     parser.add_argument(
         "--pairs", type=Path, required=True, help='JSONL of {"id", "image", "text"} lines'
     )
@@ -29,6 +42,24 @@ def add_parser(commands: Subparsers) -> None:
         "--normalization", choices=("grammar", "vocabulary"), default="grammar",
         help="softmax over what the grammar allows (default) or over the whole vocabulary",
     )  # fmt: skip
+    parser.add_argument(
+        "--method",
+        choices=_METHODS,
+        help="one score a pair. Our models: text_given_image, image_given_text, p_yes (of a "
+        "question). Models such as CLIP, SigLIP: cosine (default), clipscore. Models such as "
+        "Llava, Chameleon: text_given_image (default), p_yes",
+    )
+    parser.add_argument(
+        "--reduction", choices=("sum", "mean"), default="sum",
+        help="with --method: log-probability of the whole, or per token",
+    )  # fmt: skip
+    parser.add_argument("--prompt", help="words between image and text, for models such as Llava")
+    parser.add_argument("--template", help="the question of p_yes, with {text} in it")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16", "float64"), default="float32",
+        help="in which a folder of transformers computes",
+    )  # fmt: skip
+    parser.add_argument("--device", default="cpu", help="where it computes: cpu (default), cuda")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -37,7 +68,12 @@ def run(arguments: argparse.Namespace) -> int:
     from genvlm.models.pretrained import load_pretrained
     from genvlm.nn.whole_files import write_whole
     from genvlm.scoring.autoregressive import Likelihood
+    from genvlm.scoring.transformers_folder import is_foreign
 
+    if arguments.method is not None or is_foreign(arguments.model):
+        return _run_method(arguments)
+    if arguments.reduction != "sum" or arguments.prompt or arguments.template:
+        raise ConfigError("--reduction, --prompt and --template need --method")
     check_output_file(arguments.out, but_not=arguments.pairs)
     pairs = read_pairs(arguments.pairs)
     pretrained = load_pretrained(arguments.model)
@@ -72,3 +108,51 @@ def run(arguments: argparse.Namespace) -> int:
     write_whole(arguments.out, "\n".join(lines) + "\n")
     print(f"{len(lines)} pairs scored into {arguments.out}")
     return 0
+
+
+def _run_method(arguments: argparse.Namespace) -> int:
+    from genvlm.data.readers import read_pairs
+    from genvlm.nn.whole_files import write_whole
+    from genvlm.scoring.open import open_scorer
+
+    if arguments.per_token or arguments.normalization != "grammar":
+        raise ConfigError(
+            "--per-token and --normalization belong to a model folder of genvlm without --method"
+        )
+    check_output_file(arguments.out, but_not=arguments.pairs)
+    pairs = read_pairs(arguments.pairs)
+    scorer = open_scorer(
+        arguments.model,
+        arguments.method,
+        reduction=arguments.reduction,
+        template=arguments.template,
+        prompt=arguments.prompt,
+        dtype=arguments.dtype,
+        device=arguments.device,
+    )
+    info = scorer.info
+    lines = []
+    for pair, scores in zip(pairs, _score_pairs(scorer, pairs), strict=True):
+        row: dict[str, object] = {"id": pair.id, "image": str(pair.image), "text": pair.text}
+        row["score"] = float(scores.values[0, 0])
+        if scores.num_tokens is not None:
+            row["tokens"] = int(scores.num_tokens[0, 0])
+        row |= {"unit": info.unit, "scorer": info.name, "fingerprint": info.fingerprint}
+        lines.append(json.dumps(row, ensure_ascii=False))
+    write_whole(arguments.out, "\n".join(lines) + "\n")
+    print(f"{len(lines)} pairs scored by {info.name} ({info.unit}) into {arguments.out}")
+    return 0
+
+
+def _score_pairs(scorer: "Scorer", pairs: Sequence["Pair"]) -> "list[Scores]":
+    from genvlm.data.images import load_image
+    from genvlm.scoring.protocols import Grid
+
+    scored = []
+    for start in range(0, len(pairs), _PAIRS_PER_CALL):
+        part = pairs[start : start + _PAIRS_PER_CALL]
+        images = {path: load_image(path) for path in {pair.image for pair in part}}
+        scored += scorer.score(
+            [Grid(item_id=p.id, images=[images[p.image]], texts=[p.text]) for p in part]
+        )
+    return scored

@@ -1,7 +1,9 @@
 """Bounded decoding of pictures: size and format are checked before a single pixel is decoded."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -70,6 +72,39 @@ def load_mask(path: str | Path) -> Bool[np.ndarray, "height width"]:
 def save_image(image: RGBImage, path: str | Path) -> None:
     """Write one picture as PNG."""
     Image.fromarray(image).save(path, format="PNG")
+
+
+class ImageFiles(Sequence[RGBImage]):
+    """Pictures on disk, each decoded when it is asked for; none is kept.
+
+    Args:
+        paths: one for each picture.
+        fetch: what to do when one is missing, for the error.
+    """
+
+    def __init__(self, paths: Sequence[Path], fetch: str = "") -> None:
+        self._paths, self._fetch = tuple(paths), fetch
+
+    @property
+    def missing(self) -> list[Path]:
+        """Paths at which there is no file."""
+        return [path for path in self._paths if not _is_file(path)]
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    @overload
+    def __getitem__(self, index: int) -> RGBImage: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[RGBImage]: ...
+    def __getitem__(self, index: int | slice) -> RGBImage | Sequence[RGBImage]:
+        """Raises ImageError: the file is missing or no picture."""
+        if isinstance(index, slice):
+            return ImageFiles(self._paths[index], self._fetch)
+        path = self._paths[index]
+        if not _is_file(path):
+            raise ImageError(f"no picture at {path}" + (f": {self._fetch}" if self._fetch else ""))
+        return load_image(path)
 
 
 def _is_file(path: Path) -> bool:

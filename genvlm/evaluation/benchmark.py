@@ -3,17 +3,19 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Int64
 
 from genvlm.data.images import RGBImage
-from genvlm.errors import EvaluationError
+from genvlm.errors import DataError, EvaluationError, TokenError
 from genvlm.evaluation.cards import Card
+from genvlm.evaluation.measures import Target
 from genvlm.evaluation.records import ItemRecord
-from genvlm.evaluation.rules import Rule, check_finite, credit_item
+from genvlm.evaluation.rules import check_finite
 from genvlm.evaluation.summary import RANDOM, SHUFFLED
-from genvlm.scoring.protocols import Grid, Scorer, Scores
+from genvlm.scoring.protocols import Grid, Scorer, ScorerInfo, Scores
 
 CHUNK_SIZE = 64
 Progress = Callable[[int, int], None]
@@ -27,10 +29,15 @@ class Item:
     grid: Grid
     group: str
     """Cluster of items that share a picture, a pair or a sentence frame."""
-    correct: int | None
-    """Index of the correct text (choice); None where image k belongs to text k (grid2x2)."""
+    target: Target
+    """What is right, in the form that the rule says (`build_rule`)."""
     tags: tuple[str, ...]
     """Categories that are reported apart."""
+
+    @property
+    def id(self) -> str:
+        """Stable id from the source."""
+        return self.grid.item_id
 
 
 @dataclass(frozen=True)
@@ -38,11 +45,12 @@ class Benchmark:
     """Items with one decision rule, and the card that says what they mean."""
 
     name: str
-    rule: Rule
     items: tuple[Item, ...]
     card: Card
     version: str
     """The card's version, followed by every option that differs from its default."""
+    texts_known: bool = True
+    """False where the texts may not be shipped: only released scores can be judged then."""
 
     def __post_init__(self) -> None:
         ids = {item.grid.item_id for item in self.items}
@@ -51,6 +59,32 @@ class Benchmark:
                 f"benchmark {self.name}: {len(self.items)} items with {len(ids)} different ids; "
                 "there must be at least one, and each id once"
             )
+
+
+class Described(Protocol):
+    """What every benchmark has, whether its items are scored or asked."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def card(self) -> Card: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def items(self) -> Sequence["DescribedItem"]: ...
+
+
+class DescribedItem(Protocol):
+    """What every item has."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def group(self) -> str: ...
+    @property
+    def target(self) -> Target: ...
+    @property
+    def tags(self) -> tuple[str, ...]: ...
 
 
 def build_version(card: Card, **options: tuple[object, object]) -> str:
@@ -70,15 +104,18 @@ def run_benchmark(
 ) -> list[ItemRecord]:
     """Score every item with the scorer and with each control.
 
-    The order of images and texts shown to a scorer is shuffled by a seed from the item's id, and
-    undone in the record. Chance is analytic and needs no run.
+    An item whose picture cannot be read, or whose text does not fit, is recorded as failed with the
+    reason; it counts neither as right nor as wrong. The order of images and texts shown to a scorer
+    is shuffled by a seed from the item's id, and undone in the record. Chance is analytic and needs
+    no run.
 
     Args:
         shuffled: also score each item's texts against the images of an item of another group.
         chunk_size: grids handed to a scorer in one call.
 
     Raises:
-        EvaluationError: a score is NaN or infinite, or of the wrong shape; the item is named.
+        EvaluationError: a score is NaN or infinite, or of the wrong shape (the item is named), or
+            every item failed.
     """
     controls = dict(controls or {})
     for reserved in (RANDOM, SHUFFLED):
@@ -89,20 +126,109 @@ def run_benchmark(
     records: list[ItemRecord] = []
     for start in range(0, len(items), chunk_size):
         chunk = items[start : start + chunk_size]
-        shown = [_show(item.grid) for item in chunk]
-        scores = _score(scorer, shown, "the scorer")
-        by_control = {
-            name: _score(control, shown, f"control {name!r}") for name, control in controls.items()
-        }
-        if partners is not None:
-            images = [items[partners[start + k]].grid.images for k in range(len(chunk))]
-            exchanged = [s.with_images(i) for s, i in zip(shown, images, strict=True)]
-            by_control[SHUFFLED] = _score(scorer, exchanged, f"control {SHUFFLED!r}")
-        for k, item in enumerate(chunk):
-            item_controls = {name: _rows(found[k].values) for name, found in by_control.items()}
-            records.append(_record(benchmark, item, shown[k], scores[k], item_controls, scorer))
+        others = None if partners is None else [items[p] for p in partners[start:][: len(chunk)]]
+        try:
+            records += _score_chunk(benchmark, chunk, others, scorer, controls)
+        except (DataError, TokenError):
+            # One of them: find it, and keep the others.
+            for k, item in enumerate(chunk):
+                other = None if others is None else others[k : k + 1]
+                try:
+                    records += _score_chunk(benchmark, [item], other, scorer, controls)
+                except (DataError, TokenError) as error:
+                    records.append(failed_record(benchmark, item, scorer.info, str(error)))
         if progress is not None:
             progress(len(records), len(items))
+    check_any(records)
+    return records
+
+
+def check_any(records: Sequence[ItemRecord]) -> None:
+    """Raises EvaluationError: every item failed, with the first reason."""
+    if all(record.status == "failed" for record in records):
+        first = records[0]
+        raise EvaluationError(
+            f"all {len(records)} items of {first.benchmark} failed, {first.id!r} because: "
+            f"{first.problem}"
+        )
+
+
+def failed_record(
+    benchmark: Described, item: DescribedItem, info: ScorerInfo, problem: str
+) -> ItemRecord:
+    """The log line of an item that nothing can be said about."""
+    return ItemRecord(
+        **shared_fields(benchmark, item, info), status="failed", credit={}, problem=problem
+    )
+
+
+def shared_fields(benchmark: Described, item: DescribedItem, info: ScorerInfo) -> dict[str, Any]:
+    """What every log line of a run holds, as arguments of `ItemRecord`."""
+    dtype = info.settings.get("dtype")
+    return {
+        "id": item.id,
+        "group": item.group,
+        "tags": item.tags,
+        "target": item.target,
+        "benchmark": benchmark.name,
+        "version": benchmark.version,
+        "num_items": len(benchmark.items),
+        "rule": benchmark.card.rule,
+        "fingerprint": info.fingerprint,
+        "scorer": info.name,
+        "dtype": None if dtype is None else str(dtype),
+    }
+
+
+def scored_record(
+    benchmark: Benchmark,
+    item: Item,
+    info: ScorerInfo,
+    values: np.ndarray,
+    controls: Mapping[str, np.ndarray],
+    **more: Any,
+) -> ItemRecord:
+    """The log line of an item with scores in the benchmark's order; `more` as in `ItemRecord`."""
+    return ItemRecord(
+        **shared_fields(benchmark, item, info),
+        scores=_rows(values),
+        credit=benchmark.card.decision.credit(values, item.target, item.id),
+        controls={name: _rows(matrix) for name, matrix in controls.items()},
+        **more,
+    )
+
+
+def _score_chunk(
+    benchmark: Benchmark,
+    chunk: Sequence[Item],
+    others: Sequence[Item] | None,
+    scorer: Scorer,
+    controls: Mapping[str, Scorer],
+) -> list[ItemRecord]:
+    shown = [_show(item.grid) for item in chunk]
+    scores = _score(scorer, shown, "the scorer")
+    by_control = {
+        name: _score(control, shown, f"control {name!r}") for name, control in controls.items()
+    }
+    if others is not None:
+        exchanged = [s.with_images(o.grid.images) for s, o in zip(shown, others, strict=True)]
+        by_control[SHUFFLED] = _score(scorer, exchanged, f"control {SHUFFLED!r}")
+    records = []
+    for k, (item, one) in enumerate(zip(chunk, shown, strict=True)):
+        tokens = scores[k].num_tokens
+        records.append(
+            scored_record(
+                benchmark,
+                item,
+                scorer.info,
+                scores[k].values,
+                {name: found[k].values for name, found in by_control.items()},
+                num_tokens=None if tokens is None else _rows(tokens),
+                order_seed=one.seed,
+                image_order=tuple(one.image_order.tolist()),
+                text_order=tuple(one.text_order.tolist()),
+            )
+        )
     return records
 
 
@@ -176,36 +302,6 @@ def _score(scorer: Scorer, shown: Sequence[_Shown], source: str) -> list[Scores]
         tokens = result.num_tokens
         restored.append(Scores(values, None if tokens is None else one.undo(np.asarray(tokens))))
     return restored
-
-
-def _record(
-    benchmark: Benchmark,
-    item: Item,
-    shown: _Shown,
-    scores: Scores,
-    controls: dict[str, tuple[tuple[float, ...], ...]],
-    scorer: Scorer,
-) -> ItemRecord:
-    tokens = scores.num_tokens
-    return ItemRecord(
-        id=item.grid.item_id,
-        group=item.group,
-        tags=item.tags,
-        benchmark=benchmark.name,
-        version=benchmark.version,
-        num_items=len(benchmark.items),
-        rule=benchmark.rule,
-        correct=item.correct,
-        order_seed=shown.seed,
-        image_order=tuple(shown.image_order.tolist()),
-        text_order=tuple(shown.text_order.tolist()),
-        scores=_rows(scores.values),
-        num_tokens=None if tokens is None else _rows(tokens),
-        credit=credit_item(benchmark.rule, scores.values, item.correct, item.grid.item_id),
-        controls=controls,
-        fingerprint=scorer.info.fingerprint,
-        scorer=scorer.info.name,
-    )
 
 
 def _rows(matrix: np.ndarray) -> tuple[tuple, ...]:

@@ -1,6 +1,6 @@
 """Benchmark cards: what a benchmark measures, what chance gives, and what is known to be wrong."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import Field
@@ -8,7 +8,10 @@ from pydantic import Field
 from genvlm.config.assets import asset_path
 from genvlm.config.schema import load_config, strict
 from genvlm.errors import ConfigError
-from genvlm.evaluation.rules import METRICS, Rule
+from genvlm.evaluation.decisions import RuleName, build_rule
+from genvlm.evaluation.measures import Rule
+
+MACRO = "macro "
 
 
 @strict
@@ -19,23 +22,51 @@ class Card:
     name: str
     version: str
     """Raised whenever a change of items, rule or order can change a score."""
-    rule: Rule
+    rule: RuleName
+    orders: list[str] = field(default_factory=list)
+    """Presentations in which options are shown (rule options)."""
     chance: dict[str, Annotated[float, Field(ge=0, le=100)]]
-    """Percent by metric, of independent random scores."""
+    """Percent by metric, of independent random scores or answers; only where that is defined."""
+    macro_over: str = ""
+    """Tags with this beginning are the categories that a metric named "macro ..." averages over."""
+    macro_min_items: int = 1
+    """Smaller categories do not enter the average; they are reported."""
+    files: dict[str, str] = field(default_factory=dict)
+    """sha256 by path in the data folder, of the published files (uncompressed)."""
+    fetch: str = ""
+    """What to fetch, and from where, to run a model on it."""
     licence: str
     artefacts: list[str]
     """What can be scored without understanding, or is ambiguous, as far as known."""
     description: str
     metrics: dict[str, str]
-    """What each metric means."""
+    """What each metric means, in the order of display; the last one is the headline."""
 
     def __post_init__(self) -> None:
-        for field in ("chance", "metrics"):
-            if set(getattr(self, field)) != set(METRICS[self.rule]):
+        known = self.decision.metrics
+        for name in self.metrics:
+            if name.removeprefix(MACRO) not in known:
                 raise ConfigError(
-                    f"card {self.name!r}: {field} must name exactly the metrics of the rule "
-                    f"{self.rule!r}: {', '.join(METRICS[self.rule])}"
+                    f"card {self.name!r}: no metric {name!r} of the rule {self.rule!r}: "
+                    f"choose among {', '.join(known)}"
                 )
+        for name in self.chance:
+            if name not in self.metrics:
+                raise ConfigError(f"card {self.name!r}: chance of {name!r}, which is no metric")
+        if bool(self.macro_over) != any(name.startswith(MACRO) for name in self.metrics):
+            raise ConfigError(
+                f"card {self.name!r}: a metric named 'macro ...' needs macro_over, and the reverse"
+            )
+
+    @property
+    def decision(self) -> Rule:
+        """The rule itself."""
+        return build_rule(self.rule, self.orders)
+
+    @property
+    def headline(self) -> str:
+        """The metric that stands for the benchmark."""
+        return list(self.metrics)[-1]
 
 
 def load_card(name: str) -> Card:

@@ -5,21 +5,42 @@ import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Float64
 
 from genvlm.errors import EvaluationError
-from genvlm.evaluation.rules import Credit, Rule, check_finite, credit_item
+from genvlm.evaluation.decisions import RuleName
+from genvlm.evaluation.measures import Evidence, Target
+from genvlm.evaluation.rules import Credit, check_finite
 
-SCHEMA = 2
+SCHEMA = 3
 Status = Literal["answered", "refused", "unparseable", "failed"]
+ControlEvidence: TypeAlias = tuple[tuple[float, ...], ...] | dict[str, str | None]
+AnswerStatus = Literal["answered", "refused", "unparseable"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """One question of an item, and what was answered."""
+
+    question: str
+    """Its id within the item: the order in which options were shown, a proposition, or ""."""
+    prompt: str | None
+    """None where a released prediction does not tell."""
+    raw: str
+    parsed: str | None
+    """None where the answer could not be read."""
+    parse_rule: str
+    status: AnswerStatus = "answered"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ItemRecord:
-    """One item as it was scored. Matrices are images x texts in the benchmark's own order."""
+    """One item as it was scored or answered.
+
+    Matrices are images x texts in the benchmark's own order.
+    """
 
     id: str
     group: str
@@ -29,36 +50,44 @@ class ItemRecord:
     version: str
     num_items: int
     """Items of the whole benchmark, so that a log that was cut short is seen to be short."""
-    rule: Rule
-    correct: int | None
-    """Index of the correct text (choice)."""
+    rule: RuleName
+    target: Target
+    """What is right, in the form that the rule says."""
     status: Status = "answered"
-    order_seed: int
-    image_order: tuple[int, ...]
+    """refused and unparseable count as undecided; failed (no finite score) counts nowhere."""
+    order_seed: int | None = None
+    image_order: tuple[int, ...] = ()
     """image_order[k] is the image that was shown to the scorer in place k."""
-    text_order: tuple[int, ...]
-    scores: tuple[tuple[float, ...], ...]
+    text_order: tuple[int, ...] = ()
+    scores: tuple[tuple[float, ...], ...] | None = None
     num_tokens: tuple[tuple[int, ...], ...] | None = None
+    answers: tuple[Said, ...] = ()
     credit: dict[str, Credit]
     """By metric, as computed when the item was scored."""
-    controls: dict[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
-    """Score matrices of the controls, by name."""
+    controls: dict[str, ControlEvidence] = field(default_factory=dict)
+    """What each control gave: a score matrix, or its answer to each question."""
     fingerprint: str
-    """Of the scorer."""
+    """Of the scorer or answerer, or of the prediction file."""
     scorer: str
     """Its name."""
+    dtype: str | None = None
+    problem: str = ""
+    """Why the item failed."""
     schema: int = SCHEMA
 
-    @property
-    def values(self) -> Float64[np.ndarray, "images texts"]:
-        """The scores as float64."""
-        return np.asarray(self.scores, np.float64)
+    def evidence(self, control: str | None = None) -> Evidence:
+        """What the scorer, or one control, gave.
 
-    def recompute_credit(self, control: str | None = None) -> dict[str, Credit]:
-        """Credit by metric, from the raw scores of the scorer or of one control."""
-        values = self.values if control is None else np.asarray(self.controls[control], np.float64)
-        check_finite(values, self.id, f"control {control!r}" if control else "the scorer")
-        return credit_item(self.rule, values, self.correct, self.id)
+        Raises:
+            EvaluationError: a score is NaN or infinite; the item is named.
+        """
+        if control is None and self.answers:
+            return {said.question: said.parsed for said in self.answers}
+        found = self.scores if control is None else self.controls[control]
+        if isinstance(found, dict):
+            return found
+        source = "the scorer" if control is None else f"control {control!r}"
+        return check_finite(np.asarray(found, np.float64), self.id, source)
 
 
 class Log(NamedTuple):
@@ -113,15 +142,18 @@ def _parse(line: dict) -> ItemRecord:
     unknown = line.keys() - {f.name for f in fields(ItemRecord)}
     if unknown:
         raise ValueError(f"unknown key {sorted(unknown)[0]!r}")
-    matrices = {
-        "scores": _matrix(line["scores"]),
-        "num_tokens": None if line["num_tokens"] is None else _matrix(line["num_tokens"]),
-        "controls": {name: _matrix(rows) for name, rows in line["controls"].items()},
+    matrices = {key: _matrix(line[key]) for key in ("scores", "num_tokens")}
+    controls = {
+        name: found if isinstance(found, dict) else _matrix(found)
+        for name, found in line["controls"].items()
     }
     tuples = {key: tuple(line[key]) for key in ("tags", "image_order", "text_order")}
+    said = tuple(Said(**answer) for answer in line["answers"])
     credit = {metric: Credit(**parts) for metric, parts in line["credit"].items()}
-    return ItemRecord(**{**line, **matrices, **tuples, "credit": credit})
+    return ItemRecord(
+        **{**line, **matrices, **tuples, "controls": controls, "answers": said, "credit": credit}
+    )
 
 
-def _matrix(rows: list[list]) -> tuple[tuple, ...]:
-    return tuple(tuple(row) for row in rows)
+def _matrix(rows: list[list] | None) -> tuple[tuple, ...] | None:
+    return None if rows is None else tuple(tuple(row) for row in rows)

@@ -1,25 +1,19 @@
-"""Decision rules: from one item's score matrix to its credit. Pure functions, shared by benchmarks.
+"""Decision rules: from one item's scores or answers to its credit. Pure functions.
 
-Every rule gives three credits, which differ only where scores tie:
-- strict: a tie is wrong (the official rule of Winoground, SugarCrepe and most others);
-- half: a tie is decided by chance;
-- win: a tie is right.
+Every rule gives three credits, which differ only where scores tie or an answer cannot be read:
+- strict: that is wrong (the official rule of Winoground, SugarCrepe and most others);
+- half: it is decided by chance;
+- win: it is right.
 A score that means nothing (NaN, infinite) is an error, never a wrong answer.
 """
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
 
 from genvlm.errors import EvaluationError
-
-Rule = Literal["choice", "grid2x2"]
-
-METRICS: dict[Rule, tuple[str, ...]] = {
-    "choice": ("accuracy",),
-    "grid2x2": ("text", "image", "group"),
-}
 
 
 class Credit(NamedTuple):
@@ -29,24 +23,7 @@ class Credit(NamedTuple):
     half: float
     win: float
     tied: bool
-    """True when a tie made the three differ."""
-
-
-def credit_item(
-    rule: Rule,
-    values: Float64[np.ndarray, "images texts"],
-    correct: int | None,
-    item_id: str,
-) -> dict[str, Credit]:
-    """Credit of one item under each metric of its rule; `correct` is the text index of a choice."""
-    if rule == "grid2x2":
-        return grid2x2_credit(values, item_id)
-    if len(values) != 1 or correct is None:
-        raise EvaluationError(
-            f"item {item_id!r}: a choice needs 1 image and the index of its correct text, got "
-            f"{len(values)} images and correct={correct}"
-        )
-    return {"accuracy": choice_credit(values[0], correct, item_id)}
+    """True when a tie, or an answer that could not be read, made the three differ."""
 
 
 def choice_credit(
@@ -90,6 +67,69 @@ def grid2x2_credit(values: Float64[np.ndarray, "2 2"], item_id: str = "?") -> di
         "image": _win_all(image),
         "group": _win_all(text + image),
     }
+
+
+def answer_credit(answer: str | None, target: str, num_options: int) -> Credit:
+    """One answer out of `num_options`; None is an answer that could not be read."""
+    if answer is None:
+        return Credit(0.0, 1 / num_options, 1.0, True)
+    right = float(answer == target)
+    return Credit(right, right, right, False)
+
+
+def options_credit(given: Mapping[str, str | None], target: str) -> dict[str, Credit]:
+    """Two options shown in one or more orders; `given` is the option chosen in each order.
+
+    accuracy: mean over the orders. With several orders also: all orders: right in each of them;
+    agreement: the same option in each of them, whatever it is.
+    """
+    by_order = {order: answer_credit(answer, target, 2) for order, answer in given.items()}
+    credits = list(by_order.values())
+    tied = any(c.tied for c in credits)
+    strict, half, win = ([getattr(c, kind) for c in credits] for kind in ("strict", "half", "win"))
+    found = {
+        "accuracy": Credit(
+            sum(strict) / len(credits), sum(half) / len(credits), sum(win) / len(credits), tied
+        ),
+        **by_order,
+    }
+    if len(given) > 1:
+        all_strict, all_half, all_win = (float(np.prod(kind)) for kind in (strict, half, win))
+        found["all orders"] = Credit(all_strict, all_half, all_win, tied and all_win > 0)
+        known = {answer for answer in given.values() if answer is not None}
+        num_unknown = sum(answer is None for answer in given.values())
+        may_agree = len(known) < 2
+        # Each unreadable answer falls on the option of the others with probability one half.
+        chance = 0.5 ** (num_unknown - (not known)) if may_agree else 0.0
+        found["agreement"] = Credit(
+            float(may_agree and not tied), chance, float(may_agree), tied and may_agree
+        )
+    return found
+
+
+class YesNoCounts(NamedTuple):
+    """(true yes, false yes, true no, false no) of one answer; yes is the positive class."""
+
+    strict: tuple[float, ...]
+    """An answer that could not be read counts as the wrong one."""
+    half: tuple[float, ...]
+    """It counts half as yes and half as no."""
+
+
+def yes_no_counts(answer: str | None, target: str, item_id: str = "?") -> YesNoCounts:
+    """Where one answer stands in the confusion matrix. Raises EvaluationError: not yes or no."""
+    if target not in ("yes", "no") or answer not in ("yes", "no", None):
+        raise EvaluationError(
+            f"item {item_id!r}: expected yes or no, got the answer {answer!r} and the truth "
+            f"{target!r}"
+        )
+    right, wrong = (0, 3) if target == "yes" else (2, 1)
+    counts = [0.0] * 4
+    counts[right if answer == target else wrong] = 1.0
+    half = list(counts)
+    if answer is None:
+        half[right] = half[wrong] = 0.5
+    return YesNoCounts(tuple(counts), tuple(half))
 
 
 def check_finite(values: np.ndarray, item_id: str, source: str = "the scorer") -> np.ndarray:

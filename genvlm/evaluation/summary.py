@@ -8,38 +8,38 @@ from dataclasses import asdict, dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
 from genvlm.errors import EvaluationError
-from genvlm.evaluation.cards import Card
+from genvlm.evaluation.cards import MACRO, Card
+from genvlm.evaluation.measures import Judged, Metric, Parts
 from genvlm.evaluation.records import SCHEMA, ItemRecord
-from genvlm.evaluation.rules import METRICS, Credit
-from genvlm.evaluation.statistics import (
-    Interval,
-    Undefined,
-    bootstrap_means,
-    percentile_interval,
-    wilson_interval,
-)
+from genvlm.evaluation.resampling import Resampling
+from genvlm.evaluation.statistics import Interval, Undefined, percentile_interval, wilson_interval
 
 RANDOM = "random"
 SHUFFLED = "shuffled-image"
 # Controls that never see the picture. Gain is measured over the best of those that were run;
 # others (pixel neighbours) are references, which may well be above chance.
-UNSEEING = (RANDOM, "constant", "length", "format", "n-gram", "blind")
+UNSEEING = (
+    RANDOM, "constant", "length", "format", "n-gram", "blind", "always yes", "majority",
+    "line parity", "prior",
+)  # fmt: skip
 TIE_FLAG_POINTS = 0.5
 
 
-class Metric(NamedTuple):
-    """One number of a result, in percent."""
+class Measured(NamedTuple):
+    """One number of a result, in its unit."""
 
     value: float | None
-    """Strict credit, the headline; None when no item was answered."""
+    """A tie or an unreadable answer is wrong: the official rule. None where it is undefined."""
     half: float | None
     n: int
     interval: Interval | None
     """95 % interval of `value`; None where it is undefined (a flag says why) or exact."""
     tie_rate: float | None
+    """Percent of items on which the two values differ."""
+    unit: Literal["percent", "number"] = "percent"
 
 
 class Gain(NamedTuple):
@@ -54,8 +54,8 @@ class Gain(NamedTuple):
 class Table(NamedTuple):
     """Metrics over all items and over each category."""
 
-    metrics: dict[str, Metric]
-    categories: dict[str, dict[str, Metric]]
+    metrics: dict[str, Measured]
+    categories: dict[str, dict[str, Measured]]
 
 
 class GainTable(NamedTuple):
@@ -82,8 +82,8 @@ class Summary:
     version: str
     status: Literal["complete", "incomplete"]
     coverage: dict[str, int]
-    metrics: dict[str, Metric]
-    categories: dict[str, dict[str, Metric]]
+    metrics: dict[str, Measured]
+    categories: dict[str, dict[str, Measured]]
     controls: Controls
     flags: tuple[str, ...]
     fingerprint: str
@@ -105,30 +105,17 @@ def summarize(records: Sequence[ItemRecord], card: Card, *, num_truncated: int =
     """
     _check_one_run(records, card)
     coverage = _coverage(records)
-    answered = [r for r in records if r.status == "answered"]
-    flags: list[str] = []
-    if num_truncated:
-        flags.append(f"the log ends in {num_truncated} line that was cut short")
-    scorers = _credits_by_scorer(answered, flags)
+    flags = [f"the log ends in {num_truncated} line that was cut short"] if num_truncated else []
+    counted = [r for r in records if r.status != "failed"]
+    parts = _parts_by_scorer(counted, card, flags)
     tags = list(dict.fromkeys(tag for r in records for tag in r.tags))
-    whole = _Part(answered, scorers, card)
-    parts = {
-        tag: _Part(
-            [r for r in answered if tag in r.tags],
-            {
-                name: [c for r, c in zip(answered, credits, strict=True) if tag in r.tags]
-                for name, credits in scorers.items()
-            },
-            card,
-        )
-        for tag in tags
-    }
+    result = _Result(card, counted, parts, tags)
     tables = {
-        name: Table(whole.metrics(name), {tag: part.metrics(name) for tag, part in parts.items()})
-        for name in (_SCORER, RANDOM, *(n for n in scorers if n != _SCORER))
+        name: Table(result.metrics(name), {tag: result.metrics(name, tag) for tag in tags})
+        for name in (_SCORER, RANDOM, *(n for n in parts if n != _SCORER))
     }
     scorer = tables.pop(_SCORER)
-    flags += whole.flags(scorer.metrics, tables)
+    flags += result.flags(scorer.metrics, tables)
     return Summary(
         schema=SCHEMA,
         benchmark=card.name,
@@ -139,7 +126,7 @@ def summarize(records: Sequence[ItemRecord], card: Card, *, num_truncated: int =
         categories=scorer.categories,
         controls=Controls(
             scores=tables,
-            gain=GainTable(whole.gains(), {tag: part.gains() for tag, part in parts.items()}),
+            gain=GainTable(result.gains(), {tag: result.gains(tag) for tag in tags}),
         ),
         flags=tuple(flags),
         fingerprint=records[0].fingerprint,
@@ -148,70 +135,96 @@ def summarize(records: Sequence[ItemRecord], card: Card, *, num_truncated: int =
 
 
 _SCORER = ""
-Credits = Mapping[str, Credit]
+WHOLE = ""
+Kind = Literal["strict", "half"]
 
 
-class _Part:
-    """Some of the items, with the credits of the scorer and of every control on them."""
+class _Result:
+    """Values and resamples of every metric, of the scorer and of every control, by tag."""
 
     def __init__(
-        self, records: Sequence[ItemRecord], scorers: Mapping[str, Sequence[Credits]], card: Card
+        self,
+        card: Card,
+        records: Sequence[ItemRecord],
+        parts: Mapping[str, Parts],
+        tags: Sequence[str],
     ) -> None:
-        self.card = card
-        self.names = METRICS[card.rule]
-        self.n = len(records)
-        self.groups = [r.group for r in records]
-        self.columns = [(name, metric) for name in scorers for metric in self.names]
-        self.strict, self.half, self.tied = (
-            np.array(
-                [
-                    [
-                        float(getattr(scorers[name][i][metric], part))
-                        for name, metric in self.columns
-                    ]
-                    for i in range(self.n)
-                ]
-            ).reshape(self.n, len(self.columns))
-            for part in ("strict", "half", "tied")
-        )
-        self.resampled = bootstrap_means(np.hstack([self.strict, self.half]), self.groups)
+        self.card, self.parts = card, parts
+        self.rule = card.decision
+        self.resampling = Resampling([r.group for r in records])
+        everything = np.ones(len(records), np.bool_)
+        self.members: dict[str, Bool[np.ndarray, " items"]] = {
+            WHOLE: everything,
+            **{tag: np.array([tag in r.tags for r in records], np.bool_) for tag in tags},
+        }
+        self.macro_tags = [
+            tag
+            for tag in tags
+            if card.macro_over
+            and tag.startswith(card.macro_over)
+            and self.members[tag].sum() >= card.macro_min_items
+        ]
+        self.groups = np.array([r.group for r in records])
 
-    def metrics(self, name: str) -> dict[str, Metric]:
-        """One scorer's metrics; chance is known exactly."""
-        return {metric: self._metric(name, metric) for metric in self.names}
+    def metrics(self, name: str, tag: str = WHOLE) -> dict[str, Measured]:
+        """Of one scorer on the items of one tag; chance is known exactly. A macro average over
+        tags exists for the whole only."""
+        return {
+            metric: self._measured(name, metric, tag)
+            for metric in self.card.metrics
+            if tag == WHOLE or not metric.startswith(MACRO)
+        }
 
-    def gains(self) -> dict[str, Gain]:
+    def gains(self, tag: str = WHOLE) -> dict[str, Gain]:
         """By metric; the best control is chosen anew in every bootstrap sample."""
-        return {metric: self._gain(metric) for metric in self.names} if self.n else {}
+        if not self.members[tag].any():
+            return {}
+        return {
+            metric: self._gain(metric, tag)
+            for metric in self.card.chance
+            if tag == WHOLE or not metric.startswith(MACRO)
+        }
 
-    def flags(self, scorer: Mapping[str, Metric], controls: Mapping[str, Table]) -> list[str]:
+    def flags(self, scorer: Mapping[str, Measured], controls: Mapping[str, Table]) -> list[str]:
         """What a reader must know before believing the numbers."""
         flags = []
-        for metric in self.names:
-            if self.n == 0:
+        for metric, found in scorer.items():
+            if not self.members[WHOLE].any():
                 flags.append(f"{metric}: n/a, no answered item")
                 continue
-            if isinstance(self.resampled, Undefined):
-                flags.append(f"{metric}: no bootstrap interval, {self.resampled.reason}")
-            strict, half = scorer[metric].value or 0.0, scorer[metric].half or 0.0
-            if abs(strict - half) > TIE_FLAG_POINTS:
+            if found.value is None:
+                flags.append(f"{metric}: n/a, it is undefined on these items")
+                continue
+            if self.resampling.undefined:
+                flags.append(f"{metric}: no bootstrap interval, {self.resampling.undefined}")
+            half = found.value if found.half is None else found.half
+            if found.unit == "percent" and abs(found.value - half) > TIE_FLAG_POINTS:
                 flags.append(
-                    f"{metric}: ties matter, {strict:.2f} when a tie is wrong and {half:.2f} when "
-                    f"it is decided by chance (ties in {scorer[metric].tie_rate:.2f} % of items)"
+                    f"{metric}: ties matter, {found.value:.2f} when a tie is wrong and {half:.2f} "
+                    f"when it is decided by chance (ties in {found.tie_rate:.2f} % of items)"
                 )
             for name in controls:
                 if name != RANDOM and (name in UNSEEING or name == SHUFFLED):
                     flags += self._control_flag(name, metric)
+        for tag, members in self.members.items():
+            if tag.startswith(self.card.macro_over or "\0") and tag not in self.macro_tags:
+                flags.append(
+                    f"{tag} has {members.sum()} items, fewer than {self.card.macro_min_items}: it "
+                    "does not enter the macro average"
+                )
         return flags
 
     def _control_flag(self, name: str, metric: str) -> list[str]:
-        column = self.columns.index((name, metric))
-        chance = self.card.chance[metric]
-        half = 100 * self.half[:, column].mean()
-        if isinstance(self.resampled, Undefined):
-            error = float(np.sqrt(chance * (100 - chance) / self.n))
+        chance = self.card.chance.get(metric)
+        half = self._value(name, metric, "half")
+        if chance is None or half is None:
+            return []
+        n = int(self.members[WHOLE].sum())
+        resampled = self._resampled(name, metric, "half")
+        if resampled is None:
+            error = float(np.sqrt(chance * (100 - chance) / n))
         else:
-            error = 100 * float(self._resampled_half()[:, column].std(ddof=1))
+            error = float(resampled.std(ddof=1))
         if half <= chance + 2 * error + 1e-9:
             return []
         return [
@@ -219,47 +232,107 @@ class _Part:
             f"2 standard errors ({error:.2f})"
         ]
 
-    def _metric(self, name: str, metric: str) -> Metric:
+    def _measured(self, name: str, metric: str, tag: str) -> Measured:
+        n = int(self.members[tag].sum())
+        unit = self._metric(metric).unit
         if name == RANDOM:
-            chance = self.card.chance[metric]
-            return Metric(chance, chance, self.n, None, 0.0)
-        if self.n == 0:
-            return Metric(None, None, 0, None, None)
-        column = self.columns.index((name, metric))
-        strict, half, tied = (
-            100 * float(values[:, column].mean()) for values in (self.strict, self.half, self.tied)
-        )
-        return Metric(strict, half, self.n, self._interval(column), tied)
+            chance = self.card.chance.get(metric)
+            tied = None if chance is None else 0.0
+            return Measured(chance, chance, n, None, tied, unit)
+        strict, half = (self._value(name, metric, kind, tag) for kind in ("strict", "half"))
+        if n == 0 or strict is None:
+            return Measured(None, None, n, None, None, unit)
+        column = list(self.rule.metrics).index(metric.removeprefix(MACRO))
+        tied = 100 * float(self.parts[name].tied[self.members[tag], column].mean())
+        interval = self._interval(name, metric, tag, strict)
+        return Measured(strict, half, n, interval, tied, unit)
 
-    def _interval(self, column: int) -> Interval | None:
-        credit = self.strict[:, column]
-        if isinstance(self.resampled, Undefined):
+    def _interval(self, name: str, metric: str, tag: str, value: float) -> Interval | None:
+        of_items = self._metric(metric).of_items is not None
+        if of_items and (name != _SCORER or tag != WHOLE):
+            return None  # thousands of correlations: for the scorer on all items alone
+        resampled = self._resampled(name, metric, "strict", tag)
+        if resampled is None:
             return None
-        if credit.min() == credit.max():
+        if resampled.min() == resampled.max() and value in (0.0, 100.0) and not of_items:
             # No resample can differ from all right or all wrong: count clusters as the trials.
-            num_groups = len(set(self.groups))
-            wilson = wilson_interval(num_groups * float(credit[0]), num_groups)
-            return None if isinstance(wilson, Undefined) else _percent(wilson)
-        return _percent(percentile_interval(self.resampled[:, column]))
+            num_groups = len(set(self.groups[self.members[tag]]))
+            wilson = wilson_interval(num_groups * value / 100, num_groups)
+            if isinstance(wilson, Undefined):
+                return None
+            return Interval(100 * wilson.low, 100 * wilson.high)
+        return percentile_interval(resampled)
 
-    def _gain(self, metric: str) -> Gain:
-        chance = self.card.chance[metric] / 100
-        rivals = [n for n in UNSEEING if (n, metric) in self.columns]
-        columns = [self.columns.index((name, metric)) for name in rivals]
-        own = self.columns.index((_SCORER, metric))
-        means = [chance, *(float(self.half[:, column].mean()) for column in columns)]
-        best = int(np.argmax(means))
-        value = 100 * (float(self.half[:, own].mean()) - means[best])
+    def _gain(self, metric: str, tag: str) -> Gain:
+        chance = self.card.chance[metric]
+        own = self._value(_SCORER, metric, "half", tag)
+        known = {
+            name: value
+            for name in UNSEEING
+            if name in self.parts and (value := self._value(name, metric, "half", tag)) is not None
+        }
+        rivals = {RANDOM: chance, **known}
+        best = max(rivals, key=lambda name: rivals[name])
         interval = None
-        if not isinstance(self.resampled, Undefined):
-            half = self._resampled_half()
-            rival = np.maximum(chance, half[:, columns].max(1, initial=0.0))
-            interval = _percent(percentile_interval(half[:, own] - rival))
-        return Gain(value, interval, (RANDOM, *rivals)[best])
+        resampled = self._resampled(_SCORER, metric, "half", tag)
+        if resampled is not None:
+            others = [self._resampled(name, metric, "half", tag) for name in known]
+            rival = np.max(
+                [np.full(len(resampled), chance), *(o for o in others if o is not None)], 0
+            )
+            interval = percentile_interval(resampled - rival)
+        return Gain((own or 0.0) - rivals[best], interval, best)
 
-    def _resampled_half(self) -> Float64[np.ndarray, "resamples columns"]:
-        assert not isinstance(self.resampled, Undefined)
-        return self.resampled[:, len(self.columns) :]
+    def _metric(self, metric: str) -> Metric:
+        return self.rule.metrics[metric.removeprefix(MACRO)]
+
+    def _value(self, name: str, metric: str, kind: Kind, tag: str = WHOLE) -> float | None:
+        """None where it is undefined."""
+        if metric.startswith(MACRO):
+            values = [
+                self._value(name, metric.removeprefix(MACRO), kind, t) for t in self.macro_tags
+            ]
+            known = [value for value in values if value is not None]
+            return sum(known) / len(known) if known else None
+        of = self._metric(metric)
+        parts = getattr(self.parts[name], kind)[self.members[tag]]
+        if len(parts) == 0:
+            return None
+        value = of.of_items(parts) if of.of_items else float(_of_sums(of, parts.sum(0)))
+        return None if np.isnan(value) else _scale(of) * value
+
+    def _resampled(
+        self, name: str, metric: str, kind: Kind, tag: str = WHOLE
+    ) -> Float64[np.ndarray, " resamples"] | None:
+        """None where there is nothing to resample, or where the metric is undefined in a draw."""
+        if self.resampling.undefined:
+            return None
+        if metric.startswith(MACRO):
+            by_tag = [
+                self._resampled(name, metric.removeprefix(MACRO), kind, t) for t in self.macro_tags
+            ]
+            known = [values for values in by_tag if values is not None]
+            return np.mean(known, 0) if known and len(known) == len(by_tag) else None
+        of, members = self._metric(metric), self.members[tag]
+        parts = getattr(self.parts[name], kind)
+        if of.of_items is not None:
+            values = self.resampling.of_items(of.of_items, parts, members)
+        else:
+            values = _of_sums(of, self.resampling.sums(parts, members))
+            values = values[~np.isnan(values)]  # a category that a draw has left out
+        if len(values) == 0 or np.isnan(values).any():
+            return None
+        scaled: Float64[np.ndarray, " resamples"] = _scale(of) * values
+        return scaled
+
+
+def _of_sums(metric: Metric, sums: np.ndarray) -> np.ndarray:
+    assert metric.of_sums is not None
+    return metric.of_sums(sums)
+
+
+def _scale(metric: Metric) -> float:
+    return 100.0 if metric.unit == "percent" else 1.0
 
 
 def _check_one_run(records: Sequence[ItemRecord], card: Card) -> None:
@@ -295,29 +368,29 @@ def _coverage(records: Sequence[ItemRecord]) -> dict[str, int]:
     return {"expected": records[0].num_items, **counts}
 
 
-def _credits_by_scorer(
-    answered: Sequence[ItemRecord], flags: list[str]
-) -> dict[str, list[dict[str, Credit]]]:
-    controls = list(answered[0].controls) if answered else []
-    for record in answered:
+def _parts_by_scorer(
+    counted: Sequence[ItemRecord], card: Card, flags: list[str]
+) -> dict[str, Parts]:
+    """Parts of the scorer and of every control."""
+    controls = list(counted[0].controls) if counted else []
+    for record in counted:
         if record.controls.keys() != set(controls):
             raise EvaluationError(
                 f"item {record.id!r} has the controls {sorted(record.controls)}, others have "
                 f"{sorted(controls)}: summarize one log at a time"
             )
-    credits = {name: [r.recompute_credit(name) for r in answered] for name in controls}
-    own = [r.recompute_credit() for r in answered]
-    changed = [r.id for r, c in zip(answered, own, strict=True) if c != r.credit]
+    rule = card.decision
+    ids, targets = [r.id for r in counted], [r.target for r in counted]
+    evidence = {name: [r.evidence(name or None) for r in counted] for name in (_SCORER, *controls)}
+    own = zip(evidence[_SCORER], targets, ids, strict=True)
+    credits = [rule.credit(*item) for item in own]
+    changed = [r.id for r, c in zip(counted, credits, strict=True) if c != r.credit]
     if changed:
         flags.append(
             f"{len(changed)} items carry a credit that their scores do not give, such as "
             f"{changed[0]!r}; the scores were used"
         )
-    return {_SCORER: own, **credits}
-
-
-def _percent(interval: Interval) -> Interval:
-    return Interval(100 * interval.low, 100 * interval.high)
+    return {name: rule.parts(Judged(found, targets, ids)) for name, found in evidence.items()}
 
 
 def _plain(value: object) -> object:

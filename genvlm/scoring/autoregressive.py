@@ -32,6 +32,7 @@ from genvlm.tokenization.vocabulary import Modality
 
 Normalization = Literal["grammar", "vocabulary"]
 Direction = Literal["image_given_text", "text_given_image"]
+Reduction = Literal["sum", "mean"]
 Codes = np.ndarray
 """Codes of one picture, (rows, columns)."""
 
@@ -219,7 +220,7 @@ class LikelihoodScorer:
 
     alpha 1 gives pointwise mutual information, up to a constant: a text without an image may go on
     with one, so log p(text) includes the chance that it ends. Fix alpha in advance or choose it on
-    validation.
+    validation. Reduction `mean` divides the whole, both terms, by the number of scored tokens.
 
     Raises:
         ConfigError: alpha with a model that was trained without condition dropout.
@@ -232,6 +233,7 @@ class LikelihoodScorer:
         *,
         alpha: float = 0.0,
         normalization: Normalization = "grammar",
+        reduction: Reduction = "sum",
     ) -> None:
         if alpha and pretrained.condition_dropout == 0:
             raise ConfigError(
@@ -239,18 +241,19 @@ class LikelihoodScorer:
                 "trained without condition dropout: set alpha to 0"
             )
         self._likelihood = Likelihood(pretrained, normalization)
-        self._direction, self._alpha = direction, alpha
+        self._direction, self._alpha, self._reduction = direction, alpha, reduction
         self._codes = CodeCache(pretrained)
         self.info = ScorerInfo(
             name=f"log p({direction.replace('_given_', ' | ')})"
-            + (f" - {alpha:g} log p({direction.split('_')[0]})" if alpha else ""),
+            + (f" - {alpha:g} log p({direction.split('_')[0]})" if alpha else "")
+            + (" per token" if reduction == "mean" else ""),
             unit="nats",
             settings={
                 "kind": "mixed_modal",
                 "direction": direction,
                 "alpha": alpha,
                 "normalization": normalization,
-                "reduction": "sum",
+                "reduction": reduction,
                 "preprocessing": "fit to a white square",
                 "dtype": str(pretrained.model.embedding.weight.dtype),
                 "model": pretrained.fingerprint,
@@ -273,6 +276,8 @@ class LikelihoodScorer:
         counts = np.array([len(s.log_probs) for s in scored])
         if self._alpha:
             totals = totals - self._alpha * self._unconditional(cells)
+        if self._reduction == "mean":
+            totals = totals / counts
         return _as_grids(grids, totals, counts)
 
     def _unconditional(self, cells: Sequence[tuple[Codes, str]]) -> np.ndarray:

@@ -7,6 +7,8 @@ Parts that were not run are left out.
 import json
 from pathlib import Path
 
+import numpy as np
+
 from genvlm.config.kinds import config_class
 from genvlm.config.schema import load_config
 from genvlm.config.training import TrainConfig
@@ -268,15 +270,21 @@ def _browsed(name: str, version: str, records: list[ItemRecord]) -> list[Browser
     browsed = []
     for record in (*wrong, *right):
         grid = items[record.id].grid
-        correct = (0, 1) if record.correct is None else (record.correct,)
-        texts, scores = list(grid.texts), record.values
+        correct = (0, 1) if record.target is None else (record.target,)
+        texts, scores = list(grid.texts), np.array(record.scores)
         if len(texts) > 5:  # the right text and the best four others
             best = [i for i in scores[0].argsort()[::-1] if i != correct[0]][:4]
             keep = [correct[0], *best]
             texts, scores, correct = [texts[i] for i in keep], scores[:, keep], (0,)
         browsed.append(
             BrowserItem(
-                list(grid.images), texts, scores, good(record), record.tags, record.id, correct
+                list(grid.images),
+                texts,
+                scores.tolist(),
+                good(record),
+                record.tags,
+                record.id,
+                correct,
             )
         )
     return browsed

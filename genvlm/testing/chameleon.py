@@ -40,12 +40,14 @@ def tiny_tokenizer_json(vocabulary_map: dict[str, int]) -> str:
     return str(tokenizer.to_str())
 
 
-def write_tiny_huggingface(folder: Path, *, swin: bool = False, dtype: str = "float32") -> Any:
+def write_tiny_huggingface(
+    folder: Path, *, swin: bool = False, dtype: str = "float32", seed: int = 0
+) -> Any:
     """Write a folder in several shards as transformers writes it; returns the model."""
     from transformers import ChameleonConfig, ChameleonForConditionalGeneration
 
     names = tiny_vocabulary_map("<image>")
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = ChameleonForConditionalGeneration(
         ChameleonConfig(
             vocab_size=len(names) + 3,  # rows without a name, as the release has

@@ -51,7 +51,7 @@ def build_emoji_classes(
         Item(
             grid=Grid(item_id=f"{vendor}-{c.id}", images=[_picture(c, vendor)], texts=labels),
             group=c.id,
-            correct=k,
+            target=k,
             tags=(vendor, c.group),
         )
         for vendor in vendors
@@ -64,7 +64,7 @@ def build_emoji_classes(
         vendors=("-".join(vendors), "-".join(every)),
         num_shown=(num_shown, NUM_CLASSES),
     )
-    return Benchmark(card.name, card.rule, tuple(items), card, version)
+    return Benchmark(card.name, tuple(items), card, version)
 
 
 @cache

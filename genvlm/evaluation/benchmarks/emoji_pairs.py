@@ -108,7 +108,7 @@ def build_emoji_pairs(vendor: Vendor = UNSEEN_VENDOR, max_items: int = MAX_ITEMS
     pairs = sorted((p for kept in by_frame.values() for p in kept), key=_rank)[: max_items // 2]
     items = [item for pair in pairs for item in _both_directions(pair, vendor)]
     version = build_version(card, vendor=(vendor, UNSEEN_VENDOR), max_items=(max_items, MAX_ITEMS))
-    return Benchmark(card.name, card.rule, tuple(items), card, version)
+    return Benchmark(card.name, tuple(items), card, version)
 
 
 def replace_pairs() -> Iterator[LabelPair]:
@@ -162,7 +162,7 @@ def _both_directions(pair: LabelPair, vendor: Vendor) -> Iterator[Item]:
             images=[drawings[right.index]],
             texts=[right.label, wrong.label],
         )
-        yield Item(grid=grid, group=pair.frame, correct=0, tags=tags)
+        yield Item(grid=grid, group=pair.frame, target=0, tags=tags)
 
 
 def _kind(first: Concept, second: Concept, words: Sequence[str]) -> Kind:

@@ -66,7 +66,7 @@ def build_scenes(
             texts=[first.caption, second.caption],
         )
         tags = (name,) if name == "swapped" else (name, f"replaced-{kind}")
-        items.append(Item(grid=grid, group=_pair_name(first), correct=None, tags=tags))
+        items.append(Item(grid=grid, group=_pair_name(first), target=None, tags=tags))
     version = build_version(
         card,
         vendor=(vendor, "noto"),
@@ -76,7 +76,7 @@ def build_scenes(
         three=(three, 0.0),
         counts=(counts, 0.0),
     )
-    return Benchmark(card.name, card.rule, tuple(items), card, version)
+    return Benchmark(card.name, tuple(items), card, version)
 
 
 def _sample_pair(

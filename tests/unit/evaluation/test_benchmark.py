@@ -34,7 +34,7 @@ def numbers(num: int = 20) -> Benchmark:
         texts = [str(k), str(k + 50), str(k + 100), str(k + 150)]
         grid = Grid(item_id=f"item-{k}", images=[grey(k + 50)], texts=texts)
         items.append(Item(grid, f"group-{k % 5}", 1, ("even" if k % 2 == 0 else "odd",)))
-    return Benchmark("numbers", "choice", tuple(items), CHOICE, "1")
+    return Benchmark("numbers", tuple(items), CHOICE, "1")
 
 
 class SeeingScorer:
@@ -107,7 +107,7 @@ def test_pictures_of_a_grid_are_shuffled_and_undone() -> None:
         for k in range(12)
     )
     scorer = SeeingScorer()
-    records = run_benchmark(Benchmark("pairs", "grid2x2", items, card, "1"), scorer)
+    records = run_benchmark(Benchmark("pairs", items, card, "1"), scorer)
     assert {r.image_order for r in records} == {(0, 1), (1, 0)}
     assert all(r.scores == ((0.0, -9.0), (-9.0, 0.0)) for r in records)
     assert all(r.credit["group"].strict == 1 for r in records)
@@ -183,7 +183,7 @@ def test_names_and_ids_that_clash_are_errors() -> None:
         run_benchmark(numbers(), SeeingScorer(), {"random": ConstantScorer()})
     items = numbers().items
     with pytest.raises(EvaluationError, match="2 items with 1 different ids"):
-        Benchmark("numbers", "choice", (items[0], items[0]), CHOICE, "1")
+        Benchmark("numbers", (items[0], items[0]), CHOICE, "1")
 
 
 @given(st.lists(st.integers(0, 6).map(str), min_size=2, max_size=30))

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genvlm.errors import EvaluationError
-from genvlm.evaluation.rules import choice_credit, credit_item, grid2x2_credit
+from genvlm.evaluation.decisions import build_rule
+from genvlm.evaluation.rules import choice_credit, grid2x2_credit
 
 # Few distinct values, so that ties are common.
 SCORES = st.integers(-2, 2).map(float)
@@ -62,11 +63,11 @@ def test_scores_that_mean_nothing_name_their_item(bad: float) -> None:
 
 def test_wrong_shapes_and_targets_are_errors() -> None:
     with pytest.raises(EvaluationError, match="2 images x 2 texts"):
-        credit_item("grid2x2", np.zeros((1, 2)), None, "a")
+        build_rule("grid2x2").credit(np.zeros((1, 2)), None, "a")
     with pytest.raises(EvaluationError, match="1 image and the index"):
-        credit_item("choice", np.zeros((2, 2)), 0, "a")
+        build_rule("choice").credit(np.zeros((2, 2)), 0, "a")
     with pytest.raises(EvaluationError, match="1 image and the index"):
-        credit_item("choice", np.zeros((1, 2)), None, "a")
+        build_rule("choice").credit(np.zeros((1, 2)), None, "a")
     with pytest.raises(EvaluationError, match="number 5"):
         choice_credit(np.zeros(2), 5)
 

@@ -155,7 +155,7 @@ def test_each_label_of_a_pair_is_right_once_and_wrong_once(pairs: Benchmark) -> 
     asked = Counter((item.grid.texts[0], item.grid.texts[1]) for item in pairs.items)
     assert set(asked.values()) == {1}
     assert all(asked[b, a] == 1 for a, b in asked)
-    assert all(item.correct == 0 for item in pairs.items)
+    assert all(item.target == 0 for item in pairs.items)
     fluent = load_drawings("fluent")
     for item in pairs.items[::50]:
         expected = fluent[find_concept(item.grid.texts[0]).index]
@@ -206,7 +206,7 @@ def test_classes_are_a_hundred_training_concepts_of_eight_groups(classes: Benchm
         assert not near_duplicates(vendor, concepts)
     assert len(classes.items) == 300
     assert {len(item.grid.texts) for item in classes.items} == {100}
-    assert Counter(item.correct for item in classes.items) == dict.fromkeys(range(100), 3)
+    assert Counter(item.target for item in classes.items) == dict.fromkeys(range(100), 3)
 
 
 def test_drawings_of_training_vendors_are_moved_and_those_of_the_unseen_one_are_not(
@@ -214,7 +214,7 @@ def test_drawings_of_training_vendors_are_moved_and_those_of_the_unseen_one_are_
 ) -> None:
     for item in classes.items:
         vendor = item.tags[0]
-        label = item.grid.texts[item.correct or 0]
+        label = item.grid.texts[item.target or 0]
         drawing = load_drawings(vendor)[find_concept(label).index]
         assert np.array_equal(item.grid.images[0], drawing) == (vendor == "fluent")
         assert item.grid.images[0].dtype == np.uint8
@@ -227,7 +227,7 @@ def test_a_smaller_version_shows_fewer_pictures_and_keeps_all_classes(classes: B
     whole = {item.grid.item_id: item for item in classes.items}
     for item in few.items:
         same = whole[item.grid.item_id]
-        assert (item.correct, item.grid.texts) == (same.correct, same.grid.texts)
+        assert (item.target, item.grid.texts) == (same.target, same.grid.texts)
 
 
 def test_the_pixel_neighbour_gets_what_the_card_says(classes: Benchmark) -> None:
@@ -248,7 +248,7 @@ def test_every_card_loads(name: str) -> None:
 
 def test_a_card_must_name_the_metrics_of_its_rule() -> None:
     card = load_card("scenes")
-    with pytest.raises(ConfigError, match="text, image, group"):
+    with pytest.raises(ConfigError, match="chance of 'accuracy'"):
         Card(**{**card.__dict__, "chance": {"accuracy": 50.0}})
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.cards import Card
+from genvlm.evaluation.decisions import build_rule
 from genvlm.evaluation.records import ItemRecord, read_records, write_records
-from genvlm.evaluation.rules import credit_item
 from genvlm.evaluation.summary import summarize
 
 CARD = Card(
@@ -33,13 +33,13 @@ def record(number: int, scores: tuple[float, float], **changes: object) -> ItemR
         version="1",
         num_items=40,
         rule="choice",
-        correct=0,
+        target=0,
         order_seed=number,
         image_order=(0,),
         text_order=(1, 0),
         scores=(scores,),
         num_tokens=((3, 4),),
-        credit=credit_item("choice", values, 0, "x"),
+        credit=build_rule("choice").credit(values, 0, "x"),
         controls={"constant": ((0.0, 0.0),), "length": ((-3.0, -3.0),)},
         fingerprint="f" * 64,
         scorer="log p(text | image)",
@@ -64,7 +64,7 @@ def test_a_summary_has_exactly_the_published_shape() -> None:
         "expected": 40, "answered": 40, "refused": 0, "unparseable": 0, "failed": 0,
     }  # fmt: skip
     metric = result["metrics"]["accuracy"]
-    assert list(metric) == ["value", "half", "n", "interval", "tie_rate"]
+    assert list(metric) == ["value", "half", "n", "interval", "tie_rate", "unit"]
     assert (metric["value"], metric["half"], metric["n"], metric["tie_rate"]) == (75, 75, 40, 0)
     assert metric["interval"][0] < 75 < metric["interval"][1]
     assert result["status"] == "complete"
@@ -137,16 +137,16 @@ def test_missing_items_make_a_result_incomplete() -> None:
     result = summarize(log()[:-1], CARD)
     assert result.status == "incomplete"
     assert (result.coverage["expected"], result.coverage["answered"]) == (40, 39)
-    failed = [*log()[:-1], replace(log()[-1], status="failed", scores=(), controls={})]
+    failed = [*log()[:-1], replace(log()[-1], status="failed", scores=None, controls={})]
     result = summarize(failed, CARD)
     assert result.status == "incomplete"
     assert (result.coverage["answered"], result.coverage["failed"]) == (39, 1)
 
 
 def test_what_is_undefined_is_none_with_a_reason() -> None:
-    refused = [replace(r, status="refused") for r in log()]
-    result = summarize(refused, CARD)
-    assert result.metrics["accuracy"] == (None, None, 0, None, None)
+    failed = [replace(r, status="failed", scores=None) for r in log()]
+    result = summarize(failed, CARD)
+    assert result.metrics["accuracy"] == (None, None, 0, None, None, "percent")
     assert "accuracy: n/a, no answered item" in result.flags
     single = [replace(r, group="one") for r in log()]
     result = summarize(single, CARD)
@@ -179,7 +179,7 @@ def test_damage_inside_a_log_names_its_line(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     write_records(log(), path)
     lines = path.read_text().splitlines()
-    for damaged in ("", lines[2][:-9], lines[2].replace('"schema": 2', '"schema": 99'), "[]"):
+    for damaged in ("", lines[2][:-9], lines[2].replace('"schema": 3', '"schema": 99'), "[]"):
         path.write_text("\n".join([*lines[:2], damaged, *lines[3:]]) + "\n")
         with pytest.raises(EvaluationError, match="line 3"):
             read_records(path)

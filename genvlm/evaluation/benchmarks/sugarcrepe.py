@@ -1,0 +1,152 @@
+"""SugarCrepe: a picture, its caption, and a fluent caption that is wrong in one thing.
+
+Hsieh et al. 2023, https://arxiv.org/abs/2306.14610. Seven categories; pictures are COCO val2017.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from genvlm.data.images import ImageFiles
+from genvlm.errors import EvaluationError
+from genvlm.evaluation.answers import numbered_option
+from genvlm.evaluation.benchmark import Benchmark, Item, build_version
+from genvlm.evaluation.cards import load_card
+from genvlm.evaluation.data_folder import DataFolder, parse_json, read_file
+from genvlm.evaluation.predictions import Predictions, RawAnswer, add_answer, describe_files
+from genvlm.evaluation.questions import AskedItem, Parsed, Parser, QuestionBenchmark
+from genvlm.scoring.protocols import Grid, Question
+
+CATEGORIES = (
+    "add_att", "add_obj", "replace_att", "replace_obj", "replace_rel", "swap_att", "swap_obj",
+)  # fmt: skip
+ORDERS = ("positive-first", "negative-first")
+PROMPT = "Which caption describes the picture?\n(1) {}\n(2) {}\nAnswer with (1) or (2)."
+
+
+def build_sugarcrepe(data: DataFolder, part: str, images: Path | None) -> Benchmark:
+    """Each item is a choice between its caption and the negative one; `part` is a category or "".
+
+    Keys of the files are ids, with gaps; values that are no object are skipped.
+    """
+    card = load_card("sugarcrepe")
+    items = []
+    for category, key, row in _rows(data, part):
+        grid = Grid(
+            item_id=f"{category}/{key}",
+            images=ImageFiles([_picture(data, images, row)], card.fetch),
+            texts=[row["caption"], row["negative_caption"]],
+        )
+        items.append(Item(grid=grid, group=row["filename"], target=0, tags=(category,)))
+    return Benchmark(card.name, tuple(items), card, _version(card.name, data, part))
+
+
+def ask_sugarcrepe(data: DataFolder, part: str, images: Path | None) -> QuestionBenchmark:
+    """The same choice in words, with the options in both orders."""
+    card = load_card("sugarcrepe-options")
+    items = []
+    for category, key, row in _rows(data, part):
+        item_id = f"{category}/{key}"
+        picture = ImageFiles([_picture(data, images, row)], card.fetch)
+        captions = row["caption"], row["negative_caption"]
+        questions = {
+            order: Question(
+                item_id=f"{item_id}/{order}",
+                images=picture,
+                prompt=PROMPT.format(*(captions if order == ORDERS[0] else captions[::-1])),
+            )
+            for order in ORDERS
+        }
+        items.append(
+            AskedItem(
+                id=item_id,
+                questions=questions,
+                group=row["filename"],
+                target="positive",
+                tags=(category,),
+            )
+        )
+    controls = {
+        "first option": {
+            item.id: {"positive-first": "positive", "negative-first": "negative"} for item in items
+        }
+    }
+    return QuestionBenchmark(
+        name=card.name,
+        items=tuple(items),
+        card=card,
+        version=_version(card.name, data, part),
+        parser=Parser("number of an option in brackets", _chosen),
+        controls=controls,
+    )
+
+
+def read_sugarcrepe(
+    data: DataFolder, part: str, paths: Sequence[Path], column: str | None
+) -> Predictions:
+    """Answers in the form of the released GPT-4V results: one file for each order of options.
+
+    Which order a file holds is told by its folder or name ("positive-first", "negative-first"), its
+    category by its name.
+
+    Raises:
+        EvaluationError: neither order nor category can be told, or captions that are not those of
+            the benchmark.
+    """
+    truth = {f"{category}/{key}": row for category, key, row in _rows(data, part)}
+    answers: dict[str, list[RawAnswer]] = {}
+    for path in paths:
+        order = _told(path, ORDERS, "order of options")
+        category = _told(path, CATEGORIES, "category")
+        for key, value in parse_json(read_file(path), path).items():
+            if not isinstance(value, dict):  # "accuracy" stands among the items
+                continue
+            item = f"{category}/{key}"
+            row = truth.get(item)
+            if row is not None and any(
+                value[name] != row[name] for name in ("caption", "negative_caption")
+            ):
+                raise EvaluationError(
+                    f"{path}: the captions of {key!r} are not those of the benchmark; the "
+                    "predictions are of another version"
+                )
+            raw = RawAnswer(order, value["answer"]["free_form_answer"])
+            add_answer(answers, item, raw, str(path))
+    return Predictions(describe_files(paths, column), answers=answers)
+
+
+def _rows(data: DataFolder, part: str) -> list[tuple[str, str, dict[str, Any]]]:
+    return [
+        (category, key, row)
+        for category in ((part,) if part else CATEGORIES)
+        for key, row in data.json(f"sugarcrepe/{category}.json").items()
+        if isinstance(row, dict)
+    ]
+
+
+def _picture(data: DataFolder, images: Path | None, row: Mapping[str, str]) -> Path:
+    return (images or data.root / "sugarcrepe/images") / row["filename"]
+
+
+def _version(name: str, data: DataFolder, part: str) -> str:
+    card = load_card(name)
+    files = [f"sugarcrepe/{category}.json" for category in ((part,) if part else CATEGORIES)]
+    return build_version(card, part=(part, ""), data=(data.changed(files, card.files), ""))
+
+
+def _chosen(raw: str, item: AskedItem, question: str) -> Parsed:
+    option = numbered_option(raw, 2)
+    if isinstance(option, str):
+        return Parsed(None, option)
+    shown = ("positive", "negative") if question == ORDERS[0] else ("negative", "positive")
+    return Parsed(shown[option])
+
+
+def _told(path: Path, among: Sequence[str], what: str) -> str:
+    found = [name for name in among if name in "/".join(path.parts[-2:])]
+    if len(found) != 1:
+        raise EvaluationError(
+            f"{path}: its folder and name do not tell the {what}; one of {', '.join(among)} must "
+            "be in them"
+        )
+    return found[0]

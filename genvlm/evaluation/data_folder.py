@@ -1,0 +1,110 @@
+"""Files of a benchmark in a folder: plain or gzip, within bounds, compared with the published."""
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genvlm.errors import DataError
+
+MAX_BYTES = 2**30
+"""Of one uncompressed file."""
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a file, uncompressed where its name ends in .gz.
+
+    Raises:
+        DataError: missing, damaged, or over a gigabyte.
+    """
+    try:
+        if path.suffix != ".gz":
+            if path.stat().st_size > MAX_BYTES:
+                raise DataError(f"{path} is larger than {MAX_BYTES >> 30} GiB: split it")
+            return path.read_bytes()
+        with gzip.open(path) as file:
+            content = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise DataError(f"no file {path}: check the path") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is damaged ({error}): fetch it again") from None
+    if len(content) > MAX_BYTES:
+        raise DataError(f"{path} holds more than {MAX_BYTES >> 30} GiB: split it")
+    return content
+
+
+def parse_json(content: bytes, where: object) -> Any:
+    """JSON. Raises DataError naming `where`."""
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise DataError(f"{where} is no JSON ({error}): fetch it again") from None
+
+
+def parse_jsonl(content: bytes, where: object) -> list[dict[str, Any]]:
+    """One JSON object a line; empty lines are skipped. Raises DataError naming the line."""
+    rows = []
+    for number, line in enumerate(content.splitlines(), start=1):
+        if line.strip():
+            row = parse_json(line, f"{where}, line {number},")
+            if not isinstance(row, dict):
+                raise DataError(f"{where}, line {number}, is no JSON object")
+            rows.append(row)
+    return rows
+
+
+def parse_csv(content: bytes, where: object, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """Rows by column name. Raises DataError: a column that is needed is missing."""
+    rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+    missing = [name for name in columns if name not in (rows.fieldnames or ())]
+    if missing:
+        raise DataError(f"{where} lacks the column {missing[0]!r}: is it another file?")
+    return list(rows)
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """A folder laid out like the `eval/data` that ships with the package."""
+
+    root: Path
+
+    def read(self, name: str) -> bytes:
+        """The file `NAME`, or `NAME.gz` uncompressed. Raises DataError: neither is there."""
+        for path in (self.root / name, self.root / f"{name}.gz"):
+            if path.is_file():
+                return read_file(path)
+        raise DataError(f"{self.root} holds neither {name} nor {name}.gz: name the right --data")
+
+    def has(self, name: str) -> bool:
+        """Whether the file is there, plain or compressed."""
+        return any((self.root / n).is_file() for n in (name, f"{name}.gz"))
+
+    def json(self, name: str) -> Any:
+        """The JSON of a file."""
+        return parse_json(self.read(name), self.root / name)
+
+    def jsonl(self, name: str) -> list[dict[str, Any]]:
+        """The JSON objects of a file."""
+        return parse_jsonl(self.read(name), self.root / name)
+
+    def csv(self, name: str, columns: tuple[str, ...]) -> list[dict[str, str]]:
+        """The rows of a file, which has at least these columns."""
+        return parse_csv(self.read(name), self.root / name, columns)
+
+    def changed(self, names: list[str], published: Mapping[str, str]) -> str:
+        """Empty where these files are the published ones, else a mark for the version.
+
+        Args:
+            published: sha256 by name.
+        """
+        digests = {name: hashlib.sha256(self.read(name)).hexdigest() for name in names}
+        if all(published.get(name) == digest for name, digest in digests.items()):
+            return ""
+        joined = "".join(digests[name] for name in sorted(digests))
+        return hashlib.sha256(joined.encode()).hexdigest()[:12]

@@ -1,0 +1,103 @@
+"""The right scorer for a folder: ours, or one that transformers wrote."""
+
+from pathlib import Path
+from typing import Literal, cast
+
+from genvlm.errors import CheckpointError, ConfigError
+from genvlm.models.pretrained import is_finished, load_pretrained, verify_folder
+from genvlm.scoring.autoregressive import Direction, LikelihoodScorer, Reduction
+from genvlm.scoring.contrastive import ContrastiveScorer, Formula
+from genvlm.scoring.image_text_to_text import (
+    VQASCORE_TEMPLATE,
+    ForeignAnswerer,
+    ForeignLikelihoodScorer,
+    ForeignPYesScorer,
+)
+from genvlm.scoring.p_yes import TEMPLATE, PYesScorer
+from genvlm.scoring.protocols import Answerer, Scorer
+from genvlm.scoring.transformers_folder import DType, is_foreign, kind_of, load_foreign
+
+Method = Literal["image_given_text", "text_given_image", "p_yes", "cosine", "clipscore"]
+
+METHODS: dict[str, tuple[Method, ...]] = {
+    "genvlm": ("text_given_image", "image_given_text", "p_yes"),
+    "contrastive": ("cosine", "clipscore"),
+    "image_text_to_text": ("text_given_image", "p_yes"),
+}
+"""What each kind of model can do; the first is the default."""
+
+
+def open_scorer(
+    folder: str | Path,
+    method: Method | None = None,
+    *,
+    reduction: Reduction = "sum",
+    template: str | None = None,
+    prompt: str | None = None,
+    dtype: DType = "float32",
+    device: str = "cpu",
+) -> Scorer:
+    """A scorer of a model folder of genvlm or of transformers.
+
+    Args:
+        method: default: text_given_image, and cosine for models such as CLIP.
+        reduction: of text_given_image and image_given_text.
+        template: the question of p_yes, with `{text}` (our own models: and `{answer}`).
+        prompt: words between image and text, for text_given_image of a foreign model.
+        dtype, device: of foreign models; ours compute as they were saved, on the CPU.
+
+    Raises:
+        ConfigError: this model has no such method, or the method no such option.
+        CheckpointError: no model there.
+    """
+    kind = _kind(folder)
+    method = method or METHODS[kind][0]
+    if method not in METHODS[kind]:
+        raise ConfigError(
+            f"{folder} holds a model of kind {kind}, which cannot score by {method}: choose "
+            + " or ".join(METHODS[kind])
+        )
+    if reduction != "sum" and not method.endswith(("_text", "_image")):
+        raise ConfigError(f"reduction {reduction} is of log-probabilities, and {method} is none")
+    if template is not None and method != "p_yes":
+        raise ConfigError(f"a template is the question of p_yes, and {method} asks none")
+    if prompt is not None and (kind, method) != ("image_text_to_text", "text_given_image"):
+        raise ConfigError(
+            "a prompt stands between image and text in text_given_image of a foreign model alone"
+        )
+    if kind == "genvlm":
+        pretrained = load_pretrained(Path(folder))
+        if method == "p_yes":
+            return PYesScorer(pretrained, template=template or TEMPLATE)
+        return LikelihoodScorer(pretrained, cast(Direction, method), reduction=reduction)
+    if kind == "contrastive":
+        foreign = load_foreign(folder, "contrastive", dtype=dtype, device=device)
+        return ContrastiveScorer(foreign, cast(Formula, method))
+    foreign = load_foreign(folder, "image_text_to_text", dtype=dtype, device=device)
+    if method == "p_yes":
+        return ForeignPYesScorer(foreign, template=template or VQASCORE_TEMPLATE)
+    return ForeignLikelihoodScorer(foreign, prompt=prompt or "", reduction=reduction)
+
+
+def open_answerer(folder: str | Path, *, dtype: DType = "float32", device: str = "cpu") -> Answerer:
+    """An answerer of a folder of transformers. Raises as `open_scorer` does."""
+    if _kind(folder) != "image_text_to_text":
+        raise ConfigError(
+            f"{folder} holds no model from images and text to text in transformers' layout, such "
+            "as Llava: only such a model answers here"
+        )
+    return ForeignAnswerer(load_foreign(folder, "image_text_to_text", dtype=dtype, device=device))
+
+
+def _kind(folder: str | Path) -> str:
+    """A key of METHODS."""
+    if is_foreign(folder):
+        return kind_of(folder)
+    if not Path(folder).is_dir():
+        raise CheckpointError(
+            f"no model folder at {folder}: give a local one, of genvlm or of transformers; nothing "
+            "is downloaded"
+        )
+    if not is_finished(Path(folder)):
+        verify_folder(Path(folder))  # says what is wrong with it
+    return "genvlm"

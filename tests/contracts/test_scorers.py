@@ -1,0 +1,158 @@
+"""What holds for every scorer: ours, those of foreign models, and the controls."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from genvlm.scoring.autoregressive import LikelihoodScorer
+from genvlm.scoring.contrastive import ContrastiveScorer
+from genvlm.scoring.controls import ConstantScorer, FormatScorer, LengthScorer
+from genvlm.scoring.image_text_to_text import ForeignLikelihoodScorer, ForeignPYesScorer
+from genvlm.scoring.p_yes import PYesScorer
+from genvlm.scoring.protocols import Grid, Scorer
+from genvlm.scoring.transformers_folder import Kind, load_foreign
+from genvlm.testing.foreign_models import (
+    CHAT_TEMPLATE,
+    write_tiny_chameleon,
+    write_tiny_clip,
+    write_tiny_llava,
+    write_tiny_siglip,
+    write_tiny_siglip2,
+)
+from genvlm.testing.tiny import tiny_pairs, tiny_pretrained
+
+PAIRS = tiny_pairs()
+Build = Callable[[int, Path], Scorer]
+"""A scorer of weights drawn by a seed, written into a folder where they are foreign."""
+
+
+def ours(kind: Callable[..., Scorer], **settings: Any) -> Build:
+    return lambda seed, folder: kind(tiny_pretrained(seed=seed), **settings)
+
+
+def foreign(
+    write: Callable[..., Any], kind: Kind, scorer: Callable[..., Scorer], **settings: Any
+) -> Build:
+    def build(seed: int, folder: Path) -> Scorer:
+        write(folder, seed=seed)
+        return scorer(load_foreign(folder, kind), **settings)
+
+    return build
+
+
+def clip(scorer: Callable[..., Scorer], **settings: Any) -> Build:
+    return foreign(write_tiny_clip, "contrastive", scorer, **settings)
+
+
+def llava(scorer: Callable[..., Scorer], **settings: Any) -> Build:
+    write = partial(write_tiny_llava, chat_template=CHAT_TEMPLATE)
+    return foreign(write, "image_text_to_text", scorer, **settings)
+
+
+LEARNED: dict[str, Build] = {
+    "log p(text | image)": ours(LikelihoodScorer, direction="text_given_image"),
+    "log p(image | text)": ours(LikelihoodScorer, direction="image_given_text"),
+    "log p(text | image) per token": ours(
+        LikelihoodScorer, direction="text_given_image", reduction="mean"
+    ),
+    "P(yes)": ours(PYesScorer),
+    "P(yes), another template": ours(PYesScorer, template="{text}: {answer}"),
+    "CLIP": clip(ContrastiveScorer),
+    "CLIPScore": clip(ContrastiveScorer, formula="clipscore"),
+    "SigLIP": foreign(write_tiny_siglip, "contrastive", ContrastiveScorer),
+    "SigLIP 2": foreign(write_tiny_siglip2, "contrastive", ContrastiveScorer),
+    "Chameleon": foreign(write_tiny_chameleon, "image_text_to_text", ForeignLikelihoodScorer),
+    "Llava": llava(ForeignLikelihoodScorer),
+    "Llava per token": llava(ForeignLikelihoodScorer, reduction="mean"),
+    "Llava with a prompt": llava(ForeignLikelihoodScorer, prompt="Describe the image."),
+    "Llava, P(Yes)": llava(ForeignPYesScorer),
+    "Llava, P(Yes) against P(No)": llava(ForeignPYesScorer, against="No"),
+    "Llava, P(Yes), another template": llava(ForeignPYesScorer, template="{text}?"),
+}
+CONTROLS: dict[str, Build] = {
+    kind.__name__: lambda seed, folder, kind=kind: kind()
+    for kind in (ConstantScorer, LengthScorer, FormatScorer)
+}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Scorer]:
+    """Each scorer once."""
+    scorers: dict[str, Scorer] = {}
+
+    def build(name: str) -> Scorer:
+        if name not in scorers:
+            scorers[name] = (LEARNED | CONTROLS)[name](0, tmp_path_factory.mktemp("model"))
+        return scorers[name]
+
+    return build
+
+
+@pytest.fixture(params=[*LEARNED, *CONTROLS])
+def scorer(request: pytest.FixtureRequest, built: Callable[[str], Scorer]) -> Scorer:
+    return built(request.param)
+
+
+def grid(name: str, images: list[int], texts: list[int]) -> Grid:
+    return Grid(
+        item_id=name, images=[PAIRS[i][1] for i in images], texts=[PAIRS[i][0] for i in texts]
+    )
+
+
+GRIDS = [grid("a", [0, 4], [0, 4, 8]), grid("b", [7], [7, 1]), grid("c", [4, 2, 9], [4])]
+
+
+def test_scores_are_finite_float64_of_the_shape_of_their_grid(scorer: Scorer) -> None:
+    found = scorer.score(GRIDS)
+    assert [s.values.shape for s in found] == [(2, 3), (1, 2), (3, 1)]
+    for scores in found:
+        assert scores.values.dtype == np.float64
+        assert np.isfinite(scores.values).all()
+        if scores.num_tokens is not None:
+            assert scores.num_tokens.shape == scores.values.shape
+            assert scores.num_tokens.min() > 0
+
+
+def test_no_grid_gives_no_scores(scorer: Scorer) -> None:
+    assert scorer.score([]) == []
+
+
+def test_the_order_of_grids_does_not_matter(scorer: Scorer) -> None:
+    forward, backward = scorer.score(GRIDS), scorer.score(GRIDS[::-1])[::-1]
+    for a, b in zip(forward, backward, strict=True):
+        np.testing.assert_allclose(a.values, b.values, rtol=0, atol=2e-5)
+
+
+def test_the_order_of_images_and_texts_does_not_matter(scorer: Scorer) -> None:
+    (straight,) = scorer.score([grid("a", [0, 4, 7], [0, 4, 8])])
+    (turned,) = scorer.score([grid("a", [7, 0, 4], [8, 4, 0])])
+    np.testing.assert_allclose(
+        turned.values, straight.values[[2, 0, 1]][:, [2, 1, 0]], rtol=0, atol=2e-5
+    )
+
+
+def test_a_pair_alone_scores_as_in_its_grid(scorer: Scorer) -> None:
+    (whole,) = scorer.score(GRIDS[:1])
+    (alone,) = scorer.score([grid("x", [4], [8])])
+    np.testing.assert_allclose(alone.values, whole.values[1:, 2:], rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_equal_weights_have_equal_fingerprints_wherever_they_lie(
+    name: str, built: Callable[[str], Scorer], tmp_path: Path
+) -> None:
+    first = built(name)
+    first.score(GRIDS[:1])  # having worked changes nothing
+    same, other = LEARNED[name](0, tmp_path / "0"), LEARNED[name](1, tmp_path / "1")
+    assert first.info.fingerprint == same.info.fingerprint != other.info.fingerprint
+    np.testing.assert_array_equal(first.score(GRIDS[:1])[0].values, same.score(GRIDS[:1])[0].values)
+    assert str(tmp_path) not in str(dict(same.info.settings))
+
+
+def test_no_two_scorers_share_a_fingerprint(built: Callable[[str], Scorer]) -> None:
+    names = [*LEARNED, *CONTROLS]
+    assert len({built(name).info.fingerprint for name in names}) == len(names)

@@ -1,0 +1,136 @@
+"""From a folder to its scorer, also by `genvlm score`."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genvlm.cli.main import main
+from genvlm.data.images import load_image
+from genvlm.errors import CheckpointError, ConfigError
+from genvlm.models.pretrained import save_pretrained
+from genvlm.scoring.open import METHODS, open_answerer, open_scorer
+from genvlm.scoring.protocols import Grid, Question
+from genvlm.testing.foreign_models import write_tiny_clip, write_tiny_llava
+from genvlm.testing.tiny import tiny_pairs, tiny_pretrained, write_tiny_captions
+
+KINDS = {"genvlm": "genvlm", "clip": "contrastive", "llava": "image_text_to_text"}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("models")
+    save_pretrained(tiny_pretrained(), root / "genvlm", "A toy.\n")
+    write_tiny_clip(root / "clip")
+    write_tiny_llava(root / "llava")
+    write_tiny_captions(root / "pairs")
+    return root
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_method_of_a_model_scores_and_others_are_refused(name: str, folders: Path) -> None:
+    methods = METHODS[KINDS[name]]
+    text, image = tiny_pairs()[0]
+    for method in methods:
+        (scores,) = open_scorer(folders / name, method).score(
+            [Grid(item_id="a", images=[image], texts=[text])]
+        )
+        assert np.isfinite(scores.values).all()
+    assert open_scorer(folders / name).info == open_scorer(folders / name, methods[0]).info
+    for method in {m for listed in METHODS.values() for m in listed} - set(methods):
+        with pytest.raises(ConfigError, match=f"{KINDS[name]}.*{method}: choose {methods[0]} or"):
+            open_scorer(folders / name, method)
+
+
+def test_options_of_other_methods_are_refused(folders: Path) -> None:
+    with pytest.raises(ConfigError, match="reduction mean"):
+        open_scorer(folders / "clip", "cosine", reduction="mean")
+    with pytest.raises(ConfigError, match="template"):
+        open_scorer(folders / "llava", "text_given_image", template="{text}?")
+    with pytest.raises(ConfigError, match="prompt"):
+        open_scorer(folders / "genvlm", "text_given_image", prompt="Describe it.")
+    with pytest.raises(CheckpointError, match="no model folder"):
+        open_scorer("nowhere")
+
+
+def test_only_a_model_that_writes_answers(folders: Path) -> None:
+    question = Question(item_id="a", images=[tiny_pairs()[0][1]], prompt="What is it ?")
+    (answer,) = open_answerer(folders / "llava").answer([question])
+    assert answer.status == "ok"
+    for name in ("clip", "genvlm"):
+        with pytest.raises(ConfigError, match="only such a model answers"):
+            open_answerer(folders / name)
+
+
+@pytest.fixture
+def score(folders: Path, tmp_path: Path) -> Callable[..., list[dict]]:
+    def run(name: str, *options: str) -> list[dict]:
+        pairs, out = str(folders / "pairs" / "captions.jsonl"), tmp_path / "scores.jsonl"
+        command = ["score", "--model", str(folders / name), "--pairs", pairs, "--out", str(out)]
+        assert main([*command, *options]) == 0
+        return [json.loads(line) for line in out.read_text().splitlines()]
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "unit"),
+    [
+        ("clip", (), "cosine"),
+        ("clip", ("--method", "clipscore"), "arbitrary"),
+        ("llava", ("--reduction", "mean", "--prompt", "Describe the image"), "nats"),
+        ("llava", ("--method", "p_yes", "--template", "{text}?"), "probability"),
+        ("genvlm", ("--method", "p_yes"), "probability"),
+        ("genvlm", ("--method", "image_given_text", "--reduction", "mean"), "nats"),
+    ],
+)
+def test_the_command_writes_one_score_a_pair(
+    name: str, options: tuple[str, ...], unit: str, score: Callable[..., list[dict]]
+) -> None:
+    rows = score(name, *options)
+    assert [row["text"] for row in rows] == [text for text, _ in tiny_pairs()]
+    assert all(row["unit"] == unit and np.isfinite(row["score"]) for row in rows)
+    assert len({row["fingerprint"] for row in rows}) == 1
+
+
+def test_a_method_of_our_models_agrees_with_the_command_without_one(
+    score: Callable[..., list[dict]],
+) -> None:
+    both = score("genvlm")
+    for method in ("text_given_image", "image_given_text"):
+        rows = score("genvlm", "--method", method)
+        expected = [row[f"log_p_{method}"] for row in both]
+        np.testing.assert_allclose([row["score"] for row in rows], expected, rtol=0, atol=1e-4)
+        assert [r["tokens"] for r in rows] == [r[f"tokens_{method}"] for r in both]
+
+
+def test_the_command_scores_what_the_scorer_says(
+    folders: Path, score: Callable[..., list[dict]]
+) -> None:
+    rows = score("clip")
+    image = load_image(folders / "pairs" / "4.png")
+    grid = Grid(item_id="x", images=[image], texts=[rows[4]["text"]])
+    (scores,) = open_scorer(folders / "clip").score([grid])
+    assert rows[4]["score"] == pytest.approx(scores.values[0, 0], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("clip", ("--method", "p_yes"), "choose cosine or clipscore"),
+        ("clip", ("--per-token",), "--per-token"),
+        ("genvlm", ("--reduction", "mean"), "need --method"),
+        ("genvlm", ("--method", "cosine"), "choose text_given_image or image_given_text or p_yes"),
+        ("pairs", ("--method", "cosine"), "not a finished model folder"),
+    ],
+)
+def test_what_does_not_go_together_is_one_sentence(
+    name: str, options: tuple[str, ...], said: str, folders: Path, tmp_path: Path, capsys
+) -> None:
+    pairs = str(folders / "pairs" / "captions.jsonl")
+    command = ["score", "--model", str(folders / name), "--pairs", pairs]
+    assert main([*command, "--out", str(tmp_path / "scores.jsonl"), *options]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "scores.jsonl").exists()
