@@ -12,17 +12,17 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from genvlm.errors import ConfigError, EvaluationError
+from genvlm.scoring.autoregressive import Reduction
 from genvlm.scoring.protocols import Grid, ScorerInfo, Scores
 
 ORDER = 3
 DISCOUNT = 0.75
 """The value that is usual where none is fitted."""
-Reduction = Literal["sum", "mean"]
 _BEGIN, _END = "<s>", "</s>"
 _WORD = re.compile(r"\w+")
 Words = tuple[str, ...]

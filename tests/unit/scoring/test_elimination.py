@@ -133,7 +133,7 @@ def test_no_image_depends_on_those_beside_it(
 ) -> None:
     p = pretrained(4, std=1.0)
     together = eliminated(p, method)
-    monkeypatch.setattr(elimination, "_CACHED_TOKENS", 1)
+    monkeypatch.setattr(elimination, "_CACHED_CODES", 1)
     alone = eliminated(p, method)
     for a, b in zip(together, alone, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-9)

@@ -93,7 +93,6 @@ def test_nothing_to_train_on_is_an_error() -> None:
         fit_trigram(TEXTS, discount=0.0)
 
 
-@pytest.mark.skipif(not SUGARCREPE.is_dir(), reason="the captions of SugarCrepe are not here")
 def test_sugarcrepe_is_not_blind_proof_by_a_trigram() -> None:
     items = []
     for path in sorted(SUGARCREPE.glob("*.json.gz")):

@@ -91,7 +91,7 @@ def test_no_temperature_is_fitted_where_every_answer_is_right() -> None:
     assert tempered.errors()[1] is None
     numbers = summarize(c, tempered=tempered)["calibration"]
     assert numbers["temperature"] is None
-    assert "every item is right" in numbers["reason"]
+    assert "no temperature is best" in numbers["reason"]
 
 
 @pytest.mark.parametrize("wrong", [0.0, 0.3, 1.0])
