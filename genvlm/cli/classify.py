@@ -148,6 +148,7 @@ def _classify(
     task: "Task",
     right: "np.ndarray | None",
 ) -> int:
+    from genvlm.scoring.rescoring import NearTieScorer
     from genvlm.scoring.zero_shot import classify, log_prior_of
     from genvlm.studies.classification import Classified, summarize
     from genvlm.studies.classification_report import save_classification
@@ -173,6 +174,11 @@ def _classify(
             keys, posterior.log_probs, posterior.log_likelihoods, strict=True
         )
     ]
+    if isinstance(scorer, NearTieScorer):
+        described["rescored"] = {"texts": scorer.num_rescored, "of": scorer.num_scored}
+        if not arguments.json:
+            said = f"{scorer.num_rescored:,} of {scorer.num_scored:,} texts scored again in float32"
+            print(f"genvlm classify: {said}", file=sys.stderr)
     if right is not None:
         classified = Classified(
             keys=keys,

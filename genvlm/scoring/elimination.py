@@ -29,6 +29,9 @@ from genvlm.scoring.zero_shot import (
 
 # Codes whose keys and values are kept at once, one image at least. More were not faster.
 _CACHED_CODES = 2**13
+# Nats added to a fitted threshold: in other batches float32 sums differ in their last digits, and
+# the image that decided the threshold must not be lost to that.
+_SLACK = 0.01
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,7 @@ def threshold_for(
     best = partial[:, :, -1].argmax(1)
     of_best = partial[np.arange(len(partial)), best]
     needed = np.sort((partial.max(1) - of_best)[:, :-1].max(1, initial=0.0))
-    threshold = float(needed[len(needed) - 1 - math.floor(lost * len(needed))])
+    threshold = float(needed[len(needed) - 1 - math.floor(lost * len(needed))]) + _SLACK
     return threshold, int((needed > threshold).sum())
 
 

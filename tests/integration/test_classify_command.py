@@ -100,6 +100,8 @@ def test_bfloat16_gives_the_answers_of_float32_under_another_fingerprint(
     best = [[r["classes"][0]["class"] for r in f["results"]] for f in found]
     assert best[0] == best[1] == best[2]
     assert len({f["scorer"] for f in found}) == 3
+    assert found[1]["rescored"]["of"] == 12 * 4 * 2
+    assert 12 <= found[1]["rescored"]["texts"] <= found[2]["rescored"]["texts"] <= 12 * 4 * 2
 
 
 def test_elimination_is_calibrated_once_and_then_used(

@@ -148,7 +148,7 @@ def test_a_fitted_race_keeps_the_best_class_of_what_it_was_fitted_on() -> None:
         threshold, num_lost = threshold_for(partial, lost)
         found = eliminated(p, Race(threshold, 6), **settings)
         assert int((found.ranking[:, 0] != best).sum()) == num_lost <= lost * len(IMAGES)
-    tight = threshold_for(partial, 0.0)[0] * 0.999
+    tight = threshold_for(partial, 0.0)[0] - 2 * elimination._SLACK
     assert (eliminated(p, Race(tight, 6), **settings).ranking[:, 0] != best).any()
 
 
