@@ -101,11 +101,11 @@ def test_sugarcrepe_is_not_blind_proof_by_a_trigram() -> None:
             items.append(
                 FoldItem(fold=path.name, image=row["filename"], texts=texts, natural=texts[:1])
             )
-    for reduction, expected in (("sum", 75.1), ("mean", 69.8)):
+    for reduction, expected in (("sum", 75.0), ("mean", 69.7)):
         credit: dict[str, list[float]] = {}
         for one, (true, false) in zip(
             items, score_left_out(items, reduction=reduction), strict=True
         ):
             credit.setdefault(one.fold, []).append((true > false) + 0.5 * (true == false))
         macro = 100 * np.mean([np.mean(c) for c in credit.values()])
-        assert macro == pytest.approx(expected, abs=0.1)
+        assert macro == pytest.approx(expected, abs=0.05)
