@@ -48,6 +48,7 @@ from genvlm.evaluation.predictions import (
 from genvlm.evaluation.questions import QuestionBenchmark, answered_record, keep_named
 from genvlm.evaluation.records import ItemRecord, Said
 from genvlm.scoring.controls import ConstantScorer, FormatScorer, LengthScorer
+from genvlm.scoring.ngram import LeftOutNGramScorer
 from genvlm.scoring.protocols import Grid, Scorer, ScorerInfo
 
 AnyBenchmark: TypeAlias = Benchmark | QuestionBenchmark
@@ -190,7 +191,10 @@ def text_controls(benchmark: Benchmark) -> dict[str, Scorer]:
     constant: dict[str, Scorer] = {"constant": ConstantScorer()}
     if not benchmark.texts_known:
         return constant
-    return {**constant, "length": LengthScorer(), "format": FormatScorer()}
+    controls = {**constant, "length": LengthScorer(), "format": FormatScorer()}
+    if benchmark.natural:
+        controls["n-gram"] = LeftOutNGramScorer(benchmark.natural)
+    return controls
 
 
 def score_texts(benchmark: Benchmark) -> dict[str, dict[str, np.ndarray]]:

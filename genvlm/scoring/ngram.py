@@ -172,5 +172,44 @@ def score_left_out(
     return scores
 
 
+class LeftOutNGramScorer:
+    """Each item's texts by a trigram of the natural texts of the other folds; in nats.
+
+    Folds that leave nothing to train on make every text equal.
+    """
+
+    def __init__(self, items: Mapping[str, FoldItem]) -> None:
+        self._items = dict(items)
+        self._scores: dict[str, dict[str, float]] | None = None
+        digest = hashlib.sha256()
+        for key, item in self._items.items():
+            row = [key, item.fold, item.image, *item.texts, *item.natural]
+            digest.update("\0".join(row).encode() + b"\n")
+        self.info = ScorerInfo(
+            name="n-gram", unit="nats", settings={"items": digest.hexdigest(), "order": ORDER}
+        )
+
+    def score(self, grids: Sequence[Grid]) -> list[Scores]:
+        """By item id and text. Raises EvaluationError: an item or a text that was not given."""
+        if self._scores is None:
+            fitted = score_left_out(list(self._items.values()))
+            self._scores = {
+                key: dict(zip(item.texts, row, strict=True))
+                for (key, item), row in zip(self._items.items(), fitted, strict=True)
+            }
+        results = []
+        for grid in grids:
+            known = self._scores.get(grid.item_id, {})
+            unknown = [text for text in grid.texts if text not in known]
+            if unknown:
+                raise EvaluationError(
+                    f"item {grid.item_id!r}: the n-gram control was not given the text "
+                    f"{unknown[0]!r}"
+                )
+            row = [known[text] for text in grid.texts]
+            results.append(Scores(np.tile(np.array(row, np.float64), (len(grid.images), 1))))
+        return results
+
+
 def _words(text: str) -> list[str]:
     return [*[_BEGIN] * (ORDER - 1), *_WORD.findall(text.lower()), _END]

@@ -3,6 +3,7 @@
 https://arxiv.org/abs/2210.01936. Nothing ships; files of the official format are read.
 """
 
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from genvlm.errors import DataError
 from genvlm.evaluation.benchmark import Benchmark, Item, build_version
 from genvlm.evaluation.cards import load_card
 from genvlm.evaluation.data_folder import DataFolder, check_object, text_field
+from genvlm.scoring.ngram import FoldItem
 from genvlm.scoring.protocols import Grid
 
 PARTS = ("vg-relation", "vg-attribution", "coco-order", "flickr-order")
@@ -23,6 +25,8 @@ _FILES = {
     "flickr-order": "aro/flickr_order.json",
 }
 _NUM_ORDERS = 5
+# Of the n-gram control, by picture.
+_NUM_FOLDS = 5
 _BOX = ("bbox_x", "bbox_y", "bbox_w", "bbox_h")
 
 
@@ -58,9 +62,18 @@ def build_aro(data: DataFolder, part: str, images: Path | None) -> Benchmark:
             texts=row.texts,
         )
         items.append(Item(grid=grid, group=row.image, target=0, tags=row.tags))
+    natural = {
+        item.id: FoldItem(
+            fold=str(zlib.crc32(item.group.encode()) % _NUM_FOLDS),
+            image=item.group,
+            texts=item.grid.texts,
+            natural=[item.grid.texts[0]],
+        )
+        for item in items
+    }
     options = {"part": (part, "")} if part.endswith("-order") else {}
     version = build_version(card, **options, data=(data.changed([name], card.files), ""))
-    return Benchmark(card.name, tuple(items), card, version)
+    return Benchmark(card.name, tuple(items), card, version, natural=natural)
 
 
 def _rows(data: DataFolder, part: str) -> Iterator[_Row]:
