@@ -1,4 +1,4 @@
-"""Prediction files that are wrong in one way each: named, counted, never right or wrong by accident."""
+"""Prediction files with one fault each: named, counted, never right or wrong by accident."""
 
 import gzip
 import json
