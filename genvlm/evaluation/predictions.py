@@ -164,6 +164,11 @@ def judge_answers(benchmark: QuestionBenchmark, predictions: Predictions) -> lis
         if not raw:
             records.append(failed_record(benchmark, item, predictions.info, NOT_PREDICTED))
             continue
+        unanswered = len(item.questions) - len(raw)
+        if unanswered and benchmark.card.rule != "options":  # an order of options may be absent
+            problem = f"{unanswered} of {len(item.questions)} questions have no prediction"
+            records.append(failed_record(benchmark, item, predictions.info, problem))
+            continue
         said = [_said(benchmark, item, one) for one in raw]
         asked = {one.question for one in said}
         controls: dict[str, Given] = {

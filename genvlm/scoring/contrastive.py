@@ -9,7 +9,7 @@ from jaxtyping import Float64
 from PIL import Image
 
 from genvlm.data.images import RGBImage
-from genvlm.errors import EvaluationError
+from genvlm.errors import EvaluationError, TokenError
 from genvlm.scoring.protocols import Grid, ScorerInfo, Scores
 from genvlm.scoring.transformers_folder import ForeignModel, image_key
 
@@ -51,8 +51,8 @@ class ContrastiveScorer:
         """Every distinct image and text is encoded once; cosines are float64.
 
         Raises:
-            EvaluationError: a text is longer than the model's context or spells a control token;
-                an embedding is zero or not a number.
+            TokenError: a text is longer than the model's context or spells a control token.
+            EvaluationError: an embedding is zero or not a number.
         """
         self._check_texts(grids)
         images = {image_key(image): image for grid in grids for image in grid.images}
@@ -80,7 +80,7 @@ class ContrastiveScorer:
                 self._foreign.check_text(grid.item_id, text)
                 tokens = self._foreign.processor.tokenizer(self._prefix + text, verbose=False)
                 if limit is not None and len(tokens["input_ids"]) > limit:
-                    raise EvaluationError(
+                    raise TokenError(
                         f"item {grid.item_id!r}: the text {text[:60]!r} has "
                         f"{len(tokens['input_ids'])} tokens, more than the {limit} that the model "
                         "reads: shorten it or leave the item out"

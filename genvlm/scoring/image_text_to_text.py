@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from genvlm.data.images import RGBImage
-from genvlm.errors import ConfigError, EvaluationError
+from genvlm.errors import ConfigError, EvaluationError, TokenError
 from genvlm.scoring.autoregressive import Reduction
 from genvlm.scoring.foreign_prompts import (
     PLAIN_PROMPT,
@@ -59,8 +59,8 @@ class ForeignLikelihoodScorer:
         """Every distinct image is read once, and every distinct pair scored once.
 
         Raises:
-            EvaluationError: a text that does not fit, spells a control token, has no token, or to
-                which the model gives no finite log-probability.
+            TokenError: a text that does not fit, spells a control token, or has no token.
+            EvaluationError: the model gives a text no finite log-probability.
         """
         token_ids = {text: self._tokens(grid, text) for grid in grids for text in grid.texts}
         by_image: dict[str, tuple[Grid, RGBImage, set[str]]] = {}
@@ -83,7 +83,7 @@ class ForeignLikelihoodScorer:
         self._foreign.check_text(grid.item_id, text)
         tokens = _token_ids(self._foreign, text) + self._end
         if not tokens:
-            raise EvaluationError(f"item {grid.item_id!r}: an empty text has nothing to score")
+            raise TokenError(f"item {grid.item_id!r}: an empty text has nothing to score")
         return tokens
 
     def _scores(
@@ -142,7 +142,7 @@ class ForeignPYesScorer:
         )
 
     def score(self, grids: Sequence[Grid]) -> list[Scores]:
-        """One pass for each distinct pair. Raises EvaluationError as ForeignLikelihoodScorer."""
+        """One pass for each distinct pair. Raises as ForeignLikelihoodScorer."""
         found: dict[tuple[str, str], float] = {}
         results = []
         for grid in grids:
@@ -196,7 +196,7 @@ class ForeignAnswerer:
     def _answer(self, question: Question) -> Answer:
         try:
             self._foreign.check_text(question.item_id, question.prompt)
-        except EvaluationError:
+        except TokenError:
             return Answer("", "failed")
         model = self._foreign.model
         inputs = read_prompt(self._foreign, question.images, question.prompt)
@@ -238,7 +238,7 @@ def _check_length(
 ) -> None:
     total, limit = inputs["input_ids"].shape[1] + num, foreign.text_context
     if limit is not None and total > limit:
-        raise EvaluationError(
+        raise TokenError(
             f"item {grid.item_id!r}: the image and the text {text[:60]!r} make {total} tokens, "
             f"more than the {limit} that the model reads: shorten the text or leave the item out"
         )

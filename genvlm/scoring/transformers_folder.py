@@ -13,7 +13,7 @@ from typing import Any, Literal
 from safetensors import SafetensorError
 
 from genvlm.data.images import RGBImage
-from genvlm.errors import CheckpointError, ConfigError, EvaluationError
+from genvlm.errors import CheckpointError, ConfigError, TokenError
 from genvlm.nn.safetensors_folder import fingerprint_of, fingerprint_tensors
 
 Kind = Literal["contrastive", "image_text_to_text"]
@@ -44,13 +44,13 @@ class ForeignModel:
         return min((n for n in limits if isinstance(n, int) and n < 10**9), default=None)
 
     def check_text(self, item_id: str, text: str) -> None:
-        """Raises EvaluationError: the text spells a control token, which the tokenizer would obey.
+        """Raises TokenError: the text spells a control token, which the tokenizer would obey.
 
         A caption that holds `<image>` or `</s>` would be read as a picture, or as an end.
         """
         control = [*self.processor.tokenizer.all_special_tokens, self.image_token or ""]
         if spelled := [token for token in control if token and token in text]:
-            raise EvaluationError(
+            raise TokenError(
                 f"item {item_id!r}: {text[:60]!r} spells the model's control token {spelled[0]!r}: "
                 "write it otherwise or leave the item out"
             )

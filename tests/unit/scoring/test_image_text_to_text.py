@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from genvlm.errors import CheckpointError, ConfigError, EvaluationError
+from genvlm.errors import CheckpointError, ConfigError, EvaluationError, TokenError
 from genvlm.scoring.foreign_prompts import read_prompt
 from genvlm.scoring.image_text_to_text import (
     ForeignAnswerer,
@@ -77,9 +77,9 @@ def test_what_does_not_fit_or_spells_a_picture_names_its_item(
     kind: type, llava: ForeignModel
 ) -> None:
     scorer = kind(llava)
-    with pytest.raises(EvaluationError, match=r"item-3.*more than the 320.*shorten"):
+    with pytest.raises(TokenError, match=r"item-3.*more than the 320.*shorten"):
         scorer.score(grid("red", "red " * 80))
-    with pytest.raises(EvaluationError, match=r"item-3.*control token '<image>'"):
+    with pytest.raises(TokenError, match=r"item-3.*control token '<image>'"):
         scorer.score(grid("red", "a <image> of red"))
 
 
@@ -97,7 +97,7 @@ def test_an_empty_text_is_its_end_alone(llava: ForeignModel) -> None:
     scorer = ForeignLikelihoodScorer(llava)
     assert scorer.info.settings["end"] == []
     np.testing.assert_array_equal(scorer.score(grid("red"))[0].num_tokens, [[1]])
-    with pytest.raises(EvaluationError, match=r"item-3.*empty"):
+    with pytest.raises(TokenError, match=r"item-3.*empty"):
         scorer.score(grid(""))
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from genvlm.errors import CheckpointError, ConfigError, EvaluationError
+from genvlm.errors import CheckpointError, ConfigError, EvaluationError, TokenError
 from genvlm.scoring.contrastive import ContrastiveScorer
 from genvlm.scoring.protocols import Grid
 from genvlm.scoring.transformers_folder import is_foreign, kind_of, load_foreign
@@ -210,7 +210,7 @@ def test_a_text_beyond_the_context_is_named_and_not_cut(
         Grid(item_id="short", images=[IMAGE], texts=["red"]),
         Grid(item_id="long-7", images=[IMAGE], texts=["blue", fitting + " red"]),
     ]
-    with pytest.raises(EvaluationError, match=rf"long-7.*{CONTEXT + 1} tokens.*{CONTEXT} that.*sh"):
+    with pytest.raises(TokenError, match=rf"long-7.*{CONTEXT + 1} tokens.*{CONTEXT} that.*sh"):
         scorer.score(grids)
 
 
@@ -246,7 +246,7 @@ def test_each_distinct_image_and_text_is_encoded_once(
 
 def test_a_text_that_spells_a_control_token_is_refused(clip: Path) -> None:
     scorer = ContrastiveScorer(load_foreign(clip, "contrastive"))
-    with pytest.raises(EvaluationError, match=r"item-3.*control token '</s>'"):
+    with pytest.raises(TokenError, match=r"item-3.*control token '</s>'"):
         scorer.score([Grid(item_id="item-3", images=[IMAGE], texts=["a red </s> square"])])
 
 
