@@ -101,7 +101,13 @@ def read_dsg(data: DataFolder, part: str, paths: Sequence[Path], column: str | N
     for path in paths:
         columns = ("dsg_prompt_split", "t2i_model", "item_id", "question", "answer")
         numbers: dict[str, int] = defaultdict(int)
+        asked_by = "vq2a" if part == "tifa160-vq2a" else "dsg"
         for row in parse_csv(read_file(path), path, columns):
+            if row.get("qg_model", asked_by) != asked_by:
+                raise EvaluationError(
+                    f"{path}: answers to the questions of {row['qg_model']}, but dsg/{part} asks "
+                    f"those of {asked_by}"
+                )
             if part == "1k":
                 if row["t2i_model"] != (column or DEFAULT_MODEL):
                     continue

@@ -4,6 +4,7 @@ Hsieh et al. 2023, https://arxiv.org/abs/2306.14610. Seven categories; pictures 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,10 @@ CATEGORIES = (
     "add_att", "add_obj", "replace_att", "replace_obj", "replace_rel", "swap_att", "swap_obj",
 )  # fmt: skip
 ORDERS = ("positive-first", "negative-first")
-PROMPT = "Which caption describes the picture?\n(1) {}\n(2) {}\nAnswer with (1) or (2)."
+PROMPT = "Which caption best describes the image?\n(1) {}\n (2) {}\nOutput (1) or (2)."
+"""The one that GPT-4V was asked with."""
+REMOVED = frozenset(["swap_obj/108"])
+"""Items of the paper that its authors have since removed; released predictions still have them."""
 
 
 def build_sugarcrepe(data: DataFolder, part: str, images: Path | None) -> Benchmark:
@@ -106,6 +110,7 @@ def read_sugarcrepe(
     """
     truth = {f"{category}/{key}": row for category, key, row in _rows(data, part)}
     answers: dict[str, list[RawAnswer]] = {}
+    removed: set[str] = set()
     for path in paths:
         order = _told(path, ORDERS, "order of options")
         category = _told(path, CATEGORIES, "category")
@@ -113,6 +118,9 @@ def read_sugarcrepe(
             if not isinstance(value, dict):  # "accuracy" stands among the items
                 continue
             item = f"{category}/{key}"
+            if item in REMOVED and item not in truth:
+                removed.add(item)
+                continue
             row = truth.get(item)
             if row is not None and any(
                 value[name] != row[name] for name in ("caption", "negative_caption")
@@ -123,7 +131,11 @@ def read_sugarcrepe(
                 )
             raw = RawAnswer(order, value["answer"]["free_form_answer"])
             add_answer(answers, item, raw, str(path))
-    return Predictions(describe_files(paths, column), answers=answers)
+    info = describe_files(paths, column)
+    if removed:
+        note = f"{info.name}; {', '.join(removed)}, removed by the authors, left out"
+        info = replace(info, name=note)
+    return Predictions(info, answers=answers)
 
 
 def _rows(data: DataFolder, part: str) -> list[tuple[str, str, dict[str, Any]]]:
