@@ -25,6 +25,8 @@ VQ2A = "dsg/instructblip_vq2a.csv"
 """VQ2A's questions are published in answer files alone."""
 DEFAULT_MODEL = "sd2dot1"
 """Of the released answers, the one text-to-image model that drew all prompts."""
+UNANSWERED = "tifa160_134"
+"""The prompt that no released file answers; its question 1 does not exist."""
 _SPLIT = "tifa160"
 
 
@@ -88,8 +90,8 @@ def ask_dsg(data: DataFolder, part: str, images: Path | None) -> QuestionBenchma
 def read_dsg(data: DataFolder, part: str, paths: Sequence[Path], column: str | None) -> Predictions:
     """The released CSV of answers: t2i_model, item_id, question, answer, and question_id for DSG.
 
-    A picture without any answer gets an empty one to each question and so scores 0, as in the
-    released code (tifa160_134).
+    Pictures of the one prompt that no released file answers get an empty answer to each question
+    and so score 0, as in the released code; any other that is missing is missing.
 
     Args:
         column: the text-to-image model of part 1k.
@@ -124,7 +126,7 @@ def read_dsg(data: DataFolder, part: str, paths: Sequence[Path], column: str | N
             raw = RawAnswer(question, row["answer"], row["question"])
             add_answer(answers, item, raw, str(path))
     for asked in benchmark.items:
-        if asked.id not in answers:
+        if asked.group == UNANSWERED and asked.id not in answers:
             answers[asked.id] = [RawAnswer(question, "") for question in asked.questions]
     info = describe_files(paths, column)
     if unrated:

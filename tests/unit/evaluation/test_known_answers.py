@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from genvlm.errors import EvaluationError
 from genvlm.evaluation import resampling
 from genvlm.evaluation.catalog import audit, judge_predictions, shipped_data
 from genvlm.evaluation.summary import Summary, summarize
@@ -121,6 +122,20 @@ def test_dsg(part: str, answers: str, spearman: float, kendall: float) -> None:
     assert reached(summary, 3, "spearman", "kendall") == [spearman, kendall]
     # Always yes has no correlation: n/a, never 0.
     assert summary.controls.scores["always yes"].metrics["spearman"].value is None
+
+
+def test_a_truncated_file_of_dsg_is_incomplete_not_wrong(tmp_path: Path, released: Read) -> None:
+    lines = released("dsg/instructblip_vq2a.csv").splitlines(keepends=True)
+    kept = [lines[0], *(line for line in lines[1:] if ",sd2dot1," not in line)]
+    path = tmp_path / "answers.csv"
+    path.write_text("".join(kept))
+    benchmark, records = judge_predictions("dsg/tifa160-vq2a", [path], shipped_data())
+    summary = summarize(records, benchmark.card)
+    assert (summary.coverage["failed"], summary.coverage["answered"]) == (160, 640)
+    assert summary.metrics["spearman"].n == 640
+    assert "160 items failed" in " ".join(summary.flags)
+    with pytest.raises(EvaluationError, match="the questions of vq2a, but dsg/tifa160 asks"):
+        judge_predictions("dsg/tifa160", [path], shipped_data())
 
 
 @pytest.mark.parametrize(
