@@ -136,7 +136,7 @@ def _evaluate(arguments: argparse.Namespace, data: "DataFolder | None") -> "Eval
         with progress_bar(name) as bar:
             return evaluations.evaluate_answerer(benchmark, answerer, progress=bar, **options)
     method = arguments.method or _BY_BENCHMARK.get(name.partition("/")[0])
-    if method is None and own and not is_foreign(arguments.model):
+    if method is None and not is_foreign(arguments.model):
         method = evaluations.default_direction(name)
     scorer = open_scorer(
         arguments.model, method, reduction=arguments.reduction, alpha=arguments.alpha

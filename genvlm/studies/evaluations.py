@@ -160,7 +160,7 @@ def default_direction(name: str) -> Direction:
 
     The latter was chosen after a first demo model had shown it to be the better one.
     """
-    return "image_given_text" if name == CLASSES else "text_given_image"
+    return "image_given_text" if name in (CLASSES, "imagefolder") else "text_given_image"
 
 
 def limit_of(version: str) -> int | None:
