@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genvlm.errors import EvaluationError
+from genvlm.errors import EvaluationError, TokenError
 from genvlm.evaluation.benchmark import Benchmark, Item, derange, run_benchmark
 from genvlm.evaluation.cards import Card
+from genvlm.evaluation.summary import summarize
 from genvlm.scoring.controls import ConstantScorer, LengthScorer
 from genvlm.scoring.protocols import Grid, ScorerInfo, Scores
 
@@ -196,3 +197,37 @@ def test_a_derangement_uses_each_item_once_and_leaves_every_group(groups: list[s
     partners = derange(groups)
     assert sorted(partners.tolist()) == list(range(len(groups)))
     assert all(groups[k] != groups[p] for k, p in enumerate(partners))
+
+
+def test_an_item_that_does_not_fit_fails_alone_and_is_counted() -> None:
+    class Narrow(SeeingScorer):
+        def score(self, grids: Sequence[Grid]) -> list[Scores]:
+            for grid in grids:
+                if grid.item_id in ("item-3", "item-11"):
+                    raise TokenError(f"{grid.item_id}: more tokens than the context")
+            return super().score(grids)
+
+    benchmark = numbers()
+    records = run_benchmark(benchmark, Narrow(), {"constant": ConstantScorer()})
+    assert [r.id for r in records] == [item.id for item in benchmark.items]
+    failed = [r for r in records if r.status == "failed"]
+    assert [(r.id, r.problem) for r in failed] == [
+        ("item-3", "item-3: more tokens than the context"),
+        ("item-11", "item-11: more tokens than the context"),
+    ]
+    whole = {
+        r.id: r for r in run_benchmark(benchmark, SeeingScorer(), {"constant": ConstantScorer()})
+    }
+    assert all(whole[r.id] == r for r in records if r.status == "answered")
+    result = summarize(records, CHOICE)
+    assert result.status == "incomplete"
+    assert (result.coverage["failed"], result.metrics["accuracy"].n) == (2, 18)
+
+
+def test_a_scorer_that_no_item_fits_is_an_error() -> None:
+    class Full(SeeingScorer):
+        def score(self, grids: Sequence[Grid]) -> list[Scores]:
+            raise TokenError("the prompt alone fills the context")
+
+    with pytest.raises(EvaluationError, match="all 20 items of numbers failed"):
+        run_benchmark(numbers(), Full())
