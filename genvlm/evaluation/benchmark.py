@@ -1,7 +1,7 @@
 """A benchmark is items + a rule + a card; `run_benchmark` puts a scorer and its controls to it."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -136,15 +136,40 @@ def run_benchmark(
         except (DataError, TokenError):
             # One of them: find it, and keep the others.
             for k, item in enumerate(chunk):
-                other = None if others is None else others[k : k + 1]
-                try:
-                    records += _score_chunk(benchmark, [item], other, scorer, controls)
-                except (DataError, TokenError) as error:
-                    records.append(failed_record(benchmark, item, scorer.info, str(error)))
+                exchanged = None if others is None else _candidates(others[k], item, items)
+                records.append(_score_alone(benchmark, item, exchanged, scorer, controls))
         if progress is not None:
             progress(len(records), len(items))
     check_any(records)
     return records
+
+
+def _candidates(partner: Item, item: Item, items: Sequence[Item]) -> Iterator[Item]:
+    """Whose pictures an item may be shown: its partner's, else those of any other group."""
+    yield partner
+    shape = len(item.grid.images)
+    yield from (o for o in items if o.group != item.group and len(o.grid.images) == shape)
+
+
+def _score_alone(
+    benchmark: Benchmark,
+    item: Item,
+    candidates: Iterator[Item] | None,
+    scorer: Scorer,
+    controls: Mapping[str, Scorer],
+) -> ItemRecord:
+    """One item, failed if it is its own fault, else beside the first other whose pictures do."""
+    try:
+        (record,) = _score_chunk(benchmark, [item], None, scorer, controls)
+    except (DataError, TokenError) as error:
+        return failed_record(benchmark, item, scorer.info, str(error))
+    for other in candidates or ():
+        try:
+            (record,) = _score_chunk(benchmark, [item], [other], scorer, controls)
+        except (DataError, TokenError):
+            continue
+        break
+    return record
 
 
 def check_any(records: Sequence[ItemRecord]) -> None:
