@@ -1,6 +1,5 @@
 """The blind control: the same model, with nothing to see."""
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,17 +9,22 @@ from genvlm.data.images import RGBImage
 from genvlm.errors import EvaluationError
 from genvlm.models.pretrained import PretrainedModel
 from genvlm.scoring.autoregressive import Likelihood, LikelihoodScorer, Reduction
+from genvlm.scoring.cache import image_digest
 from genvlm.scoring.protocols import Grid, Scorer, ScorerInfo, Scores
 
 NUM_UNRELATED = 8
 """Pictures over which a model averages that never learned to do without."""
 
 
-def blind_control(scorer: Scorer) -> Scorer:
-    """log p(text) of our models that have learned it (condition dropout), else unrelated images."""
+def blind_control(scorer: Scorer, pool: Sequence[RGBImage]) -> Scorer:
+    """log p(text) of our models that have learned it (condition dropout), else unrelated images.
+
+    Args:
+        pool: pictures of other items, a few more than 8, because a grid's own are left out.
+    """
     if isinstance(scorer, LikelihoodScorer) and scorer.pretrained.condition_dropout > 0:
         return BlindScorer(scorer.pretrained, scorer.reduction)
-    return UnrelatedImagesScorer(scorer)
+    return UnrelatedImagesScorer(scorer, pool)
 
 
 class BlindScorer:
@@ -46,24 +50,28 @@ class BlindScorer:
 
 
 class UnrelatedImagesScorer:
-    """Any scorer on up to 8 images of other grids in place of a grid's own.
+    """Any scorer on up to 8 pictures of a pool in place of a grid's own.
 
     Log-probabilities are averaged as probabilities, everything else as it is; every image of a grid
     gets the same row.
     """
 
-    def __init__(self, scorer: Scorer) -> None:
-        self._scorer = scorer
+    def __init__(self, scorer: Scorer, pool: Sequence[RGBImage]) -> None:
+        self._scorer, self._pool = scorer, list(pool)
         self.info = ScorerInfo(
             name=f"blind {scorer.info.name} over {NUM_UNRELATED} other images",
             unit=scorer.info.unit,
-            settings={"kind": "unrelated images", "scorer": scorer.info.fingerprint},
+            settings={
+                "kind": "unrelated images",
+                "scorer": scorer.info.fingerprint,
+                "images": [image_digest(image) for image in self._pool],
+            },
         )
 
     def score(self, grids: Sequence[Grid]) -> list[Scores]:
-        """Raises EvaluationError: no image of another grid, or only equal ones."""
+        """Raises EvaluationError: the pool holds no picture but those of a grid."""
         shown = [
-            Grid(item_id=grid.item_id, images=self._others(grid, grids), texts=grid.texts)
+            Grid(item_id=grid.item_id, images=self._others(grid), texts=grid.texts)
             for grid in grids
         ]
         return [
@@ -71,17 +79,15 @@ class UnrelatedImagesScorer:
             for grid, scores in zip(grids, self._scorer.score(shown), strict=True)
         ]
 
-    def _others(self, grid: Grid, grids: Sequence[Grid]) -> list[RGBImage]:
-        own = list(grid.images)
-        others = [g.images[0] for g in grids if g.item_id != grid.item_id and len(g.images)]
-        others = [o for o in others if not any(np.array_equal(o, image) for image in own)]
+    def _others(self, grid: Grid) -> list[RGBImage]:
+        own = {image_digest(image) for image in grid.images}
+        others = [image for image in self._pool if image_digest(image) not in own]
         if not others:
             raise EvaluationError(
-                f"item {grid.item_id!r}: a blind control that averages over images of other items "
-                "found none"
+                f"item {grid.item_id!r}: a blind control that averages over pictures of other "
+                "items was given none"
             )
-        begin = int.from_bytes(hashlib.sha256(grid.item_id.encode()).digest()[:4], "big")
-        return [others[(begin + k) % len(others)] for k in range(min(NUM_UNRELATED, len(others)))]
+        return others[:NUM_UNRELATED]
 
     def _mean(self, values: np.ndarray) -> np.ndarray:
         if self.info.unit == "nats":

@@ -98,11 +98,13 @@ class CachedAnswerer:
         return _key(self.info, question.item_id, texts, question.images)
 
 
+def image_digest(image: RGBImage) -> str:
+    """Of shape and pixels."""
+    return f"{image.shape}|{hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()}"
+
+
 def _key(info: ScorerInfo, item_id: str, texts: Sequence[str], images: Sequence[RGBImage]) -> str:
-    pictures = [
-        [list(image.shape), hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()]
-        for image in images
-    ]
+    pictures = [image_digest(image) for image in images]
     return fingerprint_of(
         {"scorer": info.fingerprint, "item": item_id, "texts": list(texts), "images": pictures}
     )

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from genvlm.data.emoji import TRAINING_VENDORS, UNSEEN_VENDOR, Vendor, load_concepts
-from genvlm.data.images import ImageFiles
+from genvlm.data.images import ImageFiles, RGBImage
 from genvlm.data.scenes import render_scene, sample_scenes
-from genvlm.errors import EvaluationError
+from genvlm.errors import DataError, EvaluationError
 from genvlm.evaluation.benchmark import Benchmark, failed_record, run_benchmark
 from genvlm.evaluation.benchmarks.emoji_classes import (
     NUM_CLASSES,
@@ -35,7 +35,7 @@ from genvlm.evaluation.summary import Summary, summarize
 from genvlm.models.pretrained import PretrainedModel
 from genvlm.nn.whole_files import write_whole
 from genvlm.scoring.autoregressive import Direction, LikelihoodScorer
-from genvlm.scoring.blind import blind_control
+from genvlm.scoring.blind import NUM_UNRELATED, blind_control
 from genvlm.scoring.cache import CachedAnswerer, CachedScorer, ValueCache
 from genvlm.scoring.controls import CaptionTransferScorer, PixelNeighbourScorer
 from genvlm.scoring.protocols import Answerer, Scorer, ScorerInfo
@@ -142,7 +142,8 @@ def build_controls(name: str, benchmark: Benchmark, scorer: Scorer) -> dict[str,
 
     The neighbour belongs to our own benchmarks.
     """
-    controls = {**text_controls(benchmark), "blind": blind_control(scorer)}
+    pool = _pool_of_images(benchmark)
+    controls = {**text_controls(benchmark), "blind": blind_control(scorer, pool)}
     if name in SCENE_SETS:
         of = SCENE_SETS[name]
         scenes = list(sample_scenes(_REFERENCE_SCENES, 0, three=of.three, counts=of.counts))
@@ -153,6 +154,20 @@ def build_controls(name: str, benchmark: Benchmark, scorer: Scorer) -> dict[str,
         references = labelled_drawings(concepts, TRAINING_VENDORS)
         controls[NEIGHBOUR] = PixelNeighbourScorer(*references)
     return controls
+
+
+def _pool_of_images(benchmark: Benchmark) -> list[RGBImage]:
+    """A few pictures of different groups, whichever can be read."""
+    pool: dict[str, RGBImage] = {}
+    for item in sorted(benchmark.items, key=lambda item: _rank(item.id)):
+        if len(pool) > NUM_UNRELATED:
+            break
+        if item.group not in pool:
+            try:
+                pool[item.group] = item.grid.images[0]
+            except DataError:
+                continue
+    return list(pool.values())
 
 
 def default_direction(name: str) -> Direction:

@@ -25,13 +25,13 @@ def grids() -> list[Grid]:
 
 def test_a_model_that_learned_it_scores_the_text_alone(grids: list[Grid]) -> None:
     toy = tiny_pretrained(resolution=8, dtype=torch.float64)
-    blind = blind_control(LikelihoodScorer(toy, "text_given_image"))
+    blind = blind_control(LikelihoodScorer(toy, "text_given_image"), [])
     first, second, third = (s.values for s in blind.score(grids))
     np.testing.assert_array_equal(first[0], first[1])
     alone = Likelihood(toy).score_text_given_image([(None, text) for text in TEXTS])
     np.testing.assert_allclose(second[0], [s.total for s in alone], rtol=1e-9)
     np.testing.assert_array_equal(second, third)
-    mean = blind_control(LikelihoodScorer(toy, "text_given_image", reduction="mean"))
+    mean = blind_control(LikelihoodScorer(toy, "text_given_image", reduction="mean"), [])
     expected = [s.total / len(s.log_probs) for s in alone]
     np.testing.assert_allclose(mean.score(grids)[1].values[0], expected, rtol=1e-9)
     assert mean.info.fingerprint != blind.info.fingerprint
@@ -39,7 +39,8 @@ def test_a_model_that_learned_it_scores_the_text_alone(grids: list[Grid]) -> Non
 
 def test_a_model_that_never_learned_it_averages_over_other_images(grids: list[Grid]) -> None:
     never = tiny_pretrained(resolution=8, dtype=torch.float64, condition_dropout=0.0)
-    blind = blind_control(LikelihoodScorer(never, "text_given_image"))
+    pool = [grid.images[0] for grid in grids]
+    blind = blind_control(LikelihoodScorer(never, "text_given_image"), pool)
     assert not isinstance(blind, BlindScorer)
     assert "over 8 other images" in blind.info.name
     scores = blind.score(grids)[0].values
@@ -50,8 +51,11 @@ def test_a_model_that_never_learned_it_averages_over_other_images(grids: list[Gr
     ]
     np.testing.assert_allclose(scores[0], logsumexp(by_image, axis=0) - np.log(2), rtol=1e-9)
     np.testing.assert_array_equal(scores[0], scores[1])
-    with pytest.raises(EvaluationError, match=r"item '0'.*found none"):
-        blind.score(grids[:1])
+    # Whatever is scored beside it.
+    np.testing.assert_allclose(blind.score(grids[:1])[0].values, scores, rtol=1e-9)
+    lonely = blind_control(LikelihoodScorer(never, "text_given_image"), pool[:1])
+    with pytest.raises(EvaluationError, match=r"item '0'.*was given none"):
+        lonely.score(grids[:1])
 
 
 class BrightScorer:
@@ -67,8 +71,9 @@ class BrightScorer:
 
 
 def test_what_is_no_log_probability_is_averaged_as_it_is(grids: list[Grid]) -> None:
-    blind = blind_control(BrightScorer())
+    pool = [grid.images[0] for grid in grids]
+    blind = blind_control(BrightScorer(), pool)
     expected = np.mean([grids[1].images[0].mean(), grids[2].images[0].mean()])
     assert blind.score(grids)[0].values == pytest.approx(np.full((2, 2), expected))
     assert blind.info.unit == "cosine"
-    assert blind.info.fingerprint != blind_control(ConstantScorer()).info.fingerprint
+    assert blind.info.fingerprint != blind_control(ConstantScorer(), pool).info.fingerprint
