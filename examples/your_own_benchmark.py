@@ -11,7 +11,8 @@ from genvlm.evaluation.benchmark import Benchmark, Item, run_benchmark
 from genvlm.evaluation.cards import load_card
 from genvlm.evaluation.summary import Summary, summarize
 from genvlm.models.pretrained import load_pretrained
-from genvlm.scoring.autoregressive import BlindScorer, LikelihoodScorer
+from genvlm.scoring.autoregressive import LikelihoodScorer
+from genvlm.scoring.blind import BlindScorer
 from genvlm.scoring.controls import LengthScorer
 from genvlm.scoring.protocols import Grid
 
@@ -23,9 +24,9 @@ def build(num: int) -> Benchmark:
         picture = render_scene(scene, "noto")
         texts = [scene.caption, scene.swapped.caption]
         grid = Grid(item_id=f"swap-{i:04d}", images=[picture], texts=texts)
-        items.append(Item(grid=grid, group=f"swap-{i:04d}", correct=0, tags=(scene.relation,)))
+        items.append(Item(grid=grid, group=f"swap-{i:04d}", target=0, tags=(scene.relation,)))
     card = load_card("emoji-pairs")
-    return Benchmark(card.name, "choice", tuple(items), card, f"{card.version}+own")
+    return Benchmark(card.name, tuple(items), card, f"{card.version}+own")
 
 
 def main(model: str, num: int = 40) -> Summary:
