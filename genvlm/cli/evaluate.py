@@ -13,7 +13,7 @@ def add_parser(commands: Subparsers) -> None:
         "eval",
         help=summary,
         description=summary,
-        epilog="example:\n  genvlm eval run scenes --model runs/demo/model --out runs/demo/eval/scenes",
+        epilog="example:\n  genvlm eval run scenes --model runs/demo/model --out runs/demo/scenes",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
