@@ -150,10 +150,8 @@ def score_left_out(
     """Scores of the texts of every item, by a trigram of the other folds' natural texts.
 
     From the training side of a fold goes every item that shares an image with it, and every text
-    that is one of its own: captions recur between categories, and a trigram remembers them.
-
-    Raises:
-        EvaluationError: nothing is left to train on.
+    that is one of its own: captions recur between categories, and a trigram remembers them. Where
+    nothing is left to train on, every text gets 0.
     """
     scores: list[list[float]] = [[] for _ in items]
     for fold in dict.fromkeys(item.fold for item in items):
@@ -166,17 +164,16 @@ def score_left_out(
             if item.fold != fold and item.image not in images
             for text in item.natural
         }
-        model = fit_trigram(training - own, discount=discount)
+        left = training - own
+        model = fit_trigram(left, discount=discount) if left else None
         for i in judged:
-            scores[i] = [model.score(text).reduce(reduction) for text in items[i].texts]
+            texts = items[i].texts
+            scores[i] = [model.score(t).reduce(reduction) if model else 0.0 for t in texts]
     return scores
 
 
 class LeftOutNGramScorer:
-    """Each item's texts by a trigram of the natural texts of the other folds; in nats.
-
-    Folds that leave nothing to train on make every text equal.
-    """
+    """Each item's texts by a trigram of the natural texts of the other folds; in nats."""
 
     def __init__(self, items: Mapping[str, FoldItem]) -> None:
         self._items = dict(items)

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 from genvlm.data.images import RGBImage
-from genvlm.evaluation.calibration import area_under_risk_coverage, risk_coverage
-from genvlm.evaluation.plots import MAX_CLASSES, confusion, reliability, risk_coverage_curves
-from genvlm.evaluation.report import (
+from genvlm.evaluation.blocks import (
     Block,
     Browser,
     BrowserItem,
@@ -22,9 +20,10 @@ from genvlm.evaluation.report import (
     Interval,
     Section,
     Table,
-    render_report,
-    save_report,
 )
+from genvlm.evaluation.calibration import area_under_risk_coverage, risk_coverage
+from genvlm.evaluation.plots import MAX_CLASSES, confusion, reliability, risk_coverage_curves
+from genvlm.evaluation.report import render_report, save_report
 from genvlm.evaluation.statistics import Undefined, wilson_interval
 from genvlm.nn.whole_files import write_whole
 from genvlm.studies.classification import (

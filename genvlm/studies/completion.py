@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -150,55 +151,68 @@ def edit_scenes(
 def continue_sequences(
     pretrained: PretrainedModel, *, num: int, seed: int, vendors: tuple[Vendor, ...]
 ) -> Completion:
-    """Two names and pictures are given of three that no training document has; what is next?"""
-    sequences = all_sequences(_GIVEN + 1, held_out=True)
+    """Two names and pictures are given; what is next?
+
+    Asked of orders that training documents have, and of those that none has: there the rule must be
+    understood, and what followed in training misleads.
+    """
     rng = np.random.default_rng(seed)
-    sequences = [sequences[i] for i in rng.permutation(len(sequences))[:num]]
+    shares: dict[str, tuple[float, int]] = {}
+    items: list[CompletionItem] = []
+    for held_out, order in ((True, "order never seen"), (False, "order seen in training")):
+        sequences = all_sequences(_GIVEN + 1, held_out=held_out)
+        sequences = [sequences[i] for i in rng.permutation(len(sequences))[:num]]
+        found = _continue(pretrained, sequences, seed, vendors[0])
+        named = [one.name == s.labels[_GIVEN] for one, s in zip(found, sequences, strict=True)]
+        drawn = [one.read == s.labels[_GIVEN] for one, s in zip(found, sequences, strict=True)]
+        shares |= {
+            f"next picture, {order}": percent(drawn),
+            f"next name, {order}": percent(named),
+            f"control: one step of one on, {order}": percent(
+                [_next_by_one(s) == s.labels[_GIVEN] for s in sequences]
+            ),
+            f"control: the last one again, {order}": percent(
+                [s.labels[_GIVEN - 1] == s.labels[_GIVEN] for s in sequences]
+            ),
+        }
+        for sequence, right, one in list(zip(sequences, drawn, found, strict=True))[: _SHOWN // 2]:
+            given = {label: draw(label, vendors[0]) for label in sequence.labels[:_GIVEN]}
+            blank = np.full((SIZE, SIZE, 3), 255, np.uint8)
+            then = {f"then: {one.name or 'no name'}": blank if one.picture is None else one.picture}
+            title = f"{sequence.cycle.name}, steps of {sequence.step}; {order}"
+            items.append(CompletionItem(title, given | then, right))
+    what = (
+        "Two names with their pictures are given. Percent whose next picture is, among all of its "
+        "cycle, nearest to the right one, and whose next name is the right one. Of an order never "
+        "seen, no training document has these two with the one that follows."
+    )
+    return Completion("Continuing a sequence", what, shares, items)
+
+
+class _Next(NamedTuple):
+    """What a model put behind the beginning of a sequence."""
+
+    name: str
+    picture: RGBImage | None
+    read: str
+    """The label of the cycle whose drawing is nearest to the picture."""
+
+
+def _continue(
+    pretrained: PretrainedModel, sequences: Sequence[PictureSequence], seed: int, vendor: Vendor
+) -> list[_Next]:
     settings = replace(drawing_settings(pretrained), guidance_scale=1.0)
-    prompts = [_opening(s, pretrained, vendors[0]) for s in sequences]
+    prompts = [_opening(s, pretrained, vendor) for s in sequences]
     documents = sample_documents(pretrained, prompts, settings, seed=seed, stop_after_image=True)
-    named, drawn, shown = [], [], []
+    found = []
     for document, sequence in zip(documents, sequences, strict=True):
-        want = sequence.labels[_GIVEN]
         new = document.segments[2 * _GIVEN :]
         name = next((s.text for s in new if isinstance(s, Text)), "")
         images = [s.codes for s in new if isinstance(s, Image)]
         picture = pretrained.image_tokenizer.decode(images[0][None])[0] if images else None
-        read = _read_cycle(picture, sequence, vendors[0]) if picture is not None else ""
-        named.append(name == want)
-        drawn.append(read == want)
-        shown.append((name, picture))
-    last = [s.labels[_GIVEN - 1] for s in sequences]
-    shares = {
-        "next picture": percent(drawn),
-        "next name": percent(named),
-        "name and picture": percent([a and b for a, b in zip(named, drawn, strict=True)]),
-        "control: one step of one on": percent(
-            [_next_by_one(s) == s.labels[_GIVEN] for s in sequences]
-        ),
-        "control: the last one again": percent(
-            [a == s.labels[_GIVEN] for a, s in zip(last, sequences, strict=True)]
-        ),
-    }
-    items = []
-    for sequence, right, (name, picture) in list(zip(sequences, drawn, shown, strict=True))[
-        :_SHOWN
-    ]:
-        given = {label: draw(label, vendors[0]) for label in sequence.labels[:_GIVEN]}
-        blank = np.full((SIZE, SIZE, 3), 255, np.uint8)
-        items.append(
-            CompletionItem(
-                f"{sequence.cycle.name}, steps of {sequence.step}",
-                {**given, f"then: {name or 'no name'}": blank if picture is None else picture},
-                right,
-            )
-        )
-    what = (
-        "Two names with their pictures are given; no training document has these two with the one "
-        "that follows. Percent whose next picture is, among all of its cycle, nearest to "
-        "the right one, and whose next name is the right one."
-    )
-    return Completion("Continuing a sequence", what, shares, items)
+        read = "" if picture is None else _read_cycle(picture, sequence, vendor)
+        found.append(_Next(name, picture, read))
+    return found
 
 
 def write_completion(completion: Completion, folder: Path) -> None:
