@@ -36,27 +36,33 @@ def show_list(arguments: argparse.Namespace) -> int:
     """Print every benchmark."""
     from dataclasses import asdict
 
-    from genvlm.evaluation.cards import load_card
+    from genvlm.evaluation.cards import card_names, load_card
     from genvlm.evaluation.catalog import FILE_BENCHMARKS
     from genvlm.studies.evaluations import BENCHMARKS
 
-    names = [*(n for n in BENCHMARKS if not n.startswith("scenes-")), *FILE_BENCHMARKS]
-    cards = {name: load_card(name) for name in names}
-    parts = {name: list(FILE_BENCHMARKS[name].parts) for name in FILE_BENCHMARKS}
+    rows = []
+    for name in (*(n for n in BENCHMARKS if not n.startswith("scenes-")), *FILE_BENCHMARKS):
+        parts = FILE_BENCHMARKS[name].parts if name in FILE_BENCHMARKS else ()
+        run_as = [f"{name}/{part}" for part in parts] or [name]
+        # A benchmark may have a card for each way of asking, or for each part.
+        cards = [c for c in card_names() if c == name or c.startswith(f"{name}-")]
+        for card in (load_card(c) for c in cards if c == name or c not in FILE_BENCHMARKS):
+            rows.append({**asdict(card), "run_as": run_as})
     if arguments.json:
-        rows = [{**asdict(card), "parts": parts.get(name, [])} for name, card in cards.items()]
         print(json.dumps(rows))
         return 0
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("name", "parts", "rule", "metrics (chance)", "to run a model")
-    for name, card in cards.items():
+    table = Table("card", "run as", "rule", "metrics (chance)", "to run a model")
+    for row in rows:
         metrics = ", ".join(
-            metric + (f" ({card.chance[metric]:.4g})" if metric in card.chance else "")
-            for metric in card.metrics
+            metric + (f" ({row['chance'][metric]:.4g})" if metric in row["chance"] else "")
+            for metric in row["metrics"]
         )
-        table.add_row(name, " ".join(parts.get(name, [])), card.rule, metrics, card.fetch or "-")
+        table.add_row(
+            row["name"], " ".join(row["run_as"]), row["rule"], metrics, row["fetch"] or "-"
+        )
     Console().print(table)
     return 0
 

@@ -204,7 +204,7 @@ def shared_fields(benchmark: Described, item: DescribedItem, info: ScorerInfo) -
         "num_items": len(benchmark.items),
         "rule": benchmark.card.rule,
         "fingerprint": info.fingerprint,
-        "scorer": info.name,
+        "scorer": info.label or info.name,
         "dtype": None if dtype is None else str(dtype),
     }
 

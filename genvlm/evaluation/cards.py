@@ -72,3 +72,8 @@ class Card:
 def load_card(name: str) -> Card:
     """The card shipped for this benchmark."""
     return load_config(Card, asset_path(f"eval/benchmarks/{name}.yaml"))
+
+
+def card_names() -> list[str]:
+    """Of every card shipped."""
+    return sorted(path.stem for path in asset_path("eval/benchmarks").glob("*.yaml"))

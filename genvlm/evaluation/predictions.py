@@ -59,7 +59,8 @@ def describe_files(paths: Sequence[Path], column: str | None = None) -> ScorerIn
         str(Path(path.parent.name if many else "", path.name.removesuffix(".gz"))) for path in paths
     )
     return ScorerInfo(
-        name=f"predictions {names}" + (f", column {column}" if column else ""),
+        name="predictions",
+        label=f"predictions {names}" + (f", column {column}" if column else ""),
         unit="arbitrary",
         settings={"kind": "predictions", "files": digests, "column": column},
     )

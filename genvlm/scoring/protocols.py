@@ -48,6 +48,8 @@ class ScorerInfo:
     settings: Mapping[str, object] = field(default_factory=dict)
     """Everything that changes a score: direction, normalization, alpha, dtype, model fingerprint.
     Never a path or a device."""
+    label: str = ""
+    """How it is shown, where the name does not tell enough; not part of the fingerprint."""
 
     @property
     def fingerprint(self) -> str:

@@ -5,7 +5,9 @@ Nothing is downloaded, no code of the folder runs, and weights are read from saf
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -75,6 +77,12 @@ def load_foreign(
         ConfigError: transformers is not installed, the model is of another kind or reads texts
             with an encoder of their own, no such device.
     """
+    # Where DeepSpeed is installed, what this imports writes to standard output.
+    with redirect_stdout(sys.stderr):
+        return _load(folder, kind, dtype, device)
+
+
+def _load(folder: str | Path, kind: Kind, dtype: DType, device: str) -> ForeignModel:
     transformers = import_transformers()
     name = "AutoModel" if kind == "contrastive" else "AutoModelForImageTextToText"
     check_kind(folder, kind)

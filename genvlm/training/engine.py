@@ -10,6 +10,7 @@ import json
 import math
 import os
 import socket
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,8 +55,10 @@ class Engine:
         micro_batch_size: int = 1,
         grad_accum_steps: int = 1,
     ) -> None:
-        from accelerate import Accelerator
-        from accelerate.utils import InitProcessGroupKwargs
+        # Where DeepSpeed is installed, Accelerate imports it, and it writes to standard output.
+        with contextlib.redirect_stdout(sys.stderr):
+            from accelerate import Accelerator
+            from accelerate.utils import InitProcessGroupKwargs
 
         plugin = None
         if deepspeed is not None:

@@ -16,6 +16,7 @@ POPE = DATA / "pope_llava15_13b.jsonl.gz"
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> str:
+    capsys.readouterr()  # DeepSpeed greets whoever imports Accelerate first, here a builder
     assert main(["eval", *map(str, arguments)]) == code
     return capsys.readouterr().out
 
@@ -72,7 +73,9 @@ def test_every_benchmark_is_listed_with_its_chance(capsys: pytest.CaptureFixture
     names = {row["name"] for row in rows}
     assert {
         "winoground", "sugarcrepe", "pope", "chair", "vqa", "captions", "dsg", "tifa", "vqascore",
-        "clipscore", "geneval", "imagefolder", "grasp", "emoji-classes", "emoji-pairs", "scenes",
+        "clipscore", "geneval", "imagefolder", "grasp", "aro-order", "aro-vg-relation",
+        "aro-vg-attribution", "scienceqa", "sugarcrepe-options", "emoji-classes", "emoji-pairs",
+        "scenes",
     } <= names  # fmt: skip
     assert all(row["licence"] and row["description"] for row in rows)
     assert "sugarcrepe" in run(capsys, "list")

@@ -125,13 +125,15 @@ def read_dsg(data: DataFolder, part: str, paths: Sequence[Path], column: str | N
             question = row.get("question_id") or str(numbers[item])
             raw = RawAnswer(question, row["answer"], row["question"])
             add_answer(answers, item, raw, str(path))
-    for asked in benchmark.items:
-        if asked.group == UNANSWERED and asked.id not in answers:
+    answered_by = {item.rpartition("/")[0] for item in answers}
+    for asked in benchmark.items if part != "tifa160-vq2a" else ():
+        known = asked.id.rpartition("/")[0] in answered_by
+        if known and asked.group == UNANSWERED and asked.id not in answers:
             answers[asked.id] = [RawAnswer(question, "") for question in asked.questions]
     info = describe_files(paths, column)
     if unrated:
-        note = f"{info.name}; {len(unrated)} pictures of models that nobody rated are left out"
-        info = replace(info, name=note)
+        note = f"{info.label}; {len(unrated)} pictures of models that nobody rated are left out"
+        info = replace(info, label=note)
     return Predictions(info, answers=answers)
 
 

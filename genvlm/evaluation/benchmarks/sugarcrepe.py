@@ -133,8 +133,8 @@ def read_sugarcrepe(
             add_answer(answers, item, raw, str(path))
     info = describe_files(paths, column)
     if removed:
-        note = f"{info.name}; {', '.join(removed)}, removed by the authors, left out"
-        info = replace(info, name=note)
+        note = f"{info.label}; {', '.join(removed)}, removed by the authors, left out"
+        info = replace(info, label=note)
     return Predictions(info, answers=answers)
 
 

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,7 +132,7 @@ def test_an_item_that_fails_is_recorded_with_its_reason() -> None:
     assert summarize(records, CARD).metrics["accuracy"].n == 5
 
     missing = benchmark().items[:1]
-    gone = Question(item_id="item-9", images=ImageFiles(["nowhere.png"]), prompt="?")  # type: ignore[list-item]
+    gone = Question(item_id="item-9", images=ImageFiles([Path("nowhere.png")]), prompt="?")
     items = (*missing, AskedItem(id="item-9", questions={"": gone}, group="g", target="no"))
     records = run_questions(benchmark(items=items, controls={}), Seeing(), shuffled=False)
     assert (records[1].status, "no picture at nowhere.png" in records[1].problem) == (
