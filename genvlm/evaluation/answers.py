@@ -98,13 +98,11 @@ def numbered_option(text: str, num_options: int) -> int | Literal["refused", "un
     """The option, counted from 0, that an answer names by its number in brackets, "(1)".
 
     An answer that names exactly one option chooses it, even after "Neither caption is right, but
-    if I must choose: (2)"; a number alone, "1.", needs no brackets. Any other answer is refused
-    when it declines in words, else unparseable.
+    if I must choose: (2)". Any other answer is refused when it declines in words, else unparseable:
+    also a number without brackets, which the published counts of SugarCrepe do not take.
     """
     # Few digits: models that cannot stop write runs of thousands, which int() refuses.
-    alone = re.fullmatch(r"\W*(\d{1,3})\W*", text)
-    written = [alone[1]] if alone else re.findall(r"\((\d{1,3})\)", text)
-    numbers = {int(digits) for digits in written}
+    numbers = {int(digits) for digits in re.findall(r"\((\d{1,3})\)", text)}
     options = [number for number in numbers if 1 <= number <= num_options]
     if len(options) == 1:
         return options[0] - 1

@@ -205,7 +205,7 @@ def test_gpt4v_chooses_as_the_released_files_say(released: Read, category: str) 
     [
         ("(1)", 0),
         ("Output (2).", 1),
-        ("2.", 1),
+        ("2.", "unparseable"),
         ("Neither is accurate, but if I must choose: (2)", 1),
         ("Neither (1) nor (2)", "refused"),
         ("None of the captions fits. A better one: (3) A dog", "refused"),
