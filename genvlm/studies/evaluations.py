@@ -8,17 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from genvlm.data.emoji import TRAINING_VENDORS, UNSEEN_VENDOR, Vendor, load_concepts
+from genvlm.data.emoji import (
+    NUM_CLASSES,
+    TRAINING_VENDORS,
+    UNSEEN_VENDOR,
+    Vendor,
+    class_concepts,
+    load_concepts,
+)
 from genvlm.data.images import ImageFiles
 from genvlm.data.scenes import render_scene, sample_scenes
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.benchmark import Benchmark, failed_record, run_benchmark
-from genvlm.evaluation.benchmarks.emoji_classes import (
-    NUM_CLASSES,
-    build_emoji_classes,
-    class_concepts,
-    labelled_drawings,
-)
+from genvlm.evaluation.benchmarks.emoji_classes import build_emoji_classes, labelled_drawings
 from genvlm.evaluation.benchmarks.emoji_pairs import build_emoji_pairs
 from genvlm.evaluation.benchmarks.scenes import build_scenes
 from genvlm.evaluation.catalog import (

@@ -5,31 +5,26 @@ model knows what it has seen; drawings of the unseen vendor, whether it knows wh
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
-from functools import cache
 
 import torch
 
 from genvlm.data.augment import affine
 from genvlm.data.emoji import (
+    NUM_CLASSES,
     TRAINING_VENDORS,
     UNSEEN_VENDOR,
     Concept,
     Vendor,
-    load_concepts,
+    class_concepts,
+    id_rank,
     load_drawings,
-    near_duplicates,
-    split_concepts,
 )
 from genvlm.data.images import RGBImage
 from genvlm.evaluation.benchmark import Benchmark, Item, build_version
 from genvlm.evaluation.cards import load_card
 from genvlm.scoring.protocols import Grid
 from genvlm.tokenization.image import to_pixels, to_uint8
-
-NUM_CLASSES = 100
-NUM_GROUPS = 8
 
 
 def build_emoji_classes(
@@ -45,7 +40,7 @@ def build_emoji_classes(
     """
     card = load_card("emoji-classes")
     concepts = class_concepts()
-    shown = set(sorted(concepts, key=_rank)[:num_shown])
+    shown = set(sorted(concepts, key=id_rank)[:num_shown])
     labels = [concept.label for concept in concepts]
     items = [
         Item(
@@ -67,27 +62,6 @@ def build_emoji_classes(
     return Benchmark(card.name, tuple(items), card, version)
 
 
-@cache
-def class_concepts() -> tuple[Concept, ...]:
-    """The 100 concepts: within each of the 8 largest groups those with the smallest hash of id.
-
-    Concepts that any vendor draws nearly like another are left out. Groups get 12 or 13 places,
-    the larger ones 13.
-    """
-    every = load_concepts()
-    vendors = (*TRAINING_VENDORS, UNSEEN_VENDOR)
-    alike = {index for v in vendors for pair in near_duplicates(v, every) for index in pair}
-    training = [c for c in split_concepts(held_out=False) if c.index not in alike]
-    sizes = Counter(c.group for c in training)
-    groups = sorted(sizes, key=lambda group: (-sizes[group], group))[:NUM_GROUPS]
-    places, rest = divmod(NUM_CLASSES, NUM_GROUPS)
-    chosen = []
-    for rank, group in enumerate(groups):
-        members = sorted((c for c in training if c.group == group), key=_rank)
-        chosen += members[: places + (rank < rest)]
-    return tuple(sorted(chosen, key=lambda c: c.index))
-
-
 def labelled_drawings(
     concepts: Sequence[Concept], vendors: Sequence[Vendor] = TRAINING_VENDORS
 ) -> tuple[list[RGBImage], list[str]]:
@@ -106,7 +80,3 @@ def _picture(concept: Concept, vendor: Vendor) -> RGBImage:
     moved = affine(to_pixels(drawing[None]), generator, scale=(0.85, 1.1), degrees=10.0, shift=0.06)
     picture: RGBImage = to_uint8(moved)[0]
     return picture
-
-
-def _rank(concept: Concept) -> str:
-    return hashlib.sha256(concept.id.encode()).hexdigest()
