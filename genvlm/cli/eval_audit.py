@@ -38,9 +38,9 @@ def show_list(arguments: argparse.Namespace) -> int:
 
     from genvlm.evaluation.cards import load_card
     from genvlm.evaluation.catalog import FILE_BENCHMARKS
-    from genvlm.studies.evaluations import BENCHMARKS
+    from genvlm.studies.evaluations import DEMO_BENCHMARKS
 
-    names = [*(n for n in BENCHMARKS if not n.startswith("scenes-")), *FILE_BENCHMARKS]
+    names = [*(n for n in DEMO_BENCHMARKS if not n.startswith("scenes-")), *FILE_BENCHMARKS]
     cards = {name: load_card(name) for name in names}
     parts = {name: list(FILE_BENCHMARKS[name].parts) for name in FILE_BENCHMARKS}
     if arguments.json:
