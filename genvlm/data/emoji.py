@@ -107,8 +107,9 @@ def split_concepts(held_out: bool) -> list[Concept]:
 
 @cache
 def class_concepts() -> tuple[Concept, ...]:
-    """The 100 concepts of emoji-classes: within each of the 8 largest groups those with the smallest hash of id.
+    """The 100 concepts of emoji-classes.
 
+    Within each of the 8 largest groups they are those with the smallest hash of id.
     Concepts that any vendor draws nearly like another are left out. Groups get 12 or 13 places,
     the larger ones 13.
     """

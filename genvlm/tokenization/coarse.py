@@ -1,7 +1,7 @@
 """A coarser image tokenizer from a trained one: its codes merged into fewer, nothing trained.
 
 Like patches of two artists most often have different codes of 8,192 and the same of 100: what is
-learned about the coarse codes of one artist's drawings holds for the other's. K codes, C dimensions.
+learned about the coarse codes of one artist's drawings holds for the other's.
 """
 
 from dataclasses import replace
