@@ -41,5 +41,9 @@ class GenerationError(GenvlmError):
     """Nothing can be drawn: the model gives NaN."""
 
 
+class DataWarning(UserWarning):
+    """Files in a folder of data that are left out, counted and named."""
+
+
 class GuidanceWarning(UserWarning):
     """Guidance of a model that has not learned what it is guided away from."""

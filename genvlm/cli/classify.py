@@ -2,11 +2,23 @@
 
 import argparse
 import json
-import math
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from genvlm.cli.inputs import load_fitted
+from genvlm.cli.class_lists import print_accuracy, print_ranked
+from genvlm.cli.elimination import calibrate_elimination, classify_by_dropping
+from genvlm.cli.inputs import check_output_folder, load_fitted
 from genvlm.cli.parsing import Subparsers, add_command, positive
+from genvlm.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from genvlm.data.images import RGBImage
+    from genvlm.models.pretrained import PretrainedModel
+    from genvlm.scoring.protocols import Scorer
+    from genvlm.studies.elimination import Task
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -21,53 +33,206 @@ def add_parser(commands: Subparsers) -> None:
         '--template "{}"',
     )
     parser.add_argument("--model", type=Path, required=True, help="model folder")
-    parser.add_argument("--images", type=Path, nargs="+", required=True, help="picture files")
-    parser.add_argument("--classes", type=Path, required=True, help="one class name a line")
-    parser.add_argument(
-        "--template", action="append", help="text with {} for the class name; may be repeated"
+    pictures = parser.add_mutually_exclusive_group(required=True)
+    pictures.add_argument("--images", type=Path, nargs="+", help="picture files without labels")
+    pictures.add_argument(
+        "--folder", type=Path, help="folder of class folders: reports accuracy as well"
     )
+    pictures.add_argument(
+        "--labels", type=Path,
+        help='picture<TAB>class lines, or JSONL of {"image", "class"}: reports accuracy as well',
+    )  # fmt: skip
+    parser.add_argument(
+        "--classes", type=Path, help="one class name a line; default: the classes of the labels"
+    )
+    parser.add_argument(
+        "--template", action="append",
+        help="text with {} for the class name; several are averaged as probabilities",
+    )  # fmt: skip
+    parser.add_argument("--prior", type=Path, help="class<TAB>weight lines; default: uniform")
+    parser.add_argument(
+        "--temperature", type=float, default=1.0,
+        help="divides log-likelihoods before the softmax (1: Bayes' rule)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--copies", type=positive, default=1,
+        help="mean log p over that many versions of each picture: itself and moved copies",
+    )  # fmt: skip
+    parser.add_argument(
+        "--bfloat16", action="store_true",
+        help="score in bfloat16 and near-ties again in float32; slower where the processor has no "
+        "bfloat16 units",
+    )  # fmt: skip
+    parser.add_argument(
+        "--margin", type=float,
+        help="with --bfloat16: error in nats that it may make; default: measured on each picture",
+    )  # fmt: skip
+    parser.add_argument(
+        "--calibrate-elimination", action="store_true",
+        help="measure how often dropping classes changes the answer, and keep it with the model",
+    )  # fmt: skip
+    parser.add_argument(
+        "--eliminate", metavar="METHOD",
+        help="drop classes on the way: bound (same answers), race[:LOST], halving[:PARTS] (as "
+        "calibrated)",
+    )  # fmt: skip
     parser.add_argument("--top", type=positive, default=5, help="classes to print per picture")
+    parser.add_argument("--out", type=Path, help="folder for results.json and report.html")
     parser.add_argument("--json", action="store_true", help="print JSON alone")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Classify and print the most probable classes."""
-    from genvlm.data.readers import read_classes
+    """Classify and print the most probable classes; with labels, how many are right."""
+    from genvlm.data.readers import read_class_folders, read_classes, read_labels, read_prior
     from genvlm.models.pretrained import load_pretrained
-    from genvlm.scoring.autoregressive import LikelihoodScorer
-    from genvlm.scoring.zero_shot import classify
+    from genvlm.scoring.zero_shot import check_temperature, class_texts
+    from genvlm.studies.classification import right_classes
+    from genvlm.studies.elimination import Task
 
-    classes = read_classes(arguments.classes)
-    pretrained = load_pretrained(arguments.model)
-    images = [load_fitted(path, pretrained) for path in arguments.images]
-    scorer = LikelihoodScorer(pretrained, "image_given_text")
+    _check(arguments)
+    if arguments.images:
+        keys, paths, labels = [p.as_posix() for p in arguments.images], arguments.images, None
+    else:
+        source = arguments.folder or arguments.labels
+        files = read_class_folders(source) if arguments.folder else read_labels(source)
+        keys, paths = [f.key for f in files], [f.image for f in files]
+        labels = [f.label for f in files]
+    classes = read_classes(arguments.classes) if arguments.classes else sorted(set(labels or ()))
+    if len(classes) < 2:
+        raise ConfigError("the labels name a single class: list all classes with --classes")
     templates = arguments.template or ["{}"]
-    posterior = classify(scorer, images, classes, templates=templates)
+    class_texts(classes, templates)
+    check_temperature(arguments.temperature)
+    task = Task(
+        classes=classes,
+        templates=templates,
+        prior=read_prior(arguments.prior, classes) if arguments.prior else None,
+        temperature=arguments.temperature,
+    )
+    right = None if labels is None else right_classes(labels, classes)
+    pretrained = load_pretrained(arguments.model)
+    images = [load_fitted(path, pretrained) for path in paths]
+    if arguments.calibrate_elimination:
+        return calibrate_elimination(arguments, pretrained, keys, images, task)
+    if arguments.eliminate:
+        return classify_by_dropping(arguments, pretrained, keys, images, task, right)
+    return _classify(arguments, pretrained, keys, images, task, right)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Options that exclude each other, before anything is loaded."""
+    labelled = arguments.images is None
+    dropping = "--calibrate-elimination" if arguments.calibrate_elimination else "--eliminate"
+    if arguments.calibrate_elimination and arguments.eliminate:
+        raise ConfigError("give --calibrate-elimination first and --eliminate in another call")
+    if arguments.calibrate_elimination or arguments.eliminate:
+        for name, given in (("--copies", arguments.copies > 1), ("--bfloat16", arguments.bfloat16),
+                            ("--out", arguments.out)):  # fmt: skip
+            if given:
+                raise ConfigError(f"{dropping} does not go with {name}: leave one of them out")
+    if not labelled and arguments.classes is None:
+        raise ConfigError("--images needs --classes, a file with one class name a line")
+    if not labelled and arguments.out:
+        raise ConfigError("--out writes what is right and wrong: give --folder or --labels")
+    if arguments.margin is not None and not arguments.bfloat16:
+        raise ConfigError("--margin is that of --bfloat16: give both or neither")
+    if arguments.out:
+        check_output_folder(arguments.out)
+
+
+def _classify(
+    arguments: argparse.Namespace,
+    pretrained: "PretrainedModel",
+    keys: list[str],
+    images: list["RGBImage"],
+    task: "Task",
+    right: "np.ndarray | None",
+) -> int:
+    from genvlm.scoring.rescoring import NearTieScorer
+    from genvlm.scoring.zero_shot import classify, log_prior_of
+    from genvlm.studies.classification import Classified, summarize
+    from genvlm.studies.classification_report import save_classification
+
+    scorer = _scorer(arguments, pretrained, task)
+    posterior = classify(scorer, images, task.classes, **task.settings)
+    described: dict[str, object] = {
+        "scorer": scorer.info.fingerprint, **task.settings, "unit": "nats",
+    }  # fmt: skip
     results = [
-        (
-            str(path),
-            [
+        {
+            "image": key,
+            "classes": [
                 {
-                    "class": classes[i],
+                    "class": task.classes[i],
                     "log_posterior": float(row[i]),
                     "log_p_image_given_class": float(likelihoods[i]),
                 }
                 for i in row.argsort()[::-1]
             ],
-        )
-        for path, row, likelihoods in zip(
-            arguments.images, posterior.log_probs, posterior.log_likelihoods, strict=True
+        }
+        for key, row, likelihoods in zip(
+            keys, posterior.log_probs, posterior.log_likelihoods, strict=True
         )
     ]
+    if isinstance(scorer, NearTieScorer):
+        described["rescored"] = {"texts": scorer.num_rescored, "of": scorer.num_scored}
+        if not arguments.json:
+            said = f"{scorer.num_rescored:,} of {scorer.num_scored:,} texts scored again in float32"
+            print(f"genvlm classify: {said}", file=sys.stderr)
+    if right is not None:
+        classified = Classified(
+            keys=keys,
+            right=right,
+            classes=task.classes,
+            posterior=posterior,
+            log_prior=log_prior_of(task.classes, task.prior),
+            settings={
+                **described,
+                "scorer": scorer.info.name,
+                "fingerprint": scorer.info.fingerprint,
+                "model": pretrained.fingerprint,
+                "copies": arguments.copies,
+            },
+        )
+        if arguments.out:
+            described |= save_classification(classified, images, arguments.out, top=arguments.top)
+        else:
+            described |= summarize(classified, top=arguments.top)
     if arguments.json:
-        listed = [{"image": image, "classes": ranked} for image, ranked in results]
-        described = {
-            "scorer": scorer.info.fingerprint, "templates": templates, "unit": "nats",
-        }  # fmt: skip
-        print(json.dumps(described | {"results": listed}))
+        print(json.dumps(described | {"results": results}))
         return 0
-    for image, ranked in results:
-        print(image)
-        for entry in ranked[: arguments.top]:
-            print(f"  {100 * math.exp(float(entry['log_posterior'])):6.2f} %  {entry['class']}")
+    if right is None:
+        print_ranked(results, arguments.top)
+        return 0
+    print_accuracy(described)
+    if arguments.out:
+        print(f"results and report in {arguments.out}", file=sys.stderr)
     return 0
+
+
+def _scorer(arguments: argparse.Namespace, pretrained: "PretrainedModel", task: "Task") -> "Scorer":
+    from genvlm.scoring.autoregressive import LikelihoodScorer
+    from genvlm.scoring.copies import CopiesScorer
+    from genvlm.scoring.rescoring import NearTieScorer, in_bfloat16
+    from genvlm.scoring.zero_shot import log_prior_of
+    from genvlm.training.objectives.next_token import bfloat16_supported
+
+    def likelihood(model: "PretrainedModel") -> "Scorer":
+        scorer = LikelihoodScorer(model, "image_given_text")
+        return CopiesScorer(scorer, copies=arguments.copies) if arguments.copies > 1 else scorer
+
+    if not arguments.bfloat16:
+        return likelihood(pretrained)
+    if not bfloat16_supported():
+        print(
+            "genvlm classify: this processor has no bfloat16 units, so that --bfloat16 is slower "
+            "than float32",
+            file=sys.stderr,
+        )
+    return NearTieScorer(
+        likelihood(in_bfloat16(pretrained)),
+        likelihood(pretrained),
+        margin=arguments.margin,
+        texts_per_class=len(task.templates),
+        log_prior=arguments.temperature * log_prior_of(task.classes, task.prior),
+    )

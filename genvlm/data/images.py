@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import overload
+from typing import NamedTuple, overload
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -74,16 +74,31 @@ def save_image(image: RGBImage, path: str | Path) -> None:
     Image.fromarray(image).save(path, format="PNG")
 
 
+class Box(NamedTuple):
+    """A part of a picture, in pixels from its upper left corner."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
 class ImageFiles(Sequence[RGBImage]):
     """Pictures on disk, each decoded when it is asked for; none is kept.
 
     Args:
         paths: one for each picture.
         fetch: what to do when one is missing, for the error.
+        boxes: the part of each picture to give, in place of all of it.
     """
 
-    def __init__(self, paths: Sequence[Path], fetch: str = "") -> None:
+    def __init__(
+        self, paths: Sequence[Path], fetch: str = "", boxes: Sequence[Box] | None = None
+    ) -> None:
         self._paths, self._fetch = tuple(paths), fetch
+        self._boxes = None if boxes is None else tuple(boxes)
+        if self._boxes is not None and len(self._boxes) != len(self._paths):
+            raise ImageError(f"{len(self._paths)} pictures but {len(self._boxes)} boxes")
 
     @property
     def missing(self) -> list[Path]:
@@ -98,13 +113,27 @@ class ImageFiles(Sequence[RGBImage]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[RGBImage]: ...
     def __getitem__(self, index: int | slice) -> RGBImage | Sequence[RGBImage]:
-        """Raises ImageError: the file is missing or no picture."""
+        """Raises ImageError: the file is missing or no picture, or its box is not within it."""
         if isinstance(index, slice):
-            return ImageFiles(self._paths[index], self._fetch)
+            boxes = None if self._boxes is None else self._boxes[index]
+            return ImageFiles(self._paths[index], self._fetch, boxes)
         path = self._paths[index]
         if not _is_file(path):
             raise ImageError(f"no picture at {path}" + (f": {self._fetch}" if self._fetch else ""))
-        return load_image(path)
+        image = load_image(path)
+        return image if self._boxes is None else _crop(image, self._boxes[index], path)
+
+
+def _crop(image: np.ndarray, box: Box, path: Path) -> RGBImage:
+    height, width = image.shape[:2]
+    inside = 0 <= box.left <= width - box.width and 0 <= box.top <= height - box.height
+    if not inside or box.width < 1 or box.height < 1:
+        raise ImageError(
+            f"{path} has {width}x{height} pixels, and its box (left {box.left}, top {box.top}, "
+            f"width {box.width}, height {box.height}) is not within it: is it another picture?"
+        )
+    part = image[box.top : box.top + box.height, box.left : box.left + box.width]
+    return np.ascontiguousarray(part)
 
 
 def _is_file(path: Path) -> bool:

@@ -4,12 +4,15 @@ Every reader checks each line against its schema and names file and line when on
 """
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Literal
 
 from genvlm.errors import DataError
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +22,16 @@ class Pair:
     id: str
     image: Path
     text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledFile:
+    """A picture file and its class."""
+
+    key: str
+    """The path as it is written in the file or below the folder, with `/`: no machine's own."""
+    image: Path
+    label: str
 
 
 @dataclass(frozen=True)
@@ -130,6 +143,102 @@ def read_classes(path: Path) -> list[str]:
         if name in names[: number - 1]:
             raise DataError(f"{path} line {number}: the class {name!r} stands twice")
     return names
+
+
+def read_labels(path: Path) -> list[LabelledFile]:
+    """Classes of pictures: lines of `picture<TAB>class`, or JSONL of {"image", "class"}.
+
+    Paths of pictures are relative to the file and stay inside its folder.
+
+    Raises:
+        DataError: a line that is neither, or a picture that is listed twice.
+    """
+    rows: Iterator[tuple[int, dict[str, object]]] = (
+        _rows(path) if path.suffix == ".jsonl" else _tab_rows(path, ("image", "class"))
+    )
+    found: dict[str, LabelledFile] = {}
+    for number, row in rows:
+        where = f"{path} line {number}"
+        image = _image_field(row, where)
+        key = PurePath(image).as_posix()
+        if key in found:
+            raise DataError(f"{where}: the picture {image!r} stands twice: list it once")
+        label = _text_field(row, "class", where).strip()
+        found[key] = LabelledFile(key=key, image=path.parent / image, label=label)
+    return list(found.values())
+
+
+def read_class_folders(folder: Path) -> list[LabelledFile]:
+    """Pictures in a folder of class folders; the name of a class folder is the class.
+
+    Files that bear no suffix of a picture are passed over, and so are hidden ones.
+
+    Raises:
+        DataError: no such folder, no class folder, or one without pictures.
+    """
+    if not folder.is_dir():
+        raise DataError(f"no folder at {folder}: check the path")
+    classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if not classes:
+        raise DataError(f"{folder} holds no class folders: put the pictures of each class into one")
+    found = []
+    for of_class in classes:
+        pictures = sorted(p for p in of_class.iterdir() if _names_picture(p))
+        if not pictures:
+            raise DataError(f"the class folder {of_class} holds no picture: remove it")
+        found += [
+            LabelledFile(key=f"{of_class.name}/{p.name}", image=p, label=of_class.name)
+            for p in pictures
+        ]
+    return found
+
+
+def read_prior(path: Path, classes: Sequence[str]) -> list[float]:
+    """Weights of all classes, in their order, from lines of `class<TAB>weight`.
+
+    Raises:
+        DataError: a class that is missing, unknown or given twice, or a weight that is no positive
+            number.
+    """
+    weights: dict[str, float] = {}
+    for number, row in _tab_rows(path, ("class", "weight")):
+        where = f"{path} line {number}"
+        name, text = _text_field(row, "class", where).strip(), _text_field(row, "weight", where)
+        if name not in classes or name in weights:
+            fault = "stands twice" if name in weights else "is not in the list of classes"
+            raise DataError(f"{where}: the class {name!r} {fault}")
+        try:
+            weights[name] = float(text)
+        except ValueError:
+            raise DataError(f"{where}: the weight {text!r} is no number") from None
+        if not 0 < weights[name] < math.inf:
+            raise DataError(f"{where}: a weight must be positive and finite, got {text}")
+    missing = [name for name in classes if name not in weights]
+    if missing:
+        raise DataError(f"{path} gives no weight of {len(missing)} classes, such as {missing[0]!r}")
+    return [weights[name] for name in classes]
+
+
+def _names_picture(path: Path) -> bool:
+    return (
+        path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def _tab_rows(path: Path, keys: tuple[str, str]) -> Iterator[tuple[int, dict[str, object]]]:
+    """Lines of two columns, as the rows of a JSONL file are."""
+    lines = _read(path).split("\n")
+    if not any(line.strip() for line in lines):
+        raise DataError(f"{path} is empty: give {keys[0]}<TAB>{keys[1]} a line")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        cells = line.removesuffix("\r").split("\t")
+        if len(cells) != 2:
+            raise DataError(
+                f"{path} line {number} must be {keys[0]}<TAB>{keys[1]}, got {line[:80]!r}"
+            )
+        yield number, dict(zip(keys, cells, strict=True))
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, object]]]:

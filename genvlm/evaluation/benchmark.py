@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from genvlm.evaluation.measures import Target
 from genvlm.evaluation.records import ItemRecord
 from genvlm.evaluation.rules import check_finite
 from genvlm.evaluation.summary import RANDOM, SHUFFLED
+from genvlm.scoring.ngram import FoldItem
 from genvlm.scoring.protocols import Grid, Scorer, ScorerInfo, Scores
 
 CHUNK_SIZE = 64
@@ -51,6 +52,9 @@ class Benchmark:
     """The card's version, followed by every option that differs from its default."""
     texts_known: bool = True
     """False where the texts may not be shipped: only released scores can be judged then."""
+    natural: Mapping[str, FoldItem] = field(default_factory=dict)
+    """By item id, what the n-gram control is fitted and tested on; may hold items of other parts.
+    Empty where no text is more natural than another."""
 
     def __post_init__(self) -> None:
         ids = {item.grid.item_id for item in self.items}

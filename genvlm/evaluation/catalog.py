@@ -13,10 +13,21 @@ import numpy as np
 from genvlm.config.assets import asset_path
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.benchmark import Benchmark, scored_record
+from genvlm.evaluation.benchmarks.aro import PARTS as ARO_PARTS
+from genvlm.evaluation.benchmarks.aro import build_aro
+from genvlm.evaluation.benchmarks.captions import PARTS as CAPTION_PARTS
+from genvlm.evaluation.benchmarks.captions import ask_captions, read_captions
+from genvlm.evaluation.benchmarks.chair import ask_chair, read_chair
 from genvlm.evaluation.benchmarks.dsg import PARTS as DSG_PARTS
 from genvlm.evaluation.benchmarks.dsg import ask_dsg, read_dsg
+from genvlm.evaluation.benchmarks.geneval import ask_geneval, read_geneval
+from genvlm.evaluation.benchmarks.grasp import PARTS as GRASP_PARTS
+from genvlm.evaluation.benchmarks.grasp import ask_grasp
+from genvlm.evaluation.benchmarks.imagefolder import build_imagefolder
 from genvlm.evaluation.benchmarks.pope import SPLITS, ask_pope, read_pope
 from genvlm.evaluation.benchmarks.ratings import build_clipscore, build_vqascore, read_ratings
+from genvlm.evaluation.benchmarks.scienceqa import PARTS as SCIENCEQA_PARTS
+from genvlm.evaluation.benchmarks.scienceqa import ask_scienceqa, read_scienceqa
 from genvlm.evaluation.benchmarks.sugarcrepe import (
     CATEGORIES,
     ask_sugarcrepe,
@@ -24,6 +35,7 @@ from genvlm.evaluation.benchmarks.sugarcrepe import (
     read_sugarcrepe,
 )
 from genvlm.evaluation.benchmarks.tifa import ask_tifa, build_tifa, read_tifa, read_tifa_answers
+from genvlm.evaluation.benchmarks.vqa import ask_vqa, read_vqa
 from genvlm.evaluation.benchmarks.winoground import build_winoground, read_winoground
 from genvlm.evaluation.data_folder import DataFolder
 from genvlm.evaluation.predictions import (
@@ -31,10 +43,12 @@ from genvlm.evaluation.predictions import (
     judge_answers,
     judge_scores,
     read_plain_predictions,
+    refuse_other_formats,
 )
-from genvlm.evaluation.questions import QuestionBenchmark, answered_record
+from genvlm.evaluation.questions import QuestionBenchmark, answered_record, keep_named
 from genvlm.evaluation.records import ItemRecord, Said
 from genvlm.scoring.controls import ConstantScorer, FormatScorer, LengthScorer
+from genvlm.scoring.ngram import LeftOutNGramScorer
 from genvlm.scoring.protocols import Grid, Scorer, ScorerInfo
 
 AnyBenchmark: TypeAlias = Benchmark | QuestionBenchmark
@@ -56,6 +70,9 @@ class FileBenchmark:
     """As questions for an answerer."""
     read: Read
     """Predictions in the benchmark's own format."""
+    chosen: str = ""
+    """What the ids name ("images") where predictions are of a chosen part of the items, and only
+    that part is judged; empty where each item is expected."""
 
 
 FILE_BENCHMARKS: dict[str, FileBenchmark] = {
@@ -64,6 +81,18 @@ FILE_BENCHMARKS: dict[str, FileBenchmark] = {
         parts=CATEGORIES, build=build_sugarcrepe, ask=ask_sugarcrepe, read=read_sugarcrepe
     ),
     "pope": FileBenchmark(parts=SPLITS, ask=ask_pope, read=read_pope),
+    "chair": FileBenchmark(ask=ask_chair, read=read_chair, chosen="images"),
+    "captions": FileBenchmark(parts=CAPTION_PARTS, ask=ask_captions, read=read_captions),
+    "vqa": FileBenchmark(ask=ask_vqa, read=read_vqa),
+    "scienceqa": FileBenchmark(parts=SCIENCEQA_PARTS, ask=ask_scienceqa, read=read_scienceqa),
+    "geneval": FileBenchmark(ask=ask_geneval, read=read_geneval),
+    "imagefolder": FileBenchmark(build=build_imagefolder, read=refuse_other_formats),
+    "aro": FileBenchmark(
+        parts=ARO_PARTS, needs_part=True, build=build_aro, read=refuse_other_formats
+    ),
+    "grasp": FileBenchmark(
+        parts=GRASP_PARTS, needs_part=True, ask=ask_grasp, read=refuse_other_formats
+    ),
     "dsg": FileBenchmark(parts=DSG_PARTS, needs_part=True, ask=ask_dsg, read=read_dsg),
     "tifa": FileBenchmark(build=build_tifa, read=read_tifa),
     "tifa-questions": FileBenchmark(ask=ask_tifa, read=read_tifa_answers),
@@ -110,6 +139,8 @@ def judge_predictions(
         if source.ask is None:
             raise EvaluationError(f"{name} takes scores, and {paths[0]} holds answers")
         asked = source.ask(data, part, None)
+        if source.chosen:
+            asked = keep_named(asked, predictions.answers, source.chosen)
         return asked, judge_answers(asked, predictions)
     if source.build is None:
         raise EvaluationError(f"{name} takes answers, and {paths[0]} holds none")
@@ -136,6 +167,8 @@ def audit(name: str, data: DataFolder) -> tuple[AnyBenchmark, list[ItemRecord]]:
         ]
     assert source.ask is not None
     asked = source.ask(data, part, None)
+    if not asked.controls:
+        raise EvaluationError(f"{name} has no control that needs no picture: nothing to audit")
     first, *others = asked.controls
     info = ScorerInfo(name=first, unit="arbitrary")
     return asked, [
@@ -158,7 +191,10 @@ def text_controls(benchmark: Benchmark) -> dict[str, Scorer]:
     constant: dict[str, Scorer] = {"constant": ConstantScorer()}
     if not benchmark.texts_known:
         return constant
-    return {**constant, "length": LengthScorer(), "format": FormatScorer()}
+    controls = {**constant, "length": LengthScorer(), "format": FormatScorer()}
+    if benchmark.natural:
+        controls["n-gram"] = LeftOutNGramScorer(benchmark.natural)
+    return controls
 
 
 def score_texts(benchmark: Benchmark) -> dict[str, dict[str, np.ndarray]]:

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,14 @@ def read_file(path: Path) -> bytes:
     return content
 
 
+def parse_lines(content: bytes, where: object) -> list[str]:
+    """Lines of UTF-8 text. Raises DataError naming `where`."""
+    try:
+        return content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where} is no UTF-8 text ({error}): save it as such") from None
+
+
 def parse_json(content: bytes, where: object) -> Any:
     """JSON. Raises DataError naming `where`."""
     try:
@@ -57,6 +65,46 @@ def parse_jsonl(content: bytes, where: object) -> list[dict[str, Any]]:
                 raise DataError(f"{where}, line {number}, is no JSON object")
             rows.append(row)
     return rows
+
+
+def read_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The objects of a JSON list or of JSON lines, each after its place for errors.
+
+    Raises:
+        DataError: neither of the two, or an entry that is no object; it is named.
+    """
+    content = read_file(path)
+    if not content.lstrip().startswith(b"["):
+        rows = parse_jsonl(content, path)
+        return [(f"{path}, row {number}", row) for number, row in enumerate(rows, start=1)]
+    places = [
+        (f"{path}, entry {number}", row)
+        for number, row in enumerate(parse_json(content, path), start=1)
+    ]
+    return [(where, check_object(row, where)) for where, row in places]
+
+
+def check_object(value: Any, where: object) -> dict[str, Any]:
+    """The value itself. Raises DataError: it is no JSON object."""
+    if not isinstance(value, dict):
+        raise DataError(f"{where} is no JSON object: is it another file?")
+    return value
+
+
+def text_field(row: Mapping[str, Any], names: str | Sequence[str], where: object) -> str:
+    """The first of these fields that is there; a whole number is given as its digits.
+
+    Raises:
+        DataError: none of them is there as text.
+    """
+    wanted = [names] if isinstance(names, str) else names
+    for name in wanted:
+        value = row.get(name)
+        if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
+            return str(value)
+    raise DataError(
+        f"{where} needs {' or '.join(wanted)} as text, and has {', '.join(row) or 'no field'}"
+    )
 
 
 def parse_csv(content: bytes, where: object, columns: tuple[str, ...]) -> list[dict[str, str]]:
@@ -84,6 +132,10 @@ class DataFolder:
     def has(self, name: str) -> bool:
         """Whether the file is there, plain or compressed."""
         return any((self.root / n).is_file() for n in (name, f"{name}.gz"))
+
+    def lines(self, name: str) -> list[str]:
+        """The lines of a text file."""
+        return parse_lines(self.read(name), self.root / name)
 
     def json(self, name: str) -> Any:
         """The JSON of a file."""

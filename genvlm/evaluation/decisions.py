@@ -44,9 +44,9 @@ def build_rule(name: RuleName, orders: Sequence[str] = ()) -> Rule:
     """The rule of a card; `orders` are the presentations in which options are shown.
 
     Targets: choice, index of the right text; grid2x2, null (image k belongs to text k); options,
-    the right option; yes-no, "yes" or "no"; exact, {"answer", "options"}; open-answers, the answers
-    of the annotators; correlation, see `item_score`; captions, the references; chair, the objects
-    of the picture.
+    the right one of two, or {"answer", "options"}; yes-no, "yes" or "no"; exact, {"answer",
+    "options"}; open-answers, the answers of the annotators; correlation, see `item_score`;
+    captions, the references; chair, the objects of the picture.
     """
     match name:
         case "choice":
@@ -130,7 +130,9 @@ def _options_rule(orders: Sequence[str]) -> Rule:
                 f"item {item_id!r}: answers for the orders {sorted(given)}, expected some of "
                 f"{', '.join(orders)}"
             )
-        return options_credit(given, target)
+        if isinstance(target, str):
+            return options_credit(given, target)
+        return options_credit(given, target["answer"], len(target["options"]))
 
     names = ("accuracy", *orders, "all orders", "agreement")
 

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float64
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from genvlm.errors import EvaluationError
@@ -30,6 +31,8 @@ DARK = {
 SERIES = (BLUE, ORANGE, TEAL, MUTED)
 LOSSES = {"loss_image": ("image", BLUE), "loss_text": ("text", ORANGE), "loss": ("all", MUTED)}
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', 'DejaVu Sans', sans-serif"
+MAX_CLASSES = 40
+"""More make a confusion picture unreadable."""
 MAX_POINTS = 600
 """More steps than this are averaged in equal bins, which keeps the file small."""
 
@@ -166,6 +169,105 @@ def histogram(series: Mapping[str, Sequence[float]], *, x_label: str, num_bins: 
         return _svg(figure)
 
 
+def reliability(
+    sets: Mapping[str, tuple[Sequence[float], Sequence[bool]]], *, num_bins: int = 15
+) -> bytes:
+    """Accuracy against confidence in equal bins, one line a set, and the diagonal of a calibrated
+    model; below, the percent of items in each bin.
+
+    Args:
+        sets: name -> (confidence in [0, 1], whether right) of each item.
+    """
+    _check_number_of_sets("a reliability plot", sets)
+    edges = np.linspace(0, 1, num_bins + 1)
+    with _style():
+        figure = Figure(figsize=(6.2, 4.2), layout="constrained")
+        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+        _finish(top, title="percent right")
+        _finish(bottom, title="percent of items")
+        top.tick_params(labelbottom=False)
+        top.plot([0, 100], [0, 100], color=GREY, linewidth=1.2, dashes=(3, 2), label="calibrated")
+        for (name, (confidences, right)), colour in zip(sets.items(), SERIES, strict=False):
+            confidence = _unit_interval(name, confidences, len(right))
+            bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
+            counts = np.bincount(bins, minlength=num_bins)
+            used = counts > 0
+            means = [
+                100 * np.bincount(bins, weights, num_bins)[used] / counts[used]
+                for weights in (confidence, np.asarray(right, np.float64))
+            ]
+            top.plot(*means, color=colour, linewidth=1.8, marker="o", markersize=4,
+                     label=_plain(name))  # fmt: skip
+            percent = 100 * counts / len(confidence)
+            bottom.stairs(percent, 100 * edges, color=colour, linewidth=1.4)
+        top.legend(loc="upper left", frameon=False, labelcolor=INK)
+        top.set_ylim(0, 102)
+        bottom.set_ylim(bottom=0)
+        bottom.set_xlabel("confidence, percent")
+        return _svg(figure)
+
+
+def risk_coverage_curves(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+) -> bytes:
+    """Percent wrong among the most confident items, over the percent of items that are answered.
+
+    Args:
+        curves: name -> (coverage, risk), both in [0, 1], coverage rising.
+    """
+    _check_number_of_sets("a risk-coverage plot", curves)
+    with _style():
+        figure = Figure(figsize=(6.2, 3.0), layout="constrained")
+        axes = figure.subplots()
+        _finish(axes, title="percent wrong among the answered")
+        ends = {}
+        for (name, (coverage, risk)), colour in zip(curves.items(), SERIES, strict=False):
+            x, y = (100 * _unit_interval(name, v, len(coverage)) for v in (coverage, risk))
+            axes.step(x, y, where="post", color=colour, linewidth=1.8)
+            ends[f"{_plain(name)} {y[-1]:.1f}"] = (x[-1], y[-1], colour)
+        axes.set_ylim(bottom=0)
+        _label_ends(axes, ends)
+        axes.set_xlabel("percent answered, the most confident first")
+        return _svg(figure)
+
+
+def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> bytes:
+    """Heat map of right classes (rows) against answers (columns), shaded by the share of the row.
+
+    For at most 40 classes; with few of them counts are written into the cells.
+    """
+    matrix = np.asarray(counts)
+    if matrix.shape != (len(names), len(names)) or not 2 <= len(names) <= MAX_CLASSES:
+        raise EvaluationError(
+            f"a confusion picture takes 2 to {MAX_CLASSES} classes and a square of counts, got "
+            f"{len(names)} classes and shape {matrix.shape}"
+        )
+    shares = matrix / np.maximum(1, matrix.sum(1, keepdims=True))
+    size = len(names)
+    with _style():
+        side = max(3.4, 0.24 * size) + 1.4
+        figure = Figure(figsize=(side, side), layout="constrained")
+        axes = figure.subplots()
+        _finish(axes, title="right class (down), answer (across)")
+        axes.grid(visible=False)
+        for row, column in np.argwhere(matrix > 0):
+            colour = BLUE if row == column else ORANGE
+            axes.add_patch(
+                Rectangle((column - 0.48, row - 0.48), 0.96, 0.96, facecolor=colour,
+                          alpha=0.12 + 0.78 * shares[row, column], edgecolor="none")
+            )  # fmt: skip
+            if size <= 12:
+                axes.text(column, row, f"{matrix[row, column]}", color=INK, ha="center",
+                          va="center")  # fmt: skip
+        labels = [_plain(name) for name in names]
+        axes.set_xticks(range(size), labels, rotation=90, fontsize=7.5)
+        axes.set_yticks(range(size), labels, fontsize=7.5)
+        axes.set_xlim(-0.6, size - 0.4)
+        axes.set_ylim(size - 0.4, -0.6)
+        axes.set_aspect("equal")
+        return _svg(figure)
+
+
 def _curve(records: Sequence[Mapping[str, object]], key: str) -> Float64[np.ndarray, "points 2"]:
     """(step, value) of the records that have this key, averaged in bins when there are many."""
     points = []
@@ -190,6 +292,21 @@ def _read_number(record: Mapping[str, object], number: int, key: str) -> float |
             f"training log, record {number}: {key} must be a number, got {value!r}"
         )
     return float(value)
+
+
+def _check_number_of_sets(kind: str, sets: Mapping[str, object]) -> None:
+    if not 1 <= len(sets) <= len(SERIES):
+        raise EvaluationError(f"{kind} shows 1 to {len(SERIES)} sets, got {len(sets)}")
+
+
+def _unit_interval(name: str, values: Sequence[float], size: int) -> Float64[np.ndarray, " size"]:
+    numbers = np.asarray(values, np.float64)
+    if numbers.shape != (size,) or size == 0 or not ((numbers >= 0) & (numbers <= 1)).all():
+        raise EvaluationError(
+            f"plot set {name!r}: expected {size or 'some'} values in [0, 1], got "
+            f"{numbers.size} between {numbers.min(initial=0):g} and {numbers.max(initial=0):g}"
+        )
+    return numbers
 
 
 def _smooth(values: Float64[np.ndarray, " points"]) -> Float64[np.ndarray, " points"]:

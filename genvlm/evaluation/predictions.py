@@ -16,7 +16,7 @@ import numpy as np
 
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.benchmark import Benchmark, failed_record, scored_record
-from genvlm.evaluation.data_folder import parse_jsonl, read_file
+from genvlm.evaluation.data_folder import DataFolder, parse_jsonl, read_file
 from genvlm.evaluation.questions import (
     AskedItem,
     Given,
@@ -87,6 +87,16 @@ def read_plain_predictions(paths: Sequence[Path]) -> Predictions | None:
                 raw = RawAnswer(str(row.get("question", "")), _string(row, "answer", where))
                 add_answer(answers, item, raw, where)
     return Predictions(describe_files(paths), scores, answers)
+
+
+def refuse_other_formats(
+    data: DataFolder, part: str, paths: Sequence[Path], column: str | None
+) -> Predictions:
+    """The reader of a benchmark whose authors publish no format of predictions."""
+    raise EvaluationError(
+        f"{paths[0]} is not in the form of genvlm, and this benchmark has no other: write one JSON "
+        'line an item, {"id", "scores": [[...]]} (images x texts) or {"id", "answer"}'
+    )
 
 
 def add_once(found: dict[str, Any], item: str, value: Any, where: str) -> None:

@@ -1,6 +1,7 @@
 """Benchmarks that ask in words: questions, the parser of answers, and answers without a picture."""
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -66,6 +67,8 @@ class QuestionBenchmark:
     parser: Parser
     controls: Mapping[str, Mapping[str, Given]] = field(default_factory=dict)
     """Answers that need no picture, by control and item id."""
+    predictions_only: str = ""
+    """Why no model can be asked, where only answers given elsewhere can be judged."""
 
     def __post_init__(self) -> None:
         ids = {item.id for item in self.items}
@@ -74,6 +77,30 @@ class QuestionBenchmark:
                 f"benchmark {self.name}: {len(self.items)} items with {len(ids)} different ids; "
                 "there must be at least one, and each id once"
             )
+
+
+def keep_named(benchmark: QuestionBenchmark, ids: Iterable[str], what: str) -> QuestionBenchmark:
+    """The items of these ids alone; the version tells how many and, by a hash, which.
+
+    Args:
+        what: what an id names ("images"), for the version and the error.
+
+    Raises:
+        EvaluationError: an id that the benchmark does not have.
+    """
+    named = set(ids)
+    unknown = sorted(named - {item.id for item in benchmark.items})
+    if unknown:
+        raise EvaluationError(
+            f"{len(unknown)} predictions are of {what} that {benchmark.name} "
+            f"({benchmark.version}) does not have, such as {unknown[0]!r}: leave them out"
+        )
+    digest = hashlib.sha256("\n".join(sorted(named)).encode()).hexdigest()[:8]
+    return replace(
+        benchmark,
+        items=tuple(item for item in benchmark.items if item.id in named),
+        version=f"{benchmark.version}+{what}={len(named)}:{digest}",
+    )
 
 
 def run_questions(
@@ -92,7 +119,14 @@ def run_questions(
     Args:
         shuffled: also ask about the pictures of an item of another group.
         blind: also ask without any picture.
+
+    Raises:
+        EvaluationError: every item failed, or the benchmark only judges predictions.
     """
+    if benchmark.predictions_only:
+        raise EvaluationError(
+            f"{benchmark.name} cannot be asked of a model: {benchmark.predictions_only}"
+        )
     items = benchmark.items
     partners = derange([item.group for item in items]) if shuffled else None
     records = []

@@ -26,15 +26,19 @@ class Resampling:
         else:
             shares = np.full(len(names), 1 / len(names))
             rng = np.random.default_rng(seed)
-            self._draws = rng.multinomial(len(names), shares, size=NUM_RESAMPLES)
+            drawn = rng.multinomial(len(names), shares, size=NUM_RESAMPLES)
+            # Groups first: of a small category only its own rows are touched.
+            self._draws = np.ascontiguousarray(drawn.T, np.float64)
 
     def sums(
         self, parts: Float64[np.ndarray, "items parts"], members: Bool[np.ndarray, " items"]
     ) -> Float64[np.ndarray, "resamples parts"]:
         """Sums of the parts of the member items in every draw."""
-        totals = np.zeros((self._draws.shape[1], parts.shape[1]))
-        np.add.at(totals, self._membership[members], parts[members])
-        sums: Float64[np.ndarray, "resamples parts"] = self._draws @ totals
+        groups, places = np.unique(self._membership[members], return_inverse=True)
+        totals = np.zeros((len(groups), parts.shape[1]))
+        np.add.at(totals, places, parts[members])
+        draws = self._draws if len(groups) == len(self._draws) else self._draws[groups]
+        sums: Float64[np.ndarray, "resamples parts"] = draws.T @ totals
         return sums
 
     def of_items(
@@ -45,4 +49,5 @@ class Resampling:
     ) -> Float64[np.ndarray, " resamples"]:
         """A statistic of the member items themselves, each as often as its group was drawn."""
         mine, groups = parts[members], self._membership[members]
-        return np.array([statistic(np.repeat(mine, draw[groups], axis=0)) for draw in self._draws])
+        draws = self._draws[groups].T.astype(np.int64)
+        return np.array([statistic(np.repeat(mine, draw, axis=0)) for draw in draws])

@@ -77,13 +77,17 @@ def answer_credit(answer: str | None, target: str, num_options: int) -> Credit:
     return Credit(right, right, right, False)
 
 
-def options_credit(given: Mapping[str, str | None], target: str) -> dict[str, Credit]:
-    """Two options shown in one or more orders; `given` is the option chosen in each order.
+def options_credit(
+    given: Mapping[str, str | None], target: str, num_options: int = 2
+) -> dict[str, Credit]:
+    """Options shown in one or more orders; `given` is the option chosen in each order.
 
     accuracy: mean over the orders. With several orders also: all orders: right in each of them;
     agreement: the same option in each of them, whatever it is.
     """
-    by_order = {order: answer_credit(answer, target, 2) for order, answer in given.items()}
+    by_order = {
+        order: answer_credit(answer, target, num_options) for order, answer in given.items()
+    }
     credits = list(by_order.values())
     tied = any(c.tied for c in credits)
     strict, half, win = ([getattr(c, kind) for c in credits] for kind in ("strict", "half", "win"))
@@ -99,8 +103,8 @@ def options_credit(given: Mapping[str, str | None], target: str) -> dict[str, Cr
         known = {answer for answer in given.values() if answer is not None}
         num_unknown = sum(answer is None for answer in given.values())
         may_agree = len(known) < 2
-        # Each unreadable answer falls on the option of the others with probability one half.
-        chance = 0.5 ** (num_unknown - (not known)) if may_agree else 0.0
+        # Each unreadable answer falls on the option of the others with the chance of a guess.
+        chance = (1 / num_options) ** (num_unknown - (not known)) if may_agree else 0.0
         found["agreement"] = Credit(
             float(may_agree and not tied), chance, float(may_agree), tied and may_agree
         )

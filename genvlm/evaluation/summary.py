@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float64
 
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.cards import MACRO, Card
-from genvlm.evaluation.measures import Judged, Metric, Parts
+from genvlm.evaluation.measures import Judged, Metric, Parts, ratio
 from genvlm.evaluation.records import SCHEMA, ItemRecord
 from genvlm.evaluation.resampling import Resampling
 from genvlm.evaluation.statistics import (
@@ -187,13 +187,14 @@ class _Result:
         }
 
     def gains(self, tag: str = WHOLE) -> dict[str, Gain]:
-        """By metric; the best control is chosen anew in every bootstrap sample."""
+        """By metric that is defined; the best control is chosen anew in every bootstrap sample."""
         if not self.members[tag].any():
             return {}
         return {
             metric: self._gain(metric, tag)
             for metric in self.card.chance
-            if tag == WHOLE or not metric.startswith(MACRO)
+            if (tag == WHOLE or not metric.startswith(MACRO))
+            and self._value(_SCORER, metric, "half", tag) is not None
         }
 
     def flags(self, scorer: Mapping[str, Measured], controls: Mapping[str, Table]) -> list[str]:
@@ -265,7 +266,8 @@ class _Result:
         resampled = self._resampled(name, metric, "strict", tag)
         if resampled is None:
             return None
-        if resampled.min() == resampled.max() and value in (0.0, 100.0) and not of_items:
+        is_share = self._metric(metric).unit == "percent" and not of_items
+        if is_share and resampled.min() == resampled.max() and value in (0.0, 100.0):
             # No resample can differ from all right or all wrong: count clusters as the trials.
             num_groups = len(set(self.groups[self.members[tag]]))
             wilson = wilson_interval(num_groups * value / 100, num_groups)
@@ -277,6 +279,7 @@ class _Result:
     def _gain(self, metric: str, tag: str) -> Gain:
         chance = self.card.chance[metric]
         own = self._value(_SCORER, metric, "half", tag)
+        assert own is not None  # `gains` asks for nothing else
         known = {
             name: value
             for name in UNSEEING
@@ -285,14 +288,13 @@ class _Result:
         rivals = {RANDOM: chance, **known}
         best = max(rivals, key=lambda name: rivals[name])
         interval = None
-        resampled = self._resampled(_SCORER, metric, "half", tag)
-        if resampled is not None:
-            others = [self._resampled(name, metric, "half", tag) for name in known]
-            rival = np.max(
-                [np.full(len(resampled), chance), *(o for o in others if o is not None)], 0
-            )
-            interval = percentile_interval(resampled - rival)
-        return Gain((own or 0.0) - rivals[best], interval, best)
+        drawn = self._draws(_SCORER, metric, "half", tag)
+        if drawn is not None:
+            others = [self._draws(name, metric, "half", tag) for name in known]
+            rival = np.max([np.full(len(drawn), chance), *(o for o in others if o is not None)], 0)
+            gains = (drawn - rival)[~np.isnan(drawn - rival)]
+            interval = percentile_interval(gains) if len(gains) else None
+        return Gain(own - rivals[best], interval, best)
 
     def _metric(self, metric: str) -> Metric:
         return self.rule.metrics[metric.removeprefix(MACRO)]
@@ -315,25 +317,40 @@ class _Result:
     def _resampled(
         self, name: str, metric: str, kind: Kind, tag: str = WHOLE
     ) -> Float64[np.ndarray, " resamples"] | None:
-        """None where there is nothing to resample, or where the metric is undefined in a draw."""
+        """The draws in which the metric is defined. None where there is nothing to resample, or
+        where a metric of whole corpora is undefined in a draw."""
+        values = self._draws(name, metric, kind, tag)
+        if values is None:
+            return None
+        undefined = np.isnan(values)
+        if undefined.all() or (undefined.any() and self._metric(metric).of_items is not None):
+            return None
+        defined: Float64[np.ndarray, " resamples"] = values[~undefined]
+        return defined
+
+    def _draws(
+        self, name: str, metric: str, kind: Kind, tag: str = WHOLE
+    ) -> Float64[np.ndarray, " draws"] | None:
+        """One value a draw; NaN where the draw has left a category out."""
         if self.resampling.undefined:
             return None
         if metric.startswith(MACRO):
             by_tag = [
-                self._resampled(name, metric.removeprefix(MACRO), kind, t) for t in self.macro_tags
+                self._draws(name, metric.removeprefix(MACRO), kind, t) for t in self.macro_tags
             ]
             known = [values for values in by_tag if values is not None]
-            return np.mean(known, 0) if known and len(known) == len(by_tag) else None
+            if not known:
+                return None
+            # As in the value itself, categories that are undefined do not enter the average.
+            totals = np.nansum(known, 0)
+            return ratio(totals, (~np.isnan(known)).sum(0))
         of, members = self._metric(metric), self.members[tag]
         parts = getattr(self.parts[name], kind)
         if of.of_items is not None:
             values = self.resampling.of_items(of.of_items, parts, members)
         else:
             values = _of_sums(of, self.resampling.sums(parts, members))
-            values = values[~np.isnan(values)]  # a category that a draw has left out
-        if len(values) == 0 or np.isnan(values).any():
-            return None
-        scaled: Float64[np.ndarray, " resamples"] = _scale(of) * values
+        scaled: Float64[np.ndarray, " draws"] = _scale(of) * values
         return scaled
 
 

@@ -11,7 +11,9 @@ import pytest
 from genvlm.scoring.autoregressive import LikelihoodScorer
 from genvlm.scoring.contrastive import ContrastiveScorer
 from genvlm.scoring.controls import ConstantScorer, FormatScorer, LengthScorer
+from genvlm.scoring.copies import CopiesScorer
 from genvlm.scoring.image_text_to_text import ForeignLikelihoodScorer, ForeignPYesScorer
+from genvlm.scoring.ngram import NGramScorer, fit_trigram
 from genvlm.scoring.p_yes import PYesScorer
 from genvlm.scoring.protocols import Grid, Scorer
 from genvlm.scoring.transformers_folder import Kind, load_foreign
@@ -59,6 +61,9 @@ LEARNED: dict[str, Build] = {
     "log p(text | image) per token": ours(
         LikelihoodScorer, direction="text_given_image", reduction="mean"
     ),
+    "log p(image | text), mean of 3 copies": lambda seed, folder: CopiesScorer(
+        LikelihoodScorer(tiny_pretrained(seed=seed), "image_given_text"), copies=3
+    ),
     "P(yes)": ours(PYesScorer),
     "P(yes), another template": ours(PYesScorer, template="{text}: {answer}"),
     "CLIP": clip(ContrastiveScorer),
@@ -76,6 +81,11 @@ LEARNED: dict[str, Build] = {
 CONTROLS: dict[str, Build] = {
     kind.__name__: lambda seed, folder, kind=kind: kind()
     for kind in (ConstantScorer, LengthScorer, FormatScorer)
+} | {
+    f"n-gram, {reduction}": lambda seed, folder, reduction=reduction: NGramScorer(
+        fit_trigram(text for text, _ in PAIRS[::2]), reduction=reduction
+    )
+    for reduction in ("sum", "mean")
 }
 
 

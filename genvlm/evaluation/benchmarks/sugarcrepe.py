@@ -15,6 +15,7 @@ from genvlm.evaluation.cards import load_card
 from genvlm.evaluation.data_folder import DataFolder, parse_json, read_file
 from genvlm.evaluation.predictions import Predictions, RawAnswer, add_answer, describe_files
 from genvlm.evaluation.questions import AskedItem, Parsed, Parser, QuestionBenchmark
+from genvlm.scoring.ngram import FoldItem
 from genvlm.scoring.protocols import Grid, Question
 
 CATEGORIES = (
@@ -38,7 +39,17 @@ def build_sugarcrepe(data: DataFolder, part: str, images: Path | None) -> Benchm
             texts=[row["caption"], row["negative_caption"]],
         )
         items.append(Item(grid=grid, group=row["filename"], target=0, tags=(category,)))
-    return Benchmark(card.name, tuple(items), card, _version(card.name, data, part))
+    natural = {
+        f"{category}/{key}": FoldItem(
+            fold=category,
+            image=row["filename"],
+            texts=[row["caption"], row["negative_caption"]],
+            natural=[row["caption"]],
+        )
+        for category, key, row in _rows(data, "")
+    }
+    version = _version(card.name, data, part)
+    return Benchmark(card.name, tuple(items), card, version, natural=natural)
 
 
 def ask_sugarcrepe(data: DataFolder, part: str, images: Path | None) -> QuestionBenchmark:

@@ -7,7 +7,6 @@ hidden states of its model, as its own `forward` does before it masks them.
 import copy
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from genvlm.models.pretrained import PretrainedModel
 from genvlm.scoring.autoregressive import Codes, Likelihood
+from genvlm.scoring.rescoring import in_bfloat16, rescore_near_ties
 from genvlm.studies.bench.models import (
     Twins,
     build_twins,
@@ -37,8 +37,6 @@ from genvlm.studies.bench.timing import (
 from genvlm.training.objectives.next_token import bfloat16_supported
 
 _PIECES = 4
-# Texts of the first rescoring; the errors seen there decide which others could still win.
-_FIRST, _SAFETY = 3, 3.0
 _METHOD = (
     "Totals of one picture under all class texts, normalised over the image codes; equal before "
     "anything was timed. genvlm: `Likelihood.score_image_given_text`, tokenization included. "
@@ -100,18 +98,13 @@ def score_with_rescoring(
     Returns:
         The scores, and how many texts were scored again.
     """
-    scores = score_ours(rough, codes, texts)
-    order = scores.argsort(descending=True)
-    done, wanted, error = 0, min(_FIRST, len(texts)), 0.0
-    while done < wanted:
-        again = order[done:wanted]
-        exactly = score_ours(exact, codes, [texts[i] for i in again.tolist()])
-        error = max(error, float((exactly - scores[again]).abs().max()))
-        scores[again] = exactly
-        done, best = wanted, float(scores[order[:wanted]].max())
-        # Rough scores fall along the order: behind the first that cannot win, none can.
-        wanted = done + int((scores[order[done:]] + _SAFETY * error >= best).sum())
-    return scores, done
+
+    def exactly(chosen: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        return [score_ours(exact, codes, [texts[i] for i in chosen[0]]).numpy()]
+
+    scores = score_ours(rough, codes, texts).numpy()[None]
+    found = rescore_near_ties(scores, exactly)
+    return torch.from_numpy(found.scores[0]), int(found.exact.sum())
 
 
 def _rows(twins: Twins, codes: Codes, texts: Sequence[str], settings: Settings) -> list[Row]:
@@ -147,7 +140,7 @@ def _with_bfloat16(
     scores: Tensor,
     settings: Settings,
 ) -> list[Row]:
-    rough = replace(twins.ours, model=copy.deepcopy(twins.ours.model).bfloat16())
+    rough = in_bfloat16(twins.ours)
     their_rough = copy.deepcopy(twins.theirs).bfloat16()
     ids, code_ids = foreign_inputs(twins, codes, texts)
     found, again = score_with_rescoring(rough, twins.ours, codes, texts)

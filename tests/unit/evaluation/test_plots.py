@@ -6,7 +6,15 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from genvlm.errors import EvaluationError
-from genvlm.evaluation.plots import Bar, bars_with_intervals, histogram, loss_curves
+from genvlm.evaluation.plots import (
+    Bar,
+    bars_with_intervals,
+    confusion,
+    histogram,
+    loss_curves,
+    reliability,
+    risk_coverage_curves,
+)
 
 RECORDS = [
     {"step": s, "loss": 3 / s, "loss_text": 2 / s, "loss_image": 4 / s, "learning_rate": 1e-3}
@@ -15,11 +23,17 @@ RECORDS = [
 BARS = [Bar("this model", 92.5, 89.4, 95.2, 25.0), Bar("blind", 0.0, 0.0, 0.9, control=True)]
 
 
+NAMES = ["loss", "bars", "histogram", "reliability", "risk and coverage", "confusion"]
+
+
 def all_plots() -> list[bytes]:
     return [
         loss_curves(RECORDS),
         bars_with_intervals(BARS, title="text score, percent"),
         histogram({"generated": [1.0, 2.0, 2.0], "real": [2.0, 3.0]}, x_label="distance"),
+        reliability({"before": ([0.2, 0.9, 1.0], [False, True, True]), "after": ([0.5], [True])}),
+        risk_coverage_curves({"model": ([0.25, 0.5, 0.75, 1.0], [0.0, 0.0, 1 / 3, 0.5])}),
+        confusion([[3, 1], [0, 2]], ["cat", "dog"]),
     ]
 
 
@@ -31,7 +45,7 @@ def test_same_input_gives_same_bytes() -> None:
     assert all_plots() == all_plots()
 
 
-@pytest.mark.parametrize("svg", all_plots(), ids=["loss", "bars", "histogram"])
+@pytest.mark.parametrize("svg", all_plots(), ids=NAMES)
 def test_svg_is_well_formed_and_loads_nothing(svg: bytes) -> None:
     root = ET.fromstring(svg)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
@@ -41,7 +55,7 @@ def test_svg_is_well_formed_and_loads_nothing(svg: bytes) -> None:
     assert b"DOCTYPE" not in svg
 
 
-@pytest.mark.parametrize("svg", all_plots(), ids=["loss", "bars", "histogram"])
+@pytest.mark.parametrize("svg", all_plots(), ids=NAMES)
 def test_dark_scheme_exchanges_the_colours_of_all_text(svg: bytes) -> None:
     assert b"prefers-color-scheme: dark" in svg
     for element in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text"):
@@ -106,3 +120,38 @@ def test_empty_plots_are_refused() -> None:
         histogram({}, x_label="x")
     with pytest.raises(EvaluationError, match=r"set 'a'.*not finite"):
         histogram({"a": [math.inf]}, x_label="x")
+
+
+def test_a_reliability_plot_shows_accuracy_of_each_bin_and_the_diagonal() -> None:
+    shown = texts(reliability({"after": ([0.9, 0.95, 0.1], [True, False, False])}))
+    assert {"calibrated", "after", "percent right", "percent of items"} <= set(shown)
+
+
+def test_risk_coverage_names_the_risk_of_answering_all() -> None:
+    svg = risk_coverage_curves({"model": ([0.5, 1.0], [0.0, 0.25]), "other": ([1.0], [0.5])})
+    assert {"model 25.0", "other 50.0"} <= set(texts(svg))
+
+
+def test_a_confusion_picture_writes_counts_of_few_classes_and_names_all() -> None:
+    names = [f"class {i}" for i in range(13)]
+    many = texts(confusion([[i == j for j in range(13)] for i in range(13)], names))
+    assert set(names) <= set(many)
+    assert "1" not in many
+    assert {"3", "1", "2"} <= set(texts(confusion([[3, 1], [0, 2]], ["cat", "dog"])))
+
+
+@pytest.mark.parametrize("values", [[0.5, 1.5], [0.5], [math.nan, 0.5], [-0.1, 0.5]])
+def test_values_that_are_no_shares_are_refused(values: list[float]) -> None:
+    with pytest.raises(EvaluationError, match=r"set 'a': expected 2 values in \[0, 1\]"):
+        reliability({"a": (values, [True, False])})
+
+
+def test_plots_of_classification_refuse_nothing_and_too_much() -> None:
+    with pytest.raises(EvaluationError, match="1 to 4 sets, got 0"):
+        reliability({})
+    with pytest.raises(EvaluationError, match="1 to 4 sets, got 0"):
+        risk_coverage_curves({})
+    with pytest.raises(EvaluationError, match="2 to 40 classes"):
+        confusion([[1, 0]], ["cat", "dog"])
+    with pytest.raises(EvaluationError, match="2 to 40 classes"):
+        confusion([[0] * 41] * 41, ["x"] * 41)

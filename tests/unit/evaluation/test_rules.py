@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.decisions import build_rule
-from genvlm.evaluation.rules import choice_credit, grid2x2_credit
+from genvlm.evaluation.rules import choice_credit, grid2x2_credit, options_credit
 
 # Few distinct values, so that ties are common.
 SCORES = st.integers(-2, 2).map(float)
@@ -104,3 +104,13 @@ def test_a_group_is_won_exactly_when_text_and_image_are(grid: np.ndarray) -> Non
 def test_a_caption_order_wins_text_at_most_once(grid: np.ndarray) -> None:
     own, other = grid2x2_credit(grid)["text"], grid2x2_credit(grid[:, ::-1])["text"]
     assert own.strict + other.strict <= 1
+
+
+def test_of_three_options_an_unread_answer_is_one_guess_in_three() -> None:
+    credit = options_credit({"given": "B", "rotated 1": None, "rotated 2": "B"}, "B", 3)
+    assert credit["accuracy"].strict == pytest.approx(2 / 3)
+    assert credit["accuracy"].half == pytest.approx((2 + 1 / 3) / 3)
+    assert credit["agreement"] == pytest.approx((0, 1 / 3, 1, True))
+    assert credit["all orders"] == pytest.approx((0, 1 / 3, 1, True))
+    nothing = options_credit({"given": None, "rotated 1": None, "rotated 2": None}, "B", 3)
+    assert nothing["agreement"].half == pytest.approx(1 / 9)

@@ -8,7 +8,7 @@ import pytest
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.cards import Card
 from genvlm.evaluation.decisions import build_rule
-from genvlm.evaluation.records import ItemRecord, read_records, write_records
+from genvlm.evaluation.records import ItemRecord, Said, read_records, write_records
 from genvlm.evaluation.summary import summarize
 
 CARD = Card(
@@ -224,3 +224,49 @@ def test_options_stand_behind_the_version() -> None:
 def test_an_empty_log_is_an_error() -> None:
     with pytest.raises(EvaluationError, match="no item of toy"):
         summarize([], CARD)
+
+
+def test_a_draw_without_a_category_averages_over_the_others() -> None:
+    card = replace(
+        CARD,
+        macro_over="kind: ",
+        chance={"accuracy": 50.0, "macro accuracy": 50.0},
+        metrics={"accuracy": "right", "macro accuracy": "mean over kinds"},
+    )
+    records = [
+        replace(r, tags=("kind: rare",) if k < 2 else ("kind: common",))
+        for k, r in enumerate(log(num_right=2, num=12))
+    ]
+    result = summarize([replace(r, num_items=12) for r in records], card)
+    macro = result.metrics["macro accuracy"]
+    assert macro.value == 50
+    assert macro.interval is not None
+    # A third of all draws leave the one rare group of six out, and give the common kind alone.
+    assert (macro.interval.low, macro.interval.high) == (0, 50)
+    assert result.controls.gain.metrics["macro accuracy"].interval is not None
+
+
+def test_an_undefined_metric_has_no_gain() -> None:
+    card = replace(
+        CARD,
+        rule="options",
+        orders=["given", "turned"],
+        chance={"all orders": 25.0, "given": 50.0},
+        metrics={"all orders": "both", "given": "first"},
+    )
+    said = Said(question="given", prompt=None, raw="A", parsed="A", parse_rule="letter")
+    records = [
+        replace(
+            r,
+            rule="options",
+            target="A",
+            scores=None,
+            answers=(said,),
+            controls={},
+            credit=card.decision.credit({"given": "A"}, "A", r.id),
+        )
+        for r in log()
+    ]
+    result = summarize(records, card)
+    assert result.metrics["all orders"].value is None
+    assert list(result.controls.gain.metrics) == ["given"]

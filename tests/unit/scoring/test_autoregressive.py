@@ -7,12 +7,12 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from genvlm.errors import ConfigError, EvaluationError, TokenError
+from genvlm.errors import ConfigError, TokenError
 from genvlm.generation.interleaved import sample_documents
 from genvlm.generation.sampling import SamplingSettings, mask_logits
 from genvlm.models.mixed_modal.transformer import KVCache
 from genvlm.models.pretrained import PretrainedModel
-from genvlm.scoring.autoregressive import BlindScorer, CodeCache, Likelihood, LikelihoodScorer
+from genvlm.scoring.autoregressive import Likelihood, LikelihoodScorer
 from genvlm.scoring.protocols import Grid
 from genvlm.testing.documents import image_positions
 from genvlm.testing.tiny import tiny_pairs, tiny_pretrained
@@ -203,24 +203,9 @@ def test_scorers_subtract_alpha_times_the_unconditional(
 
 
 def test_what_was_never_learned_is_not_reported() -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
-    grids = [
-        Grid(item_id="0", images=list(noise[:2]), texts=TEXTS[:2]),
-        Grid(item_id="1", images=list(noise[2:]), texts=TEXTS),
-    ]
     never = tiny_pretrained(resolution=8, dtype=torch.float64, condition_dropout=0.0)
     with pytest.raises(ConfigError, match="without condition dropout"):
         LikelihoodScorer(never, "text_given_image", alpha=1.0)
-    blind = BlindScorer(never)
-    assert "over 8 other images" in blind.info.name
-    scores = blind.score(grids)
-    for scored, grid, other in zip(scores, grids, grids[::-1], strict=True):
-        codes = CodeCache(never).encode([other.images[0]])[0]
-        pairs = [(codes, text) for text in grid.texts]
-        expected = totals(Likelihood(never).score_text_given_image(pairs))
-        np.testing.assert_allclose(scored.values, np.tile(expected, (len(grid.images), 1)))
-    with pytest.raises(EvaluationError, match="needs images of other items"):
-        blind.score(grids[:1])
 
 
 def test_alpha_is_part_of_the_fingerprint(toy: PretrainedModel) -> None:
@@ -231,10 +216,3 @@ def test_alpha_is_part_of_the_fingerprint(toy: PretrainedModel) -> None:
         for n in ("grammar", "vocabulary")
     }
     assert len(prints) == 8
-
-
-def test_the_blind_scorer_never_sees_the_image(toy: PretrainedModel, grids: list[Grid]) -> None:
-    first, second = BlindScorer(toy).score(grids)
-    np.testing.assert_array_equal(first.values[0], first.values[1])
-    expected = totals(Likelihood(toy).score_text_given_image([(None, t) for t in TEXTS]))
-    np.testing.assert_allclose(second.values, expected[None], rtol=1e-9)

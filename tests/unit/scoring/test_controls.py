@@ -37,7 +37,7 @@ def test_constant_length_and_format_give_these_numbers() -> None:
     grids = [grid([RED], "A cat.", "a dog ", "birds", "Two  fish")]
     assert ConstantScorer().score(grids)[0].values.tolist() == [[0, 0, 0, 0]]
     assert LengthScorer().score(grids)[0].values.tolist() == [[-6, -6, -5, -9]]
-    assert FormatScorer().score(grids)[0].values.tolist() == [[3, 0, 1, 1]]
+    assert FormatScorer().score(grids)[0].values.tolist() == [[0, 2, 1, 1]]
 
 
 def test_scorers_take_grids_of_different_sizes() -> None:

@@ -58,7 +58,27 @@ def test_a_template_without_one_place_is_refused(template: str) -> None:
         classify(TableScorer(), IMAGES, ["cat"], templates=[template])
 
 
-@pytest.mark.parametrize("prior", [[1.0], [1.0, 0.0], [1.0, -1.0]])
+def test_a_class_given_twice_is_named() -> None:
+    with pytest.raises(ConfigError, match="given twice: 'cat', 'dog'"):
+        classify(TableScorer(), IMAGES, ["dog", "cat", "dog", "bird", "cat"])
+
+
+def test_a_temperature_divides_the_likelihoods_and_not_the_prior() -> None:
+    posterior = classify(TableScorer(), IMAGES[:1], ["cat", "dog"], prior=[1, 3], temperature=0.5)
+    np.testing.assert_allclose(
+        np.exp(posterior.log_probs), [[0.36 / 0.63, 0.27 / 0.63]], rtol=1e-12
+    )
+    np.testing.assert_allclose(np.exp(posterior.log_likelihoods), [[0.6, 0.3]], rtol=1e-12)
+    for temperature in (0.0, -1.0, np.inf, np.nan):
+        with pytest.raises(ConfigError, match="must be positive"):
+            classify(TableScorer(), IMAGES[:1], ["cat", "dog"], temperature=temperature)
+
+
+def test_no_picture_gives_an_empty_posterior() -> None:
+    assert classify(TableScorer(), [], ["cat", "dog"]).log_probs.shape == (0, 2)
+
+
+@pytest.mark.parametrize("prior", [[1.0], [1.0, 0.0], [1.0, -1.0], [1.0, np.nan]])
 def test_a_prior_that_is_none_is_refused(prior: list[float]) -> None:
     with pytest.raises(ConfigError, match="the prior must hold 2 positive numbers"):
         classify(TableScorer(), IMAGES, ["cat", "dog"], prior=prior)

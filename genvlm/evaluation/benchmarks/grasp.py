@@ -1,0 +1,107 @@
+"""GRASP: can this happen? Scenes of plain physics, plausible or not (Jassim et al. 2023).
+
+https://arxiv.org/abs/2311.09048. `text` describes the scenes in words; `video` shows frames.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from genvlm.data.images import ImageFiles
+from genvlm.errors import DataError
+from genvlm.evaluation.answers import yes_no
+from genvlm.evaluation.benchmark import build_version
+from genvlm.evaluation.cards import load_card
+from genvlm.evaluation.data_folder import DataFolder, check_object, text_field
+from genvlm.evaluation.questions import AskedItem, Parsed, Parser, QuestionBenchmark
+from genvlm.scoring.protocols import Question
+
+PARTS = ("text", "video")
+DESCRIPTIONS, QUESTIONS = "grasp/level2_scene_descriptions.json", "grasp/level2.json"
+FRAMES = "grasp"
+
+
+class _Scene(NamedTuple):
+    id: str
+    concept: str
+    prompt: str
+    frames: Sequence[Path]
+
+
+def ask_grasp(data: DataFolder, part: str, images: Path | None) -> QuestionBenchmark:
+    """One yes-no question an item; yes is right where the name of the scene starts with P_.
+
+    Frames of a video lie in DATA/grasp/<scene>/*.png in the order of their names; a scene is P_ or
+    IP_, a concept of level2.json, and where there are several videos _ and a number.
+
+    Raises:
+        DataError: no folder of frames, one without frames, or of a concept that is not known.
+    """
+    card = load_card("grasp")
+    scenes = list(_described(data) if part == "text" else _filmed(data, images))
+    items = [
+        AskedItem(
+            id=scene.id,
+            questions={
+                "": Question(
+                    item_id=scene.id,
+                    images=ImageFiles(scene.frames, card.fetch),
+                    prompt=scene.prompt,
+                )
+            },
+            group=scene.concept,
+            target="yes" if scene.id.startswith("P_") else "no",
+            tags=(f"concept: {scene.concept}",),
+        )
+        for scene in scenes
+    ]
+    name = DESCRIPTIONS if part == "text" else QUESTIONS
+    changed = data.changed([name], card.files)
+    return QuestionBenchmark(
+        name=card.name,
+        items=tuple(items),
+        card=card,
+        version=build_version(card, part=(part, ""), data=(changed, "")),
+        parser=Parser("yes or no as a whole word, not both", _yes_or_no),
+        controls={"always yes": {item.id: {"": "yes"} for item in items}},
+    )
+
+
+def _described(data: DataFolder) -> Iterator[_Scene]:
+    where = data.root / DESCRIPTIONS
+    found = check_object(data.json(DESCRIPTIONS), where)
+    for scene in found:
+        concept = _concept(scene)
+        if concept is None:
+            raise DataError(f"{where}: the scene {scene!r} starts with neither P_ nor IP_")
+        yield _Scene(scene, concept, text_field(found, scene, where), ())
+
+
+def _filmed(data: DataFolder, images: Path | None) -> Iterator[_Scene]:
+    root = images or data.root / FRAMES
+    where = data.root / QUESTIONS
+    questions = check_object(data.json(QUESTIONS), where)
+    folders = sorted(p for p in root.glob("[!.]*") if p.is_dir())
+    if not folders:
+        raise DataError(f"{root} holds no folder of frames: {load_card('grasp').fetch}")
+    for folder in folders:
+        concept = _concept(folder.name)
+        if concept is None or concept not in questions:
+            raise DataError(
+                f"{folder} is no scene: its name must be P_ or IP_ and a concept of {where}, "
+                f"which are {', '.join(questions)}"
+            )
+        frames = sorted(folder.glob("*.png"))
+        if not frames:
+            raise DataError(f"{folder} holds no frame *.png: fill or remove it")
+        yield _Scene(folder.name, concept, text_field(questions, concept, where), frames)
+
+
+def _concept(scene: str) -> str | None:
+    truth, _, rest = scene.partition("_")
+    return rest.split("_")[0] if truth in ("P", "IP") and rest else None
+
+
+def _yes_or_no(raw: str, item: AskedItem, question: str) -> Parsed:
+    said = yes_no(raw)
+    return Parsed(None, "unparseable") if said is None else Parsed("yes" if said else "no")
