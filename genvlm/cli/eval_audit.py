@@ -38,10 +38,10 @@ def show_list(arguments: argparse.Namespace) -> int:
 
     from genvlm.evaluation.cards import card_names, load_card
     from genvlm.evaluation.catalog import FILE_BENCHMARKS
-    from genvlm.studies.evaluations import BENCHMARKS
+    from genvlm.studies.evaluations import DEMO_BENCHMARKS
 
     rows = []
-    for name in (*(n for n in BENCHMARKS if not n.startswith("scenes-")), *FILE_BENCHMARKS):
+    for name in (*(n for n in DEMO_BENCHMARKS if not n.startswith("scenes-")), *FILE_BENCHMARKS):
         parts = FILE_BENCHMARKS[name].parts if name in FILE_BENCHMARKS else ()
         run_as = [f"{name}/{part}" for part in parts] or [name]
         # A benchmark may have a card for each way of asking, or for each part.

@@ -59,6 +59,10 @@ def add_parsers(actions: Subparsers) -> None:
         "--alpha", type=float, default=0.0,
         help="subtract alpha times the unconditional log-probability (1: PMI); fix it in advance",
     )  # fmt: skip
+    parser.add_argument(
+        "--copies", type=positive, default=1,
+        help="mean score over that many versions of each picture: itself and moved copies",
+    )  # fmt: skip
     parser.add_argument("--limit", type=positive, help="fewer items; a smaller, other version")
     parser.add_argument(
         "--no-shuffled", action="store_true",
@@ -110,6 +114,7 @@ def _judge(arguments: argparse.Namespace, data: "DataFolder | None") -> "Evaluat
 def _evaluate(arguments: argparse.Namespace, data: "DataFolder | None") -> "Evaluation":
     from genvlm.evaluation.benchmark import Benchmark
     from genvlm.evaluation.catalog import AnyBenchmark, find_benchmark
+    from genvlm.scoring.copies import CopiesScorer
     from genvlm.scoring.open import open_answerer, open_scorer
     from genvlm.scoring.transformers_folder import is_foreign
     from genvlm.studies import evaluations
@@ -125,6 +130,8 @@ def _evaluate(arguments: argparse.Namespace, data: "DataFolder | None") -> "Eval
     }
     if own and asked:
         raise ConfigError(f"{name} is scored, not asked: choose another --method")
+    if asked and arguments.copies > 1:
+        raise ConfigError("--copies averages scores, and answers are none: leave it out")
     if own:
         benchmark: AnyBenchmark = evaluations.build_benchmark(name, limit=arguments.limit)
     else:
@@ -142,5 +149,7 @@ def _evaluate(arguments: argparse.Namespace, data: "DataFolder | None") -> "Eval
         arguments.model, method, reduction=arguments.reduction, alpha=arguments.alpha
     )
     controls = evaluations.build_controls(name, benchmark, scorer)
+    if arguments.copies > 1:
+        scorer = CopiesScorer(scorer, copies=arguments.copies)
     with progress_bar(name) as bar:
         return evaluations.evaluate_scorer(benchmark, scorer, controls, progress=bar, **options)

@@ -1,11 +1,12 @@
 """Where training documents come from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from genvlm.config.schema import Count, Positive, Probability, Seed, strict
+from genvlm.config.schema import Count, Positive, Probability, Seed, Weight, strict
+from genvlm.errors import ConfigError
 
 VendorName = Literal["noto", "twemoji", "fluent"]
 Vendors = Annotated[tuple[VendorName, ...], Field(min_length=1)]
@@ -28,13 +29,41 @@ class ScenesSource:
 
 @strict
 @dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """How far copies of a drawing are moved, turned, recoloured and blurred."""
+
+    scale: tuple[float, float] = (0.75, 1.2)
+    degrees: Weight = 20.0
+    """Most that a copy is turned, either way."""
+    shift: Weight = 0.12
+    """Most that a copy is moved, as a share of its side."""
+    recolour: Probability = 0.5
+    """Of a copy to have its colour channels mixed; the others keep their colours."""
+    recolour_strength: Weight = 1.0
+    blur: Probability = 0.0
+    """Of a copy to be blurred by a pixel."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ConfigError(
+                f"scale {list(self.scale)} must be two positive factors, the smaller one first"
+            )
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
 class EmojiSource:
-    """Single drawings of the training families with their labels and captions."""
+    """Single drawings with their labels and captions."""
 
     kind: Literal["emoji"] = "emoji"
     vendors: Vendors = ("noto", "twemoji")
+    concepts: Literal["training", "classes"] = "training"
+    """Those of all training families, or only the 100 of them that emoji-classes names."""
+    texts: Literal["captions", "labels"] = "captions"
+    """captions: the label, and in turn another caption with each augmented copy."""
     augmented_copies: Count = 0
-    """Copies of each drawing, moved, turned and recoloured before tokenisation."""
+    """Copies of each drawing, changed by `augment` before tokenisation."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     seed: Seed = 0
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from genvlm.config.data import DataConfig
-from genvlm.config.schema import Beta, Count, Positive, Seed, Weight, strict
+from genvlm.config.schema import Beta, Count, Positive, Probability, Seed, Weight, strict
 from genvlm.config.syntax import SyntaxConfig
 from genvlm.config.transformer import TransformerConfig
 from genvlm.errors import ConfigError
@@ -17,6 +17,8 @@ class TokenizersConfig:
 
     text: str = "tokenizers/text-emoji"
     image: str = "tokenizers/image-emoji-64"
+    num_codes: Positive | None = None
+    """Merge the image tokenizer's codes into so many coarser ones; None: as they are."""
 
 
 @strict
@@ -28,6 +30,8 @@ class ObjectiveConfig:
     image_weight: Weight = 1.0
     z_loss_weight: Weight = 1e-5
     """Of the squared log normalizer (PaLM), which keeps logits from drifting between modalities."""
+    code_noise: Probability = 0.0
+    """Share of the codes that are read, not of those to be predicted, replaced by random ones."""
 
     def __post_init__(self) -> None:
         if self.text_weight == self.image_weight == 0:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genvlm.config.data import AugmentConfig
 from genvlm.tokenization.image import to_pixels, to_uint8
 
 Images = Tensor
@@ -54,13 +55,13 @@ def affine(
     return 1 - F.grid_sample(1 - images, grid, mode="bilinear", align_corners=False)
 
 
-def recolour(images: Images, generator: torch.Generator) -> Images:
+def recolour(images: Images, generator: torch.Generator, *, strength: float = 1.0) -> Images:
     """Mix the colour channels of each picture mildly; white stays white and grey stays grey."""
     n = len(images)
     noise = torch.randn(n, 3, 3, generator=generator)
     # Rows that sum to one map every grey to itself.
-    mix = torch.eye(3) + 0.35 * (noise - noise.mean(-1, keepdim=True))
-    gamma = torch.exp(0.25 * torch.randn(n, 1, 1, 1, generator=generator))
+    mix = torch.eye(3) + 0.35 * strength * (noise - noise.mean(-1, keepdim=True))
+    gamma = torch.exp(0.25 * strength * torch.randn(n, 1, 1, 1, generator=generator))
     unit = torch.einsum("nij,njhw->nihw", mix, (images + 1) / 2).clamp(0, 1)
     return unit.pow(gamma) * 2 - 1
 
@@ -71,13 +72,31 @@ def permute_channels(images: Images, generator: torch.Generator) -> Images:
     return torch.gather(images, 1, orders[:, :, None, None].expand_as(images))
 
 
-def augment_drawings(drawings: np.ndarray, *, seed: int) -> np.ndarray:
+def blur(images: Images) -> Images:
+    """Means over 3x3 pixels."""
+    return F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+
+
+def augment_drawings(
+    drawings: np.ndarray, *, seed: int, config: AugmentConfig | None = None
+) -> np.ndarray:
     """Moved, turned, scaled and mildly recoloured copies of uint8 pictures (N, H, W, 3).
 
-    Half of them keep their colours: a caption may name one.
+    By default half of them keep their colours: a caption may name one.
     """
+    config = config or AugmentConfig()
     generator = torch.Generator().manual_seed(seed)
-    moved = affine(to_pixels(drawings), generator)
-    recoloured = torch.rand(len(moved), generator=generator) < 0.5
-    moved = torch.where(recoloured[:, None, None, None], recolour(moved, generator), moved)
-    return to_uint8(moved)
+
+    def chosen(share: float) -> Tensor:
+        return (torch.rand(len(drawings), generator=generator) < share)[:, None, None, None]
+
+    images = affine(
+        to_pixels(drawings), generator,
+        scale=config.scale, degrees=config.degrees, shift=config.shift,
+    )  # fmt: skip
+    recoloured = chosen(config.recolour)
+    changed = recolour(images, generator, strength=config.recolour_strength)
+    images = torch.where(recoloured, changed, images)
+    if config.blur:
+        images = torch.where(chosen(config.blur), blur(images), images)
+    return to_uint8(images)

@@ -34,7 +34,7 @@ from genvlm.config.data import (
 from genvlm.config.schema import to_plain
 from genvlm.data.augment import augment_drawings
 from genvlm.data.edits import sample_edits
-from genvlm.data.emoji import load_drawings, split_concepts
+from genvlm.data.emoji import Concept, class_concepts, load_drawings, split_concepts
 from genvlm.data.images import RGBImage, load_image
 from genvlm.data.readers import read_captions, read_documents
 from genvlm.data.retrieval import Hit, Retriever, TfIdfRetriever, drop_words, words_of
@@ -290,17 +290,24 @@ def _read_source(source: Source, prefix: str) -> Iterator[tuple[Sample, list[RGB
 
 
 def _read_emoji(source: EmojiSource, prefix: str) -> Iterator[tuple[Sample, list[RGBImage]]]:
-    concepts = split_concepts(held_out=False)
+    concepts = _concepts(source)
     index = [c.index for c in concepts]
     for vendor in source.vendors:
         drawings = load_drawings(vendor)[index]
         for copy in range(source.augmented_copies + 1):
             seed = source.seed * 1000 + copy
-            pictures = drawings if copy == 0 else augment_drawings(drawings, seed=seed)
+            pictures = (
+                augment_drawings(drawings, seed=seed, config=source.augment) if copy else drawings
+            )
             for concept, picture in zip(concepts, pictures, strict=True):
-                captions = (concept.label, *concept.captions)
+                others = concept.captions if source.texts == "captions" else ()
+                captions = (concept.label, *others)
                 sample_id = f"{prefix}-{vendor}-{concept.id}-{copy}"
                 yield Sample(sample_id, (captions[copy % len(captions)], 0), "pair"), [picture]
+
+
+def _concepts(source: EmojiSource) -> Sequence[Concept]:
+    return class_concepts() if source.concepts == "classes" else split_concepts(held_out=False)
 
 
 def _count_pictures(source: Source) -> int:
@@ -314,8 +321,7 @@ def _count_pictures(source: Source) -> int:
         case SequencesSource():
             return source.num * (3 + source.max_length) // 2
         case EmojiSource():
-            concepts = len(split_concepts(held_out=False))
-            return concepts * len(source.vendors) * (1 + source.augmented_copies)
+            return len(_concepts(source)) * len(source.vendors) * (1 + source.augmented_copies)
         case _:
             return 0
 

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +24,8 @@ from genvlm.errors import DataError
 TILE = 64
 COLUMNS = 40
 HELD_OUT_PERCENT = 12
+NUM_CLASSES = 100
+NUM_CLASS_GROUPS = 8
 
 Vendor = Literal["noto", "twemoji", "fluent"]
 TRAINING_VENDORS: tuple[Vendor, ...] = ("noto", "twemoji")
@@ -100,6 +103,33 @@ def load_drawings(vendor: Vendor) -> RGBImage:
 def split_concepts(held_out: bool) -> list[Concept]:
     """Concepts of the held-out families, or of the training families."""
     return [c for c in load_concepts() if c.held_out == held_out]
+
+
+@cache
+def class_concepts() -> tuple[Concept, ...]:
+    """The 100 concepts of emoji-classes.
+
+    Within each of the 8 largest groups they are those with the smallest hash of id.
+    Concepts that any vendor draws nearly like another are left out. Groups get 12 or 13 places,
+    the larger ones 13.
+    """
+    every = load_concepts()
+    vendors = (*TRAINING_VENDORS, UNSEEN_VENDOR)
+    alike = {index for v in vendors for pair in near_duplicates(v, every) for index in pair}
+    training = [c for c in split_concepts(held_out=False) if c.index not in alike]
+    sizes = Counter(c.group for c in training)
+    groups = sorted(sizes, key=lambda group: (-sizes[group], group))[:NUM_CLASS_GROUPS]
+    places, rest = divmod(NUM_CLASSES, NUM_CLASS_GROUPS)
+    chosen = []
+    for rank, group in enumerate(groups):
+        members = sorted((c for c in training if c.group == group), key=id_rank)
+        chosen += members[: places + (rank < rest)]
+    return tuple(sorted(chosen, key=lambda c: c.index))
+
+
+def id_rank(concept: Concept) -> str:
+    """Key of a fixed random order."""
+    return hashlib.sha256(concept.id.encode()).hexdigest()
 
 
 def find_concept(label: str) -> Concept:

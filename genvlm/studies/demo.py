@@ -26,7 +26,7 @@ from genvlm.studies.completion import (
     inpaint_icons,
     write_completion,
 )
-from genvlm.studies.evaluations import BENCHMARKS, CLASSES, PAIRS, evaluate, save_evaluation
+from genvlm.studies.evaluations import CLASSES, DEMO_BENCHMARKS, PAIRS, evaluate, save_evaluation
 from genvlm.studies.run_report import (
     COMPLETIONS_FOLDER,
     EVAL_FOLDER,
@@ -125,7 +125,7 @@ def _completions(config: TrainConfig) -> list[Callable[..., Completion]]:
 
 def _benchmarks(config: TrainConfig) -> tuple[str, ...]:
     """All, or those that a model trained on two-icon scenes can be asked."""
-    return BENCHMARKS if _is_rich(config) else ("scenes", PAIRS, CLASSES)
+    return DEMO_BENCHMARKS if _is_rich(config) else ("scenes", PAIRS, CLASSES)
 
 
 def _is_rich(config: TrainConfig) -> bool:

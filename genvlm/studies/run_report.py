@@ -32,7 +32,7 @@ from genvlm.evaluation.report import render_report, save_report
 from genvlm.evaluation.statistics import Undefined, wilson_interval
 from genvlm.models.pretrained import PretrainedModel, is_finished, load_pretrained
 from genvlm.studies.benchmark_page import benchmark_section, browse
-from genvlm.studies.evaluations import BENCHMARKS, CLASSES, PAIRS, build_benchmark, limit_of
+from genvlm.studies.evaluations import CLASSES, DEMO_BENCHMARKS, PAIRS, build_benchmark, limit_of
 from genvlm.training.run_folder import CONFIG_FILE, LOG_FILE, MODEL_FOLDER, read_log
 
 COMMANDS_FILE = "commands.txt"
@@ -80,7 +80,7 @@ def build_report(run: Path) -> Path:
         section, tile = _completion_section(results)
         sections.append(section)
         headlines.append(tile)
-    for name in BENCHMARKS:
+    for name in DEMO_BENCHMARKS:
         folder = run / EVAL_FOLDER / name
         if (folder / "summary.json").is_file():
             section, tile = _benchmark_section(name, folder)

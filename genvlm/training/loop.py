@@ -27,6 +27,7 @@ from genvlm.models.pretrained import (
     is_finished,
     save_pretrained,
 )
+from genvlm.tokenization.coarse import merge_codes
 from genvlm.tokenization.image import load_image_tokenizer
 from genvlm.tokenization.text import load_text_tokenizer
 from genvlm.training.checkpoint import (
@@ -85,6 +86,8 @@ def train(
             claim_run(config, out, resume)
         text = load_text_tokenizer(resolve_path(config.tokenizers.text))
         image = load_image_tokenizer(resolve_path(config.tokenizers.image))
+        if config.tokenizers.num_codes is not None:
+            image = merge_codes(image, config.tokenizers.num_codes)
         corpus = build_corpus(
             config.data, image, out / "cache", progress.tokenize, max_side=config.syntax.max_side
         )
@@ -113,7 +116,12 @@ def train(
             modality_weights=weights,
         )
         source.check()
-        objective = NextTokenObjective(model, config.objective.z_loss_weight)
+        objective = NextTokenObjective(
+            model,
+            config.objective.z_loss_weight,
+            code_noise=config.objective.code_noise,
+            codes=vocabulary.image_range,
+        )
         ran = _run(config, out, resume, source, objective, progress)
         pretrained = PretrainedModel(
             model=model,

@@ -98,6 +98,19 @@ def test_eval_prints_the_summary_alone(run_folder, tmp_path, capsys):
     assert [blind[m]["value"] for m in ("text", "image", "group")] == [0, 0, 0]
 
 
+def test_eval_averages_over_moved_copies(run_folder, tmp_path, capsys):
+    command = ["eval", "run", "scenes", "--model", str(run_folder / "model"), "--limit", "1"]
+    scores = []
+    for number in ("1", "3"):
+        assert main([*command, "--out", str(tmp_path / number), "--copies", number]) == 0
+        items = (tmp_path / number / "items.jsonl").read_text().splitlines()
+        scores.append([json.loads(item)["scores"] for item in items])
+    assert scores[0] != scores[1]
+    command[2] = "pope/random"
+    assert main([*command, "--method", "answers", "--out", str(tmp_path), "--copies", "2"]) == 2
+    assert "averages scores" in capsys.readouterr().err
+
+
 def test_report_of_a_run_is_one_self_contained_page(run_folder, capsys):
     assert main(["report", str(run_folder)]) == 0
     page = Path(capsys.readouterr().out.strip())

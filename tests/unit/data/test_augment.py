@@ -1,14 +1,24 @@
 """Augmentation: explicit randomness, pixels in range, white ground."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from genvlm.data.augment import affine, augment_drawings, flip, permute_channels, recolour
+from genvlm.config.data import AugmentConfig
+from genvlm.data.augment import (
+    affine,
+    augment_drawings,
+    blur,
+    flip,
+    permute_channels,
+    recolour,
+)
 from genvlm.data.emoji import load_drawings
+from genvlm.errors import ConfigError
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 ALL = [flip, affine, recolour, permute_channels]
@@ -94,3 +104,41 @@ def test_augmented_drawings_are_new_uint8_pictures_of_their_seed() -> None:
 def test_augmented_drawings_lie_on_white() -> None:
     white = np.full((100, 16, 16, 3), 255, np.uint8)
     assert (augment_drawings(white, seed=0) == 255).all()
+
+
+def test_without_freedom_copies_are_the_stretched_drawings_themselves() -> None:
+    drawings = np.full((4, 16, 16, 3), 255, np.uint8)
+    drawings[:, 4:12, 4:12] = (200, 30, 30)
+    still = AugmentConfig(scale=(1.0, 1.0), degrees=0.0, shift=0.0, recolour=0.0)
+    copies = augment_drawings(drawings, seed=0, config=still)
+    assert (copies[:, 6:10, 6:10] == (200, 30, 30)).all()
+    assert (copies[:, 0] == 255).all()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"scale": (0.5, 0.6)}, {"degrees": 80.0}, {"shift": 0.4}, {"recolour": 1.0},
+        {"recolour_strength": 2.0}, {"blur": 1.0},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)  # fmt: skip
+def test_every_setting_of_the_augmentation_changes_copies(changed: dict[str, Any]) -> None:
+    drawings = load_drawings("noto")[:20]
+    usual = augment_drawings(drawings, seed=0)
+    assert (augment_drawings(drawings, seed=0, config=AugmentConfig(**changed)) != usual).any()
+    assert np.array_equal(augment_drawings(drawings, seed=0, config=AugmentConfig()), usual)
+
+
+def test_blurring_keeps_flat_ground_and_softens_an_edge() -> None:
+    images = torch.full((1, 3, 8, 8), -1.0)
+    images[..., 4:] = 1.0
+    result = blur(images)
+    assert torch.equal(result[..., [0, 1, 2, 5, 6, 7]], images[..., [0, 1, 2, 5, 6, 7]])
+    torch.testing.assert_close(result[0, 0, 0, 3:5], torch.tensor([-1 / 3, 1 / 3]))
+
+
+@pytest.mark.parametrize("scale", [(0.0, 1.0), (1.2, 0.8)])
+def test_scales_in_the_wrong_order_are_refused(scale: tuple[float, float]) -> None:
+    with pytest.raises(ConfigError, match="smaller one first"):
+        AugmentConfig(scale=scale)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from genvlm.config.data import (
+    AugmentConfig,
     CaptionsSource,
     DataConfig,
     DocumentsSource,
@@ -19,7 +20,7 @@ from genvlm.config.data import (
 )
 from genvlm.data.corpus import Corpus, Sample, build_corpus
 from genvlm.data.edits import sample_edits
-from genvlm.data.emoji import split_concepts
+from genvlm.data.emoji import class_concepts, split_concepts
 from genvlm.data.images import save_image
 from genvlm.data.scenes import INVERSE, render_scene, sample_scenes
 from genvlm.data.sequences import sample_sequences
@@ -113,6 +114,29 @@ def test_an_emoji_source_holds_training_families_only_and_its_copies() -> None:
         for part in (corpus.samples[:half], corpus.samples[half:])
     )
     assert (first != copies).any(axis=(1, 2)).mean() > 0.8
+
+
+def test_an_emoji_source_of_the_classes_may_hold_their_labels_alone() -> None:
+    source = EmojiSource(
+        vendors=("noto",), concepts="classes", texts="labels", augmented_copies=2,
+        augment=AugmentConfig(degrees=5.0),
+    )  # fmt: skip
+    told: list[int] = []
+    corpus = build_corpus(
+        DataConfig(sources=(source,)), TOKENIZER, None, lambda _done, total: told.append(total)
+    )
+    labels = [concept.label for concept in class_concepts()]
+    assert [s.segments[0] for s in corpus.samples] == labels * 3
+    assert set(told) == {300}
+
+
+def test_another_augmentation_is_another_corpus(tmp_path: Path) -> None:
+    for augment in (AugmentConfig(), AugmentConfig(blur=0.5)):
+        source = EmojiSource(
+            vendors=("noto",), concepts="classes", augmented_copies=1, augment=augment
+        )
+        build_corpus(DataConfig(sources=(source,)), TOKENIZER, tmp_path)
+    assert len(list(tmp_path.glob("*.npz"))) == 2
 
 
 def test_a_cached_corpus_is_read_rather_than_encoded_again(

@@ -5,21 +5,18 @@ import numpy as np
 import pytest
 
 from genvlm.config.assets import asset_path
-from genvlm.data.emoji import find_concept, load_drawings, near_duplicates
+from genvlm.data.emoji import class_concepts, find_concept, load_drawings, near_duplicates
 from genvlm.data.scenes import ICONS, Icon, is_held_out
 from genvlm.errors import ConfigError
 from genvlm.evaluation.benchmark import Benchmark, run_benchmark
-from genvlm.evaluation.benchmarks.emoji_classes import (
-    build_emoji_classes,
-    class_concepts,
-    labelled_drawings,
-)
+from genvlm.evaluation.benchmarks.emoji_classes import build_emoji_classes, labelled_drawings
 from genvlm.evaluation.benchmarks.emoji_pairs import add_pairs, build_emoji_pairs, replace_pairs
 from genvlm.evaluation.benchmarks.scenes import build_scenes
 from genvlm.evaluation.cards import Card, load_card
 from genvlm.evaluation.summary import summarize
 from genvlm.scoring.controls import ConstantScorer, LengthScorer, PixelNeighbourScorer
 from genvlm.scoring.protocols import Grid, ScorerInfo, Scores
+from genvlm.studies.evaluations import NEIGHBOUR, VALIDATION, build_benchmark, build_controls
 
 NAMES = {icon.name: icon for icon in ICONS}
 PLURALS = {icon.plural: icon for icon in ICONS}
@@ -218,6 +215,21 @@ def test_drawings_of_training_vendors_are_moved_and_those_of_the_unseen_one_are_
         drawing = load_drawings(vendor)[find_concept(label).index]
         assert np.array_equal(item.grid.images[0], drawing) == (vendor == "fluent")
         assert item.grid.images[0].dtype == np.uint8
+
+
+def test_the_validation_set_shows_unchanged_twemoji_and_the_neighbour_knows_noto_alone() -> None:
+    benchmark = build_benchmark(VALIDATION)
+    assert benchmark.version == "1+vendors=twemoji+moved=False"
+    for item, concept in zip(benchmark.items, class_concepts(), strict=True):
+        assert item.grid.texts[item.target or 0] == concept.label
+        assert np.array_equal(item.grid.images[0], load_drawings("twemoji")[concept.index])
+    controls = build_controls(VALIDATION, benchmark, ConstantScorer())
+    result = summarize(
+        run_benchmark(benchmark, controls[NEIGHBOUR], {"constant": ConstantScorer()}),
+        benchmark.card,
+    )
+    assert result.metrics["accuracy"].value == 48
+    assert len(build_benchmark(VALIDATION, limit=7).items) == 7
 
 
 def test_a_smaller_version_shows_fewer_pictures_and_keeps_all_classes(classes: Benchmark) -> None:
