@@ -68,6 +68,7 @@ def diff(arguments: argparse.Namespace) -> int:
 
 def _print(compared: "ComparedLogs") -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     title = f"{compared.benchmark} ({compared.version}): B minus A"
@@ -78,11 +79,16 @@ def _print(compared: "ComparedLogs") -> None:
     for metric, found in compared.metrics.items():
         table.add_row(metric, *_cells(found), style="bold")
         for tag, by_metric in compared.categories.items():
-            table.add_row(f"  {tag}", *_cells(by_metric[metric]))
+            table.add_row(escape(f"  {tag}"), *_cells(by_metric[metric]))
     console = Console()
     console.print(table)
     console.print(f"A: {compared.first}\nB: {compared.second}", markup=False)
     for metric, found in compared.metrics.items():
+        if found.num_groups < found.n:
+            console.print(
+                f"{metric}: {found.n} items of {found.num_groups} groups; the interval knows that, "
+                "the p values take items as independent"
+            )
         if found.detectable is not None:
             console.print(
                 f"{metric}: {found.n} independent items would show a difference of "

@@ -81,6 +81,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     if (arguments.model is None) == (not arguments.predictions):
         raise ConfigError("give either --model FOLDER or --predictions FILE")
+    if arguments.predictions:
+        for name in ("limit", "images", "method", "alpha", "no_shuffled"):
+            if getattr(arguments, name):
+                raise ConfigError(f"--{name.replace('_', '-')} is of --model, not of --predictions")
+    elif arguments.column:
+        raise ConfigError("--column is of --predictions, not of --model")
     if arguments.model is not None and arguments.out is None:
         raise ConfigError("give --out FOLDER for the log of the model's scores")
     if arguments.out is not None:

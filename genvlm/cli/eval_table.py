@@ -23,25 +23,28 @@ def finish(summary: "Summary", *, as_json: bool, allow_partial: bool) -> int:
 def print_summary(summary: "Summary", *, hide_headline: bool = False) -> None:
     """The table, with what a reader must know below it."""
     from rich.console import Console
+    from rich.markup import escape
 
     console = Console()
     table = _table(f"{summary.benchmark} ({summary.version})", list(summary.metrics))
     own = ["incomplete"] * len(summary.metrics) if hide_headline else _cells(summary.metrics)
-    table.add_row(summary.scorer, *own, style="bold")
+    table.add_row(escape(summary.scorer), *own, style="bold")
     for category, metrics in summary.categories.items():
         whole = all(m.n == summary.metrics[name].n for name, m in metrics.items())
         if not hide_headline and not whole:
-            table.add_row(f"  {category}", *_cells(metrics, list(summary.metrics)))
+            table.add_row(escape(f"  {category}"), *_cells(metrics, list(summary.metrics)))
     for name, scores in summary.controls.scores.items():
         table.add_row(f"control: {name}", *_cells(scores.metrics))
     console.print(table)
-    for metric, gain in summary.controls.gain.metrics.items():
+    for metric, gain in () if hide_headline else summary.controls.gain.metrics.items():
         interval = "" if gain.interval is None else " [{:.1f}, {:.1f}]".format(*gain.interval)
         console.print(f"gain in {metric}: {gain.value:+.1f}{interval} over {gain.over}")
     counts = ", ".join(f"{count} {what}" for what, count in summary.coverage.items())
     if summary.status == "incomplete":
         console.print(f"incomplete: {counts}; --allow-partial shows the numbers")
     for flag in summary.flags:
+        if hide_headline and "ties matter" in flag:
+            continue
         console.print(f"note: {flag}", markup=False)
 
 
@@ -51,9 +54,10 @@ def print_controls(title: str, scores: "dict[str, Table]", chance: Mapping[str, 
     Of the metrics with a chance level.
     """
     from rich.console import Console
+    from rich.markup import escape
 
     first = next(iter(scores.values()))
-    metrics = [name for name in first.metrics if name in chance]
+    metrics = [name for name in first.metrics if name in chance] or list(first.metrics)
     columns = [f"{metric}{kind}" for metric in metrics for kind in ("", ", ties half")]
     table = _table(title, columns)
     for name, found in scores.items():
@@ -65,8 +69,8 @@ def print_controls(title: str, scores: "dict[str, Table]", chance: Mapping[str, 
             for metric in metrics:
                 one = measured.get(metric)
                 values = (None, None) if one is None else (one.value, one.half)
-                cells += ["n/a" if value is None else f"{value:.1f}" for value in values]
-            table.add_row(label, *cells, style="bold" if label == name else "")
+                cells += ["n/a" if value is None else f"{value:.4g}" for value in values]
+            table.add_row(escape(label), *cells, style="bold" if label == name else "")
     Console().print(table)
 
 

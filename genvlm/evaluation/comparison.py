@@ -19,6 +19,7 @@ from genvlm.evaluation.statistics import (
     mcnemar_exact,
     percentile_interval,
 )
+from genvlm.evaluation.summary import check_one_run
 
 
 class Difference(NamedTuple):
@@ -31,6 +32,8 @@ class Difference(NamedTuple):
     interval: Interval | None
     """95 %, resampling groups; both scorers share each draw."""
     n: int
+    num_groups: int
+    """Fewer than n: items share groups, which the interval knows and the p value does not."""
     first_only: int
     """Items that only the first gets wholly right."""
     second_only: int
@@ -73,6 +76,12 @@ def compare(first: Sequence[ItemRecord], second: Sequence[ItemRecord], card: Car
             under which single items earn nothing.
     """
     for records in (first, second):
+        check_one_run(records, card)
+        if len(records) != records[0].num_items:
+            raise EvaluationError(
+                f"the log of {records[0].scorer} holds {len(records)} of {records[0].num_items} "
+                "items: only complete logs can be compared"
+            )
         failed = [r.id for r in records if r.status == "failed"]
         if failed:
             raise EvaluationError(
@@ -140,6 +149,7 @@ def _difference(
         difference=second - first,
         interval=interval,
         n=n,
+        num_groups=len({r.group for r in records}),
         first_only=0 if isinstance(test, Undefined) else test.first_only,
         second_only=0 if isinstance(test, Undefined) else test.second_only,
         p_value=None if isinstance(test, Undefined) else test.p_value,

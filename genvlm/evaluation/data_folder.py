@@ -50,9 +50,18 @@ def parse_lines(content: bytes, where: object) -> list[str]:
 def parse_json(content: bytes, where: object) -> Any:
     """JSON. Raises DataError naming `where`."""
     try:
-        return json.loads(content)
+        return json.loads(content, object_pairs_hook=_unique)
     except ValueError as error:
         raise DataError(f"{where} is no JSON ({error}): fetch it again") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} occurs twice; remove one")
+    return found
 
 
 def parse_jsonl(content: bytes, where: object) -> list[dict[str, Any]]:
@@ -109,11 +118,18 @@ def text_field(row: Mapping[str, Any], names: str | Sequence[str], where: object
 
 def parse_csv(content: bytes, where: object, columns: tuple[str, ...]) -> list[dict[str, str]]:
     """Rows by column name. Raises DataError: a column that is needed is missing."""
-    rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
-    missing = [name for name in columns if name not in (rows.fieldnames or ())]
+    try:
+        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+        names, rows = reader.fieldnames or (), list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{where} is no CSV in UTF-8 ({error}): save it as such") from None
+    missing = [name for name in columns if name not in names]
     if missing:
         raise DataError(f"{where} lacks the column {missing[0]!r}: is it another file?")
-    return list(rows)
+    short = next((k for k, row in enumerate(rows, 2) if None in row.values()), None)
+    if short is not None:
+        raise DataError(f"{where}, row {short}, has fewer cells than the head: fetch it again")
+    return rows
 
 
 @dataclass(frozen=True)

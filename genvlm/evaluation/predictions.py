@@ -8,7 +8,7 @@ there twice, is an error, because the file then belongs to something else.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,7 +87,26 @@ def read_plain_predictions(paths: Sequence[Path]) -> Predictions | None:
             else:
                 raw = RawAnswer(str(row.get("question", "")), _string(row, "answer", where))
                 add_answer(answers, item, raw, where)
+    if scores and answers:
+        raise EvaluationError(
+            f"{paths[0]} holds scores of {len(scores)} items and answers of {len(answers)}: judge "
+            "them apart"
+        )
     return Predictions(describe_files(paths), scores, answers)
+
+
+def number(value: Any, where: str) -> float:
+    """A score as a file holds it; what is missing (null, an empty cell) is NaN.
+
+    Raises:
+        EvaluationError: it is no number.
+    """
+    if value is None or value == "":
+        return float("nan")
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise EvaluationError(f"{where}: {value!r} is no number") from None
 
 
 def refuse_other_formats(
@@ -136,7 +155,7 @@ def judge_scores(
         if item.id not in predictions.scores:
             records.append(failed_record(benchmark, item, predictions.info, NOT_PREDICTED))
             continue
-        values = np.asarray(predictions.scores[item.id], np.float64)
+        values = _matrix(predictions.scores[item.id], item.id)
         shape = (len(item.grid.images), len(item.grid.texts))
         if values.shape != shape:
             raise EvaluationError(
@@ -159,25 +178,53 @@ def judge_answers(benchmark: QuestionBenchmark, predictions: Predictions) -> lis
         EvaluationError: ids or questions that the benchmark does not have.
     """
     _check_surplus(predictions.answers, benchmark)
+    benchmark, orders = _of_orders(benchmark, predictions)
     records = []
     for item in benchmark.items:
         raw = predictions.answers.get(item.id)
         if not raw:
             records.append(failed_record(benchmark, item, predictions.info, NOT_PREDICTED))
             continue
-        unanswered = len(item.questions) - len(raw)
-        if unanswered and benchmark.card.rule != "options":  # an order of options may be absent
-            problem = f"{unanswered} of {len(item.questions)} questions have no prediction"
-            records.append(failed_record(benchmark, item, predictions.info, problem))
-            continue
         said = [_said(benchmark, item, one) for one in raw]
         asked = {one.question for one in said}
+        expected = {q for q in item.questions if not orders or q in orders}
+        if asked != expected:
+            problem = f"{len(expected - asked)} of {len(expected)} questions have no prediction"
+            records.append(failed_record(benchmark, item, predictions.info, problem))
+            continue
         controls: dict[str, Given] = {
             name: {q: a for q, a in given[item.id].items() if q in asked}
             for name, given in benchmark.controls.items()
         }
         records.append(answered_record(benchmark, item, predictions.info, said, controls))
     return records
+
+
+def _of_orders(
+    benchmark: QuestionBenchmark, predictions: Predictions
+) -> tuple[QuestionBenchmark, set[str]]:
+    """The orders of options that the predictions hold; fewer than all are another version."""
+    if benchmark.card.rule != "options":
+        return benchmark, set()
+    given = {one.question for raw in predictions.answers.values() for one in raw}
+    held = [order for order in benchmark.card.orders if order in given]
+    every = {order for item in benchmark.items for order in item.questions}
+    if set(held) >= every:
+        return benchmark, set(held)
+    version = f"{benchmark.version}+orders={','.join(held)}"
+    return replace(benchmark, version=version), set(held)
+
+
+def _matrix(scores: Any, item_id: str) -> np.ndarray:
+    try:
+        # null, as NaN, is no score
+        values = np.array(scores, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise EvaluationError(
+            f"item {item_id!r}: scores must be a list of lists of numbers, images x texts, got "
+            f"{str(scores)[:60]}"
+        ) from None
+    return values
 
 
 def _said(benchmark: QuestionBenchmark, item: AskedItem, raw: RawAnswer) -> Said:

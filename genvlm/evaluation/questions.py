@@ -139,8 +139,8 @@ def run_questions(
             if blind:
                 controls["blind"] = _parsed(_ask(benchmark, _about(item, ()), answerer))
             if partners is not None:
-                images = next(iter(items[partners[number]].questions.values())).images
-                controls[SHUFFLED] = _parsed(_ask(benchmark, _about(item, images), answerer))
+                others = (items[partners[number]], *items)
+                controls[SHUFFLED] = _ask_about_another(benchmark, item, others, answerer)
         except (DataError, TokenError) as error:
             records.append(failed_record(benchmark, item, answerer.info, str(error)))
         else:
@@ -206,6 +206,20 @@ def _ask(benchmark: QuestionBenchmark, item: AskedItem, answerer: Answerer) -> l
         one = read_answer(benchmark, item, key, answer.raw_text, prompt=question.prompt)
         said.append(replace(one, status="refused") if answer.status == "refused" else one)
     return said
+
+
+def _ask_about_another(
+    benchmark: QuestionBenchmark, item: AskedItem, others: Sequence[AskedItem], answerer: Answerer
+) -> Given:
+    """With the pictures of the first other item of another group whose pictures can be read."""
+    for other in others:
+        if other.group != item.group:
+            images = next(iter(other.questions.values())).images
+            try:
+                return _parsed(_ask(benchmark, _about(item, images), answerer))
+            except (DataError, TokenError):
+                continue
+    return dict.fromkeys(item.questions)
 
 
 def _about(item: AskedItem, images: Sequence[RGBImage]) -> AskedItem:

@@ -112,7 +112,7 @@ def summarize(records: Sequence[ItemRecord], card: Card, *, num_truncated: int =
     Raises:
         EvaluationError: no record, records of another benchmark or of several runs, doubled ids.
     """
-    _check_one_run(records, card)
+    check_one_run(records, card)
     coverage = _coverage(records)
     flags = [f"the log ends in {num_truncated} line that was cut short"] if num_truncated else []
     flags += _unanswered(records)
@@ -162,6 +162,7 @@ class _Result:
     ) -> None:
         self.card, self.parts = card, parts
         self.rule = card.decision
+        self.targets = [r.target for r in records]
         self.resampling = Resampling([r.group for r in records])
         everything = np.ones(len(records), np.bool_)
         self.members: dict[str, Bool[np.ndarray, " items"]] = {
@@ -185,6 +186,19 @@ class _Result:
             for metric in self.card.metrics
             if tag == WHOLE or not metric.startswith(MACRO)
         }
+
+    def chance(self, metric: str, tag: str = WHOLE) -> float | None:
+        """Of a part, where items have different numbers of options, that of its own items."""
+        chance = self.card.chance.get(metric)
+        if chance is None or tag == WHOLE or metric == "all orders":
+            return chance
+        members = zip(self.targets, self.members[tag], strict=True)
+        options = [
+            len(target["options"])
+            for target, mine in members
+            if mine and isinstance(target, dict) and "options" in target
+        ]
+        return 100 * float(np.mean([1 / n for n in options])) if options else chance
 
     def gains(self, tag: str = WHOLE) -> dict[str, Gain]:
         """By metric that is defined; the best control is chosen anew in every bootstrap sample."""
@@ -248,7 +262,7 @@ class _Result:
         n = int(self.members[tag].sum())
         unit = self._metric(metric).unit
         if name == RANDOM:
-            chance = self.card.chance.get(metric)
+            chance = self.chance(metric, tag)
             tied = None if chance is None else 0.0
             return Measured(chance, chance, n, None, tied, unit)
         strict, half = (self._value(name, metric, kind, tag) for kind in ("strict", "half"))
@@ -264,7 +278,7 @@ class _Result:
         if of_items and (name != _SCORER or tag != WHOLE):
             return None  # thousands of correlations: for the scorer on all items alone
         resampled = self._resampled(name, metric, "strict", tag)
-        if resampled is None:
+        if resampled is None or len(set(self.groups[self.members[tag]])) < 2:
             return None
         is_share = self._metric(metric).unit == "percent" and not of_items
         if is_share and resampled.min() == resampled.max() and value in (0.0, 100.0):
@@ -277,9 +291,10 @@ class _Result:
         return percentile_interval(resampled)
 
     def _gain(self, metric: str, tag: str) -> Gain:
-        chance = self.card.chance[metric]
+        chance = self.chance(metric, tag)
         own = self._value(_SCORER, metric, "half", tag)
         assert own is not None  # `gains` asks for nothing else
+        assert chance is not None
         known = {
             name: value
             for name in UNSEEING
@@ -363,7 +378,8 @@ def _scale(metric: Metric) -> float:
     return 100.0 if metric.unit == "percent" else 1.0
 
 
-def _check_one_run(records: Sequence[ItemRecord], card: Card) -> None:
+def check_one_run(records: Sequence[ItemRecord], card: Card) -> None:
+    """Raises EvaluationError: the records do not belong together, or not to this card."""
     if not records:
         raise EvaluationError(f"the log holds no item of {card.name}: run the evaluation again")
     first = records[0]
@@ -423,8 +439,10 @@ def _order_effect(records: Sequence[ItemRecord], card: Card) -> list[str]:
         targets = {r.id: r.target for r in records}
         right[order] = {item: one.parsed == targets[item] for item, one in said}
     if not right[first] or not right[second]:
-        return flags
-    test = mcnemar_exact(right[first], right[second])
+        only = first if right[first] else second
+        return [*flags, f"only the order {only} was asked: a preference for a place is not seen"]
+    both = right[first].keys() & right[second].keys()
+    test = mcnemar_exact(*({i: r[i] for i in both} for r in (right[first], right[second])))
     if not isinstance(test, Undefined):
         flags.append(
             f"order of options: {test.first_only} items are right only in {first}, "

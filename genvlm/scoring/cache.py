@@ -31,12 +31,12 @@ class ValueCache:
         lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
         whole = 0
         for number, line in enumerate(lines, start=1):
+            if not line.endswith(b"\n"):
+                break  # cut short, even if it happens to be whole
             try:
                 row = json.loads(line)
                 self._values[row["key"]] = row["value"]
             except (ValueError, KeyError, TypeError):
-                if number == len(lines) and not line.endswith(b"\n"):
-                    break
                 raise EvaluationError(
                     f"{path}, line {number}, is damaged: delete the file and run again"
                 ) from None

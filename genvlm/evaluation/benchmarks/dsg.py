@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from genvlm.data.images import ImageFiles
 from genvlm.errors import EvaluationError
+from genvlm.evaluation.answers import yes_no
 from genvlm.evaluation.benchmark import build_version
 from genvlm.evaluation.cards import load_card
 from genvlm.evaluation.correlation import mean_by_key, read_dependencies
@@ -183,5 +184,6 @@ def _files(part: str) -> list[str]:
 
 
 def _equals_yes(raw: str, item: AskedItem, question: str) -> Parsed:
-    answer = "yes" if raw.strip().lower() == "yes" else "no"
-    return Parsed(answer) if raw.strip() else Parsed(answer, "unparseable")
+    # Official: equal to "yes". A full stop is forgiven; what says neither, such as "1000", is a no.
+    answer = "yes" if raw.strip().rstrip(".!").lower() == "yes" else "no"
+    return Parsed(answer) if yes_no(raw) is not None else Parsed(answer, "unparseable")

@@ -86,14 +86,18 @@ def read_pope(
             split = row.get("category") or part
             if part and split != part:
                 continue
-            text, image = row.get("text", row.get("answer")), row.get("image")
+            # The official question rows have the question as text.
+            told, asked = row.get("text"), row.get("question")
+            text, image = row.get("answer", told), row.get("image")
+            if asked is None and "answer" in row:
+                asked = told
             if split not in SPLITS or not isinstance(text, str) or not isinstance(image, str):
                 raise EvaluationError(
                     f"{where}: needs the answer as text, the picture as image, the question, and "
                     f"the split as category ({', '.join(SPLITS)}), unless the benchmark is named "
                     "as pope/SPLIT"
                 )
-            key = split, image, _object(row.get("question", ""))
+            key = split, image, _object(str(asked), where)
             add_answer(answers, known.get(key, " ".join(key)), RawAnswer("", text), where)
     return Predictions(describe_files(paths, column), answers=answers)
 
@@ -107,11 +111,12 @@ def _file(split: str) -> str:
     return f"pope/coco_pope_{split}.json"
 
 
-def _object(question: str) -> str:
+def _object(question: str, where: str = "") -> str:
     found = _QUESTION.search(question)
     if not found:
+        at = f"{where}: " if where else ""
         raise EvaluationError(
-            f"the question {question!r} is none of POPE: expected 'Is there a ...'"
+            f"{at}the question {question!r} is none of POPE: expected 'Is there a ...'"
         )
     return found[1]
 

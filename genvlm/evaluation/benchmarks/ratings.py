@@ -7,6 +7,7 @@ al. 2024, https://arxiv.org/abs/2401.07781).
 """
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from genvlm.evaluation.benchmark import Benchmark, Item, build_version
 from genvlm.evaluation.cards import load_card
 from genvlm.evaluation.correlation import mean_by_key
 from genvlm.evaluation.data_folder import DataFolder, parse_csv, read_file
-from genvlm.evaluation.predictions import Predictions, add_once, describe_files
+from genvlm.evaluation.predictions import Predictions, add_once, describe_files, number
 from genvlm.scoring.protocols import Grid
 
 T2V, T2V_RESULTS = "t2vscore/t2vscore_alignment_score.json", "t2vscore/t2vscore_results.csv"
@@ -52,7 +53,7 @@ def read_ratings(
                     f"{path}: name one of its systems with --column: {', '.join(systems)}"
                 )
             item = f"{row['model_name']}/{row['video_id']}"
-            add_once(scores, item, [[float(row[column])]], str(path))
+            add_once(scores, item, [[number(row[column], f"{path}: {item!r}")]], str(path))
     return Predictions(describe_files(paths, column), scores)
 
 
@@ -103,7 +104,8 @@ def _pair(row: dict[str, Any], number: int, where: Path, folder: Path) -> Item:
         if not isinstance(row.get(key), str):
             raise EvaluationError(f"{where}, line {number}: {key!r} is missing or no string")
     human = row.get("human")
-    if human is not None and not isinstance(human, (int, float)):
+    is_number = isinstance(human, (int, float)) and not isinstance(human, bool)
+    if human is not None and not (is_number and math.isfinite(human)):
         raise EvaluationError(f"{where}, line {number}: human is {json.dumps(human)}, no number")
     if Path(row["image"]).is_absolute() or ".." in Path(row["image"]).parts:
         raise EvaluationError(f"{where}, line {number}: image must be a path inside its folder")

@@ -123,19 +123,27 @@ def read_sugarcrepe(
                 continue
             row = truth.get(item)
             if row is not None and any(
-                value[name] != row[name] for name in ("caption", "negative_caption")
+                value.get(name) != row[name] for name in ("caption", "negative_caption")
             ):
                 raise EvaluationError(
                     f"{path}: the captions of {key!r} are not those of the benchmark; the "
                     "predictions are of another version"
                 )
-            raw = RawAnswer(order, value["answer"]["free_form_answer"])
+            raw = RawAnswer(order, _free_form(value, f"{path}: {key!r}"))
             add_answer(answers, item, raw, str(path))
     info = describe_files(paths, column)
     if removed:
         note = f"{info.label}; {', '.join(removed)}, removed by the authors, left out"
         info = replace(info, label=note)
     return Predictions(info, answers=answers)
+
+
+def _free_form(value: Mapping[str, Any], where: str) -> str:
+    answer = value.get("answer")
+    text = answer.get("free_form_answer") if isinstance(answer, dict) else None
+    if not isinstance(text, str):
+        raise EvaluationError(f"{where}: needs answer.free_form_answer as a string")
+    return text
 
 
 def _rows(data: DataFolder, part: str) -> list[tuple[str, str, dict[str, Any]]]:

@@ -14,7 +14,14 @@ from genvlm.evaluation.answers import match_choice
 from genvlm.evaluation.benchmark import Benchmark, Item, build_version
 from genvlm.evaluation.cards import load_card
 from genvlm.evaluation.data_folder import DataFolder, parse_json, read_file
-from genvlm.evaluation.predictions import Predictions, RawAnswer, add_answer, describe_files
+from genvlm.evaluation.predictions import (
+    Predictions,
+    RawAnswer,
+    add_answer,
+    add_once,
+    describe_files,
+    number,
+)
 from genvlm.evaluation.questions import AskedItem, Parsed, Parser, QuestionBenchmark
 from genvlm.scoring.protocols import Grid, Question
 
@@ -59,7 +66,8 @@ def read_tifa(
                 raise EvaluationError(
                     f"{path}: name one of its systems with --column: {', '.join(numeric)}"
                 )
-            scores[item_id] = [[float(row[column])]]
+            where = f"{path}: {item_id!r}"
+            add_once(scores, item_id, [[number(row[column], where)]], where)
     return Predictions(describe_files(paths, column), scores)
 
 

@@ -14,7 +14,7 @@ from genvlm.errors import EvaluationError
 from genvlm.evaluation.benchmark import Benchmark, Item, build_version
 from genvlm.evaluation.cards import load_card
 from genvlm.evaluation.data_folder import DataFolder, parse_jsonl, read_file
-from genvlm.evaluation.predictions import Predictions, describe_files
+from genvlm.evaluation.predictions import Predictions, describe_files, number
 from genvlm.scoring.protocols import Grid
 
 NUM_ITEMS = 400
@@ -57,7 +57,9 @@ def build_winoground(data: DataFolder, part: str, images: Path | None) -> Benchm
         tags = tuple(t for t in (row.get("collapsed_tag"), row.get("tag")) if t)
         items.append(Item(grid=grid, group=str(row["id"]), target=None, tags=tags))
     known = data.has(EXAMPLES)
-    return Benchmark(card.name, tuple(items), card, build_version(card), texts_known=known)
+    changed = data.changed([EXAMPLES], card.files) if known else ""
+    version = build_version(card, data=(changed, ""))
+    return Benchmark(card.name, tuple(items), card, version, texts_known=known)
 
 
 def read_winoground(
@@ -70,20 +72,22 @@ def read_winoground(
     """
     cells: dict[str, dict[tuple[int, int], float]] = {}
     for path in paths:
-        for number, row in enumerate(parse_jsonl(read_file(path), path), start=1):
+        for number_of_line, row in enumerate(parse_jsonl(read_file(path), path), start=1):
             found = _LABEL.fullmatch(str(row.get("label")))
             if not found:
                 raise EvaluationError(
-                    f"{path}, line {number}: the label {row.get('label')!r} is not of the form "
-                    "<id>_c<caption>_i<image>"
+                    f"{path}, line {number_of_line}: the label {row.get('label')!r} is not "
+                    "of the form <id>_c<caption>_i<image>"
                 )
             place = int(found[3]), int(found[2])
             mine = cells.setdefault(found[1], {})
             if place in mine:
-                raise EvaluationError(f"{path}, line {number}: {found[0]} occurs twice; remove one")
-            mine[place] = float(row["score"])
+                raise EvaluationError(
+                    f"{path}, line {number_of_line}: {found[0]} occurs twice; remove one"
+                )
+            mine[place] = number(row.get("score"), f"{path}, line {number_of_line}")
     scores = {}
     for item, mine in cells.items():
-        if len(mine) == 4:  # an item with a missing cell counts as not predicted
-            scores[item] = [[mine[image, text] for text in (0, 1)] for image in (0, 1)]
+        nan = float("nan")  # an item with a missing cell fails
+        scores[item] = [[mine.get((image, text), nan) for text in (0, 1)] for image in (0, 1)]
     return Predictions(describe_files(paths, column), scores)

@@ -87,8 +87,12 @@ def test_equal_scorers_have_no_p_value() -> None:
 
 def test_logs_that_do_not_match_are_refused() -> None:
     first, second = log(FIRST, "a"), log(SECOND, "b")
-    with pytest.raises(EvaluationError, match="1 ids are in one log alone, such as 'item-39'"):
+    with pytest.raises(EvaluationError, match="holds 39 of 40 items"):
         compare(first, second[:-1], CARD)
+    with pytest.raises(EvaluationError, match="2 ids are in one log alone, such as 'item-39'"):
+        compare(first, [*second[:-1], replace(second[-1], id="item-99")], CARD)
+    with pytest.raises(EvaluationError, match="'item-0' stands twice"):
+        compare(first, [*second[:-1], second[0]], CARD)
     other = [replace(r, version="1+limit=3") for r in second]
     with pytest.raises(EvaluationError, match="different benchmarks"):
         compare(first, other, CARD)

@@ -202,3 +202,69 @@ def test_a_blind_scorer_gets_nothing_on_winoground(tmp_path: Path) -> None:
     assert [found[name].value for name in ("text", "image", "group")] == [0, 0, 0]
     # Comparing with >= in place of > would give the image score to a blind model.
     assert [r.credit["image"].win for r in records] == [1.0] * 400
+
+
+def test_one_order_of_options_is_another_version_and_said(data: DataFolder, write: Write) -> None:
+    # Always the first option: all right, if nobody asks in the other order.
+    rows = [
+        {"id": f"add_att/{7 * k}", "question": "positive-first", "answer": "(1)"} for k in range(3)
+    ]
+    result = judge(write(rows), data)
+    assert result.metrics["accuracy"].value == 100
+    assert "+orders=positive-first" in result.version
+    assert any("only the order positive-first was asked" in flag for flag in result.flags)
+    # An item that lacks one of the orders that the others have is missing, not half right.
+    more = [*rows, {"id": "add_att/0", "question": "negative-first", "answer": "(2)"}]
+    result = judge(write(more), data)
+    assert (result.coverage["answered"], result.coverage["failed"]) == (1, 2)
+    assert any("(1 of 2 questions have no prediction)" in flag for flag in result.flags)
+
+
+def test_a_key_that_stands_twice_in_a_file_is_an_error(data: DataFolder, tmp_path: Path) -> None:
+    path = tmp_path / "positive-first/m-add_att.json"
+    path.parent.mkdir()
+    path.write_text('{"0": {}, "7": {}, "0": {}}')
+    with pytest.raises(DataError, match="the key '0' occurs twice"):
+        judge_predictions("sugarcrepe/add_att", [path], data)
+
+
+def test_scores_and_answers_of_one_file_are_not_mixed(data: DataFolder, write: Write) -> None:
+    rows = [scored(0, 1, 0), {"id": "add_att/7", "question": "positive-first", "answer": "(1)"}]
+    with pytest.raises(EvaluationError, match="scores of 1 items and answers of 1"):
+        judge(write(rows), data)
+
+
+@pytest.mark.parametrize("odd", ["high", [1, "x"], [[1, 0], [2]]])
+def test_scores_that_are_no_matrix_name_their_item(
+    data: DataFolder, write: Write, odd: object
+) -> None:
+    with pytest.raises(EvaluationError, match="item 'add_att/0': scores must be a list of lists"):
+        judge(write([{"id": "add_att/0", "scores": odd}]), data)
+
+
+def test_the_question_of_pope_is_not_read_as_its_answer(tmp_path: Path) -> None:
+    rows = [
+        json.loads(line)
+        for line in shipped_data().read("pope/coco_pope_random.json").split(b"\n")
+        if line
+    ]
+    path = tmp_path / "answers.jsonl"
+    path.write_text("".join(json.dumps({**row, "answer": "No"}) + "\n" for row in rows))
+    benchmark, records = judge_predictions("pope/random", [path], shipped_data())
+    result = summarize(records, benchmark.card)
+    assert result.status == "complete"
+    assert result.metrics["yes ratio"].value == 0
+    assert records[0].answers[0].raw == "No"
+
+
+def test_chance_of_a_part_is_that_of_its_own_options() -> None:
+    path = Path(__file__).parents[3] / "eval/data/scienceqa_llava15_13b.jsonl.gz"
+    whole, part = (
+        summarize(records, benchmark.card)
+        for benchmark, records in (
+            judge_predictions(name, [path], shipped_data())
+            for name in ("scienceqa", "scienceqa/image")
+        )
+    )
+    of_tag = whole.controls.scores["random"].categories["image"]["given"].value
+    assert of_tag == pytest.approx(part.controls.scores["random"].metrics["given"].value, abs=0.1)

@@ -88,6 +88,9 @@ def test_a_line_that_was_cut_short_is_dropped_and_written_anew(tmp_path: Path) -
     CachedScorer(counting, ValueCache(path)).score([grid("x"), grid("y")])
     assert counting.seen == ["y"]
     assert len(path.read_text().splitlines()) == 2
+    path.write_bytes(path.read_bytes()[:-1])  # whole but for its end: written anew as well
+    CachedScorer(Counting(), ValueCache(path)).score([grid("x"), grid("y"), grid("z")])
+    assert len(path.read_text().splitlines()) == 3
     path.write_text("no json\n" + path.read_text())
     with pytest.raises(EvaluationError, match="line 1, is damaged"):
         ValueCache(path)
