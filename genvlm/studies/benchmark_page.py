@@ -23,6 +23,7 @@ from genvlm.evaluation.catalog import AnyBenchmark
 from genvlm.evaluation.plots import Bar, bars_with_intervals
 from genvlm.evaluation.records import ItemRecord
 from genvlm.evaluation.report import render_report, save_report
+from genvlm.scoring.protocols import Question
 from genvlm.studies.evaluations import NEIGHBOUR, Evaluation
 
 _MAX_BROWSED = 40
@@ -112,7 +113,7 @@ def browse(benchmark: AnyBenchmark, records: Sequence[ItemRecord]) -> list[Brows
             _scored(r, good(r), grids[r.id].images, grids[r.id].texts, benchmark.card)
             for r in chosen
         ]
-    asked = {item.id: next(iter(item.questions.values())).images for item in benchmark.items}
+    asked = {item.id: item.questions for item in benchmark.items}
     return [_answered(r, good(r), asked[r.id]) for r in chosen]
 
 
@@ -140,15 +141,18 @@ def _scored(
     return BrowserItem(_load(images), shown, scores, good, record.tags, record.id, correct)
 
 
-def _answered(record: ItemRecord, good: bool | None, images: Sequence[RGBImage]) -> BrowserItem:
+def _answered(
+    record: ItemRecord, good: bool | None, questions: Mapping[str, Question]
+) -> BrowserItem:
     lines = []
     for said in record.answers:
         name = f" ({said.question})" if said.question else ""
-        if said.prompt:
-            lines.append((f"asked{name}", said.prompt))
+        # A released prediction seldom tells its prompt: then what the benchmark asks.
+        lines.append((f"asked{name}", said.prompt or questions[said.question].prompt))
         read = "" if said.parsed == said.raw else f"  [read as: {said.parsed or said.status}]"
         lines.append((f"said{name}", said.raw + read))
     lines.append(("right", _target(record.target)))
+    images = next(iter(questions.values())).images
     return BrowserItem(_load(images), [], [], good, record.tags, record.id, lines=lines)
 
 
