@@ -9,7 +9,7 @@ import pytest
 from genvlm.config.data import DataConfig, ScenesSource, StoriesSource
 from genvlm.config.training import OptimizerConfig, TrainConfig
 from genvlm.studies.demo import run_demo
-from genvlm.studies.evaluations import BENCHMARKS
+from genvlm.studies.evaluations import DEMO_BENCHMARKS
 from genvlm.studies.run_report import build_report
 from genvlm.studies.scene_generation import drawing_settings
 from genvlm.testing.tiny import tiny_pretrained, tiny_transformer_config
@@ -54,7 +54,7 @@ def test_a_model_of_rich_scenes_is_asked_everything(run: Path) -> None:
     summaries = {
         path.parent.name: json.loads(path.read_text()) for path in run.glob("eval/*/summary.json")
     }
-    assert summaries.keys() == set(BENCHMARKS)
+    assert summaries.keys() == set(DEMO_BENCHMARKS)
     assert {s["status"] for s in summaries.values()} == {"complete"}
     versions = {name: s["version"] for name, s in summaries.items() if name.startswith("scenes")}
     assert "vendor=fluent" in versions["scenes-fluent"]
