@@ -72,7 +72,8 @@ def audit(arguments: argparse.Namespace) -> int:
     from genvlm.evaluation.catalog import FILE_BENCHMARKS, shipped_data
     from genvlm.evaluation.catalog import audit as audit_files
     from genvlm.evaluation.data_folder import DataFolder
-    from genvlm.evaluation.summary import Table, summarize
+    from genvlm.evaluation.results import Table
+    from genvlm.evaluation.summary import summarize
 
     if arguments.benchmark.partition("/")[0] not in FILE_BENCHMARKS:
         raise ConfigError(

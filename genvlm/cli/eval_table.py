@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from genvlm.evaluation.summary import Measured, Summary, Table
+    from genvlm.evaluation.results import Measured, Summary, Table
 
 INCOMPLETE = 2
 

@@ -1,5 +1,6 @@
 """Bounded decoding of pictures: size and format are checked before a single pixel is decoded."""
 
+import hashlib
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,6 +63,12 @@ def load_image(path: str | Path) -> RGBImage:
         ) from None
     except (OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"{path} is damaged or cut short ({error}): replace it") from None
+
+
+def image_digest(image: RGBImage) -> str:
+    """Equal for equal pictures: of shape and pixels."""
+    pixels: np.ndarray = np.ascontiguousarray(image)
+    return f"{pixels.shape}|{hashlib.sha256(pixels.tobytes()).hexdigest()}"
 
 
 def load_mask(path: str | Path) -> Bool[np.ndarray, "height width"]:

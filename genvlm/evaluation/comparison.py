@@ -8,6 +8,7 @@ import numpy as np
 
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.cards import Card
+from genvlm.evaluation.coverage import check_one_run
 from genvlm.evaluation.records import ItemRecord
 from genvlm.evaluation.resampling import Resampling
 from genvlm.evaluation.rules import Credit
@@ -19,7 +20,6 @@ from genvlm.evaluation.statistics import (
     mcnemar_exact,
     percentile_interval,
 )
-from genvlm.evaluation.summary import check_one_run
 
 
 class Difference(NamedTuple):

@@ -4,17 +4,18 @@ Everything is recomputed from the raw scores in the log; no model and no picture
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.cards import MACRO, Card
+from genvlm.evaluation.coverage import check_one_run, count_coverage, unanswered_flags
 from genvlm.evaluation.measures import Judged, Metric, Parts, ratio
 from genvlm.evaluation.records import SCHEMA, ItemRecord
 from genvlm.evaluation.resampling import Resampling
+from genvlm.evaluation.results import Controls, Gain, GainTable, Measured, Summary, Table
 from genvlm.evaluation.statistics import (
     Interval,
     Undefined,
@@ -37,72 +38,6 @@ SUSPECT = (*UNSEEING, SHUFFLED, "line parity")
 TIE_FLAG_POINTS = 0.5
 
 
-class Measured(NamedTuple):
-    """One number of a result, in its unit."""
-
-    value: float | None
-    """A tie or an unreadable answer is wrong: the official rule. None where it is undefined."""
-    half: float | None
-    n: int
-    interval: Interval | None
-    """95 % interval of `value`; None where it is undefined (a flag says why) or exact."""
-    tie_rate: float | None
-    """Percent of items on which the two values differ."""
-    unit: Literal["percent", "number"] = "percent"
-
-
-class Gain(NamedTuple):
-    """Half credit of the scorer minus that of the best control that never sees the picture."""
-
-    value: float
-    interval: Interval | None
-    over: str
-    """The control that was best."""
-
-
-class Table(NamedTuple):
-    """Metrics over all items and over each category."""
-
-    metrics: dict[str, Measured]
-    categories: dict[str, dict[str, Measured]]
-
-
-class GainTable(NamedTuple):
-    """Gains over all items and over each category."""
-
-    metrics: dict[str, Gain]
-    categories: dict[str, dict[str, Gain]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Controls:
-    """What needs no understanding, beside the scorer."""
-
-    scores: dict[str, Table]
-    gain: GainTable
-
-
-@dataclass(frozen=True, kw_only=True)
-class Summary:
-    """The result of one scorer on one benchmark. `to_json` is what `--json` prints."""
-
-    schema: int
-    benchmark: str
-    version: str
-    status: Literal["complete", "incomplete"]
-    coverage: dict[str, int]
-    metrics: dict[str, Measured]
-    categories: dict[str, dict[str, Measured]]
-    controls: Controls
-    flags: tuple[str, ...]
-    fingerprint: str
-    scorer: str
-
-    def to_json(self) -> dict[str, object]:
-        """Plain dictionaries and lists for `json.dumps`."""
-        return {key: _plain(value) for key, value in asdict(self).items()}
-
-
 def summarize(records: Sequence[ItemRecord], card: Card, *, num_truncated: int = 0) -> Summary:
     """Recompute a result from its log.
 
@@ -113,9 +48,9 @@ def summarize(records: Sequence[ItemRecord], card: Card, *, num_truncated: int =
         EvaluationError: no record, records of another benchmark or of several runs, doubled ids.
     """
     check_one_run(records, card)
-    coverage = _coverage(records)
+    coverage = count_coverage(records)
     flags = [f"the log ends in {num_truncated} line that was cut short"] if num_truncated else []
-    flags += _unanswered(records)
+    flags += unanswered_flags(records)
     counted = [r for r in records if r.status != "failed"]
     parts = _parts_by_scorer(counted, card, flags)
     tags = list(dict.fromkeys(tag for r in records for tag in r.tags))
@@ -378,52 +313,6 @@ def _scale(metric: Metric) -> float:
     return 100.0 if metric.unit == "percent" else 1.0
 
 
-def check_one_run(records: Sequence[ItemRecord], card: Card) -> None:
-    """Raises EvaluationError: the records do not belong together, or not to this card."""
-    if not records:
-        raise EvaluationError(f"the log holds no item of {card.name}: run the evaluation again")
-    first = records[0]
-    seen: set[str] = set()
-    for record in records:
-        if record.benchmark != card.name or record.rule != card.rule:
-            raise EvaluationError(
-                f"item {record.id!r} is of the benchmark {record.benchmark!r} (rule "
-                f"{record.rule}), not of {card.name!r} (rule {card.rule})"
-            )
-        if record.version.partition("+")[0] != card.version:
-            raise EvaluationError(
-                f"item {record.id!r} is of version {record.version} of {card.name}, the card is of "
-                f"version {card.version}: run the evaluation again"
-            )
-        run = (record.fingerprint, record.version, record.num_items)
-        if run != (first.fingerprint, first.version, first.num_items):
-            raise EvaluationError(
-                f"items {first.id!r} and {record.id!r} come from different runs (scorer, version "
-                "or number of items differ): summarize one log at a time"
-            )
-        if record.id in seen:
-            raise EvaluationError(f"item {record.id!r} stands twice in the log: remove one")
-        seen.add(record.id)
-
-
-def _coverage(records: Sequence[ItemRecord]) -> dict[str, int]:
-    statuses = ("answered", "refused", "unparseable", "failed")
-    counts = {status: sum(r.status == status for r in records) for status in statuses}
-    return {"expected": records[0].num_items, **counts}
-
-
-def _unanswered(records: Sequence[ItemRecord]) -> list[str]:
-    """What was refused, unreadable or failed: how many, and one by name."""
-    flags = []
-    for status in ("refused", "unparseable", "failed"):
-        ids = [r.id for r in records if r.status == status]
-        if ids:
-            problem = next(r.problem for r in records if r.id == ids[0])
-            reason = f" ({problem})" if problem else ""
-            flags.append(f"{len(ids)} items {status}, such as {ids[0]!r}{reason}")
-    return flags
-
-
 def _order_effect(records: Sequence[ItemRecord], card: Card) -> list[str]:
     """Whether the order in which options were shown changed the answers."""
     if len(card.orders) != 2:
@@ -474,16 +363,3 @@ def _parts_by_scorer(
             f"{changed[0]!r}; the scores were used"
         )
     return {name: rule.parts(Judged(found, targets, ids)) for name, found in evidence.items()}
-
-
-def _plain(value: object) -> object:
-    """Named tuples of a result as dictionaries, intervals and other tuples as lists."""
-    if isinstance(value, Interval):
-        return list(value)
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        value = value._asdict()
-    if isinstance(value, Mapping):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
-    return value

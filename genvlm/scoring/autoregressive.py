@@ -9,7 +9,6 @@ Normalization `grammar` is the softmax over the ids that the state allows: what 
 at temperature 1, so that all images of one size sum to 1. `vocabulary` is the raw softmax.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -20,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from genvlm.data.images import RGBImage
+from genvlm.data.images import RGBImage, image_digest
 from genvlm.errors import ConfigError
 from genvlm.models.mixed_modal.transformer import KVCache
 from genvlm.models.pretrained import PretrainedModel
@@ -299,7 +298,7 @@ class CodeCache:
 
     def encode(self, images: Sequence[RGBImage]) -> list[Codes]:
         """Codes of pictures of any size."""
-        keys = [f"{i.shape}|{hashlib.sha256(i.tobytes()).hexdigest()}" for i in images]
+        keys = [image_digest(image) for image in images]
         new = {k: image for k, image in zip(keys, images, strict=True) if k not in self._codes}
         self._codes.update(
             zip(new, self._pretrained.encode_images(list(new.values())), strict=True)

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import logsumexp
 
-from genvlm.data.images import RGBImage
+from genvlm.data.images import RGBImage, image_digest
 from genvlm.errors import EvaluationError
 from genvlm.models.pretrained import PretrainedModel
 from genvlm.scoring.autoregressive import Likelihood, LikelihoodScorer, Reduction
-from genvlm.scoring.cache import image_digest
 from genvlm.scoring.protocols import Grid, Scorer, ScorerInfo, Scores
 
 NUM_UNRELATED = 8

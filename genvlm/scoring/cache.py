@@ -4,7 +4,6 @@ A key holds everything that can change a value: the fingerprint of the scorer, t
 texts or prompt, and the pixels of its pictures. Another model, or another prompt, is a miss.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from genvlm.data.images import RGBImage
+from genvlm.data.images import RGBImage, image_digest
 from genvlm.errors import EvaluationError
 from genvlm.nn.safetensors_folder import fingerprint_of
 from genvlm.scoring.protocols import Answer, Answerer, Grid, Question, Scorer, ScorerInfo, Scores
@@ -96,11 +95,6 @@ class CachedAnswerer:
     def _key(self, question: Question) -> str:
         texts = [question.prompt, str(question.max_new_tokens)]
         return _key(self.info, question.item_id, texts, question.images)
-
-
-def image_digest(image: RGBImage) -> str:
-    """Of shape and pixels."""
-    return f"{image.shape}|{hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()}"
 
 
 def _key(info: ScorerInfo, item_id: str, texts: Sequence[str], images: Sequence[RGBImage]) -> str:

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float64
 from PIL import Image
 
-from genvlm.data.images import RGBImage
+from genvlm.data.images import RGBImage, image_digest
 from genvlm.errors import EvaluationError, TokenError
 from genvlm.scoring.protocols import Grid, ScorerInfo, Scores
-from genvlm.scoring.transformers_folder import ForeignModel, image_key
+from genvlm.scoring.transformers_folder import ForeignModel
 
 Formula = Literal["cosine", "clipscore"]
 
@@ -55,14 +55,14 @@ class ContrastiveScorer:
             EvaluationError: an embedding is zero or not a number.
         """
         self._check_texts(grids)
-        images = {image_key(image): image for grid in grids for image in grid.images}
+        images = {image_digest(image): image for grid in grids for image in grid.images}
         texts = sorted({text for grid in grids for text in grid.texts})
         by_image = self._embed(sorted(images), lambda part: self._images([images[k] for k in part]))
         by_text = self._embed(texts, self._texts)
         results = []
         for grid in grids:
             cosines = np.array(
-                [[by_image[image_key(i)] @ by_text[t] for t in grid.texts] for i in grid.images]
+                [[by_image[image_digest(i)] @ by_text[t] for t in grid.texts] for i in grid.images]
             ).reshape(len(grid.images), len(grid.texts))
             if not np.isfinite(cosines).all():
                 raise EvaluationError(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from genvlm.data.images import RGBImage
+from genvlm.data.images import RGBImage, image_digest
 from genvlm.errors import ConfigError, EvaluationError, TokenError
 from genvlm.scoring.autoregressive import Reduction
 from genvlm.scoring.foreign_prompts import (
@@ -20,7 +20,7 @@ from genvlm.scoring.foreign_prompts import (
     read_prompt,
 )
 from genvlm.scoring.protocols import Answer, Grid, Question, ScorerInfo, Scores
-from genvlm.scoring.transformers_folder import ForeignModel, image_key
+from genvlm.scoring.transformers_folder import ForeignModel
 
 VQASCORE_TEMPLATE = 'Does this figure show "{text}"? Please answer yes or no.'
 
@@ -66,7 +66,7 @@ class ForeignLikelihoodScorer:
         by_image: dict[str, tuple[Grid, RGBImage, set[str]]] = {}
         for grid in grids:
             for image in grid.images:
-                _, _, texts = by_image.setdefault(image_key(image), (grid, image, set()))
+                _, _, texts = by_image.setdefault(image_digest(image), (grid, image, set()))
                 texts.update(grid.texts)
         totals: dict[tuple[str, str], float] = {}
         for key, (grid, image, texts) in by_image.items():
@@ -93,7 +93,7 @@ class ForeignLikelihoodScorer:
         token_ids: Mapping[str, Sequence[int]],
     ) -> Scores:
         shape = (len(grid.images), len(grid.texts))
-        keys = [image_key(image) for image in grid.images]
+        keys = [image_digest(image) for image in grid.images]
         values = np.array([[totals[k, t] for t in grid.texts] for k in keys]).reshape(shape)
         counts = np.array([[len(token_ids[t]) for t in grid.texts] for _ in keys], np.int64)
         counts = counts.reshape(shape)
@@ -146,7 +146,7 @@ class ForeignPYesScorer:
         found: dict[tuple[str, str], float] = {}
         results = []
         for grid in grids:
-            keys = [image_key(image) for image in grid.images]
+            keys = [image_digest(image) for image in grid.images]
             for key, image in zip(keys, grid.images, strict=True):
                 for text in grid.texts:
                     if (key, text) not in found:

@@ -3,7 +3,6 @@
 Nothing is downloaded, no code of the folder runs, and weights are read from safetensors only.
 """
 
-import hashlib
 import json
 import sys
 from collections.abc import Mapping
@@ -14,7 +13,6 @@ from typing import Any, Literal
 
 from safetensors import SafetensorError
 
-from genvlm.data.images import RGBImage
 from genvlm.errors import CheckpointError, ConfigError, TokenError
 from genvlm.nn.safetensors_folder import fingerprint_of, fingerprint_tensors
 
@@ -173,11 +171,6 @@ def import_transformers() -> Any:
         ) from None
     logging.disable_progress_bar()
     return transformers
-
-
-def image_key(image: RGBImage) -> str:
-    """Equal for equal pictures."""
-    return f"{image.shape}|{hashlib.sha256(image.tobytes()).hexdigest()}"
 
 
 def _settings(model: Any, processor: Any, dtype: str) -> dict[str, object]:

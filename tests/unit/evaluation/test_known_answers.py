@@ -9,7 +9,8 @@ import pytest
 from genvlm.errors import EvaluationError
 from genvlm.evaluation import resampling
 from genvlm.evaluation.catalog import audit, judge_predictions, shipped_data
-from genvlm.evaluation.summary import Summary, summarize
+from genvlm.evaluation.results import Summary
+from genvlm.evaluation.summary import summarize
 
 DATA = Path(__file__).parents[3] / "eval/data"
 Read = Callable[[str], str]

@@ -11,7 +11,8 @@ import pytest
 from genvlm.errors import DataError, EvaluationError
 from genvlm.evaluation.catalog import judge_predictions, shipped_data
 from genvlm.evaluation.data_folder import DataFolder
-from genvlm.evaluation.summary import Summary, summarize
+from genvlm.evaluation.results import Summary
+from genvlm.evaluation.summary import summarize
 
 Write = Callable[[Sequence[dict]], Path]
 CAPTIONS = [("a dog", "a cat"), ("two men on a bench", "two men"), ("red", "green")]

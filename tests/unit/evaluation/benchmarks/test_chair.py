@@ -9,7 +9,8 @@ from genvlm.config.assets import asset_path
 from genvlm.errors import DataError, EvaluationError
 from genvlm.evaluation.catalog import audit, judge_predictions, shipped_data
 from genvlm.evaluation.data_folder import DataFolder
-from genvlm.evaluation.summary import Summary, summarize
+from genvlm.evaluation.results import Summary
+from genvlm.evaluation.summary import summarize
 
 EXPECTED = {
     name.removeprefix("chair/"): known["computed"]

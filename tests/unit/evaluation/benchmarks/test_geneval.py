@@ -11,7 +11,8 @@ from genvlm.evaluation.benchmarks.geneval import ask_geneval
 from genvlm.evaluation.catalog import audit, judge_predictions, shipped_data
 from genvlm.evaluation.data_folder import DataFolder
 from genvlm.evaluation.questions import run_questions
-from genvlm.evaluation.summary import Summary, summarize
+from genvlm.evaluation.results import Summary
+from genvlm.evaluation.summary import summarize
 from genvlm.scoring.protocols import Answer, Question, ScorerInfo
 
 # Three prompts of one task, one of another: the two averages differ.

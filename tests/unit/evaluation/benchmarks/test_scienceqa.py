@@ -12,7 +12,8 @@ from genvlm.errors import DataError, EvaluationError
 from genvlm.evaluation.catalog import audit, judge_predictions, shipped_data
 from genvlm.evaluation.data_folder import DataFolder
 from genvlm.evaluation.questions import QuestionBenchmark, run_questions
-from genvlm.evaluation.summary import Summary, summarize
+from genvlm.evaluation.results import Summary
+from genvlm.evaluation.summary import summarize
 from genvlm.scoring.protocols import Answer, Question, ScorerInfo
 
 LLAVA = asset_path("eval/data/scienceqa_llava15_13b.jsonl.gz")

@@ -10,7 +10,8 @@ import pytest
 from genvlm.errors import DataError, EvaluationError, ImageError
 from genvlm.evaluation.catalog import audit, judge_predictions
 from genvlm.evaluation.data_folder import DataFolder
-from genvlm.evaluation.summary import Summary, summarize
+from genvlm.evaluation.results import Summary
+from genvlm.evaluation.summary import summarize
 
 # Id, picture, question, type of question, type of answer, answers of ten annotators.
 ROWS = [
