@@ -41,6 +41,10 @@ class GenerationError(GenvlmError):
     """Nothing can be drawn: the model gives NaN."""
 
 
+class ModelError(GenvlmError):
+    """A network predicts NaN or infinity."""
+
+
 class DataWarning(UserWarning):
     """Files in a folder of data that are left out, counted and named."""
 
