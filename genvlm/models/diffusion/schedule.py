@@ -83,8 +83,8 @@ class NoiseSchedule:
     ) -> Float[Tensor, "batch ..."]:
         """What the network is to predict.
 
-        epsilon: the noise. v_prediction: alpha noise - sigma x (Salimans & Ho 2022). flow: noise - x
-        (Liu et al. 2023, Lipman et al. 2023).
+        epsilon: the noise. v_prediction: alpha noise - sigma x (Salimans & Ho 2022).
+        flow: noise - x (Liu et al. 2023, Lipman et al. 2023).
         """
         if prediction == "epsilon":
             return noise
