@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from genvlm.cli.class_lists import print_accuracy, print_ranked
 from genvlm.cli.elimination import calibrate_elimination, classify_by_dropping
 from genvlm.cli.inputs import check_output_folder, load_fitted
-from genvlm.cli.parsing import Subparsers, add_command, positive
+from genvlm.cli.parsing import Subparsers, add_command, add_device_option, positive
 from genvlm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def add_parser(commands: Subparsers) -> None:
     parser.add_argument("--top", type=positive, default=5, help="classes to print per picture")
     parser.add_argument("--out", type=Path, help="folder for results.json and report.html")
     parser.add_argument("--json", action="store_true", help="print JSON alone")
+    add_device_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -110,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
         temperature=arguments.temperature,
     )
     right = None if labels is None else right_classes(labels, classes)
-    pretrained = load_pretrained(arguments.model)
+    pretrained = load_pretrained(arguments.model, device=arguments.device)
     images = [load_fitted(path, pretrained) for path in paths]
     if arguments.calibrate_elimination:
         return calibrate_elimination(arguments, pretrained, keys, images, task)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from genvlm.cli.inputs import check_output_folder, load_fitted
-from genvlm.cli.parsing import Subparsers, add_command, positive
+from genvlm.cli.parsing import Subparsers, add_command, add_device_option, positive
 from genvlm.cli.sampling import add_sampling_options, sampling_settings
 
 
@@ -26,6 +26,7 @@ def add_parser(commands: Subparsers) -> None:
     parser.add_argument("--num", type=positive, default=4, help="versions")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     add_sampling_options(parser, temperature=0.2, top_p=1.0)
+    add_device_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -37,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     settings = sampling_settings(arguments)
     check_output_folder(arguments.out, but_not=[arguments.image])
-    pretrained = load_pretrained(arguments.model)
+    pretrained = load_pretrained(arguments.model, device=arguments.device)
     image = load_fitted(arguments.image, pretrained)
     prompt: list[Segment] = [
         Image(pretrained.encode_images([image])[0]),

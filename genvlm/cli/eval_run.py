@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from genvlm.cli.eval_table import finish
 from genvlm.cli.inputs import check_output_folder
-from genvlm.cli.parsing import Subparsers, add_command, positive, progress_bar
+from genvlm.cli.parsing import (
+    Subparsers,
+    add_command,
+    add_device_option,
+    positive,
+    progress_bar,
+)
 from genvlm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -72,6 +78,7 @@ def add_parsers(actions: Subparsers) -> None:
         "--allow-partial", action="store_true", help="show numbers of an incomplete result, exit 0"
     )
     parser.add_argument("--json", action="store_true", help="print the summary and nothing else")
+    add_device_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -145,14 +152,18 @@ def _evaluate(arguments: argparse.Namespace, data: "DataFolder | None") -> "Eval
             name, data, arguments.images, asked=asked, limit=arguments.limit
         )
     if not isinstance(benchmark, Benchmark):
-        answerer = open_answerer(arguments.model)
+        answerer = open_answerer(arguments.model, device=arguments.device)
         with progress_bar(name) as bar:
             return evaluations.evaluate_answerer(benchmark, answerer, progress=bar, **options)
     method = arguments.method or _BY_BENCHMARK.get(name.partition("/")[0])
     if method is None and not is_foreign(arguments.model):
         method = evaluations.default_direction(name)
     scorer = open_scorer(
-        arguments.model, method, reduction=arguments.reduction, alpha=arguments.alpha
+        arguments.model,
+        method,
+        reduction=arguments.reduction,
+        alpha=arguments.alpha,
+        device=arguments.device,
     )
     controls = evaluations.build_controls(name, benchmark, scorer)
     if arguments.copies > 1:

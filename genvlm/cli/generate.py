@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genvlm.cli.inputs import check_output_folder
-from genvlm.cli.parsing import Subparsers, add_command, positive, progress_bar
+from genvlm.cli.parsing import Subparsers, add_command, add_device_option, positive, progress_bar
 from genvlm.cli.prompts import has_gap, read_prompts
 from genvlm.cli.sampling import add_sampling_options, sampling_settings
 from genvlm.errors import ConfigError
@@ -50,6 +50,7 @@ def add_parser(commands: Subparsers) -> None:
         "--stream", action="store_true", help="print one document (--num 1) while it is sampled"
     )
     add_sampling_options(parser)
+    add_device_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -63,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("--retrieve looks for captions like --prompt: give one")
     if arguments.num_retrieved is not None and arguments.retrieve is None:
         raise ConfigError("--num-retrieved needs a folder to --retrieve from")
-    pretrained = load_pretrained(arguments.model)
+    pretrained = load_pretrained(arguments.model, device=arguments.device)
     prompts = read_prompts(arguments, pretrained)
     gapped = [has_gap(p) for p in prompts]
     if any(gapped) != all(gapped):

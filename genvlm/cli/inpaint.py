@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from genvlm.cli.inputs import check_output_folder
-from genvlm.cli.parsing import Subparsers, add_command, positive
+from genvlm.cli.parsing import Subparsers, add_command, add_device_option, positive
 from genvlm.cli.sampling import add_sampling_options, sampling_settings
 
 
@@ -30,6 +30,7 @@ def add_parser(commands: Subparsers) -> None:
     parser.add_argument("--num", type=positive, default=4, help="versions")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     add_sampling_options(parser, temperature=0.2, top_p=1.0, two_scales=False)
+    add_device_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = sampling_settings(arguments)
     check_output_folder(arguments.out, but_not=[arguments.image, arguments.mask])
     image, mask = load_image(arguments.image), load_mask(arguments.mask)
-    pretrained = load_pretrained(arguments.model)
+    pretrained = load_pretrained(arguments.model, device=arguments.device)
     n = arguments.num
     pictures = inpaint(
         pretrained, [image] * n, [mask] * n, [arguments.prompt] * n, settings, seed=arguments.seed

@@ -43,6 +43,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    """Declare --device; results of the same seed are the same on the CPU alone."""
+    parser.add_argument(
+        "--device", default="cpu", help="where the model computes: cpu (default), cuda, cuda:1"
+    )
+
+
 @contextmanager
 def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error; call it with (done, total). Silent when not a terminal."""

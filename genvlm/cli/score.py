@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genvlm.cli.inputs import check_output_file, load_fitted
-from genvlm.cli.parsing import Subparsers, add_command
+from genvlm.cli.parsing import Subparsers, add_command, add_device_option
 from genvlm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def add_parser(commands: Subparsers) -> None:
         "--dtype", choices=("float32", "bfloat16", "float16", "float64"), default="float32",
         help="in which a folder of transformers computes",
     )  # fmt: skip
-    parser.add_argument("--device", default="cpu", help="where it computes: cpu (default), cuda")
+    add_device_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("--reduction, --prompt and --template need --method")
     check_output_file(arguments.out, but_not=arguments.pairs)
     pairs = read_pairs(arguments.pairs)
-    pretrained = load_pretrained(arguments.model)
+    pretrained = load_pretrained(arguments.model, device=arguments.device)
     codes = pretrained.encode_images([load_fitted(pair.image, pretrained) for pair in pairs])
     texts = [pair.text for pair in pairs]
     likelihood = Likelihood(pretrained, arguments.normalization)

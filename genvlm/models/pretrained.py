@@ -21,6 +21,7 @@ from genvlm.config.transformer import TransformerConfig
 from genvlm.errors import CheckpointError
 from genvlm.models.build import build_transformer
 from genvlm.models.mixed_modal.transformer import MixedModalTransformer
+from genvlm.nn.devices import move_to
 from genvlm.nn.safetensors_folder import (
     fingerprint_of,
     fingerprint_tensors,
@@ -171,10 +172,11 @@ def is_finished(folder: Path) -> bool:
     return (folder / _MANIFEST).is_file()
 
 
-def load_pretrained(folder: Path) -> PretrainedModel:
-    """Read a model folder.
+def load_pretrained(folder: Path, *, device: str = "cpu") -> PretrainedModel:
+    """Read a model folder; its transformer computes on `device`, its tokenizers on the CPU.
 
     Raises:
+        ConfigError: no such device.
         CheckpointError: not a model folder, a file missing or altered, tokenizers of another model.
     """
     verify_folder(folder)
@@ -204,7 +206,7 @@ def load_pretrained(folder: Path) -> PretrainedModel:
     model = build_transformer(config.model, vocabulary.size)
     load_into(model, load_tensors(folder / _WEIGHTS), str(folder / _WEIGHTS))
     return PretrainedModel(
-        model=model.eval().requires_grad_(False),
+        model=move_to(model.eval().requires_grad_(False), device),
         text_tokenizer=text,
         image_tokenizer=image,
         condition_dropout=config.condition_dropout,

@@ -115,9 +115,9 @@ class Likelihood:
         order = sorted(range(len(sequences)), key=lambda i: len(sequences[i].token_ids))
         for part in _batches(order, [len(s.token_ids) for s in sequences], self.tokens_per_batch):
             # Padding stands on the right, behind everything that a causal model reads.
-            token_ids = _padded([sequences[i].token_ids for i in part])
-            positions = _padded([sequences[i].positions for i in part])
-            wanted = _padded([masks[i] for i in part])[:, 1:]
+            token_ids = self._padded([sequences[i].token_ids for i in part])
+            positions = self._padded([sequences[i].positions for i in part])
+            wanted = self._padded([masks[i] for i in part])[:, 1:]
             hidden = self.pretrained.model(token_ids[:, :-1], positions=positions)
             scored = self._log_probs(hidden, token_ids[:, 1:], wanted, allowed)
             results |= zip(part, scored, strict=True)
@@ -161,10 +161,12 @@ class Likelihood:
     ) -> tuple[Sequence[LayerCache], Float[Tensor, "images hidden"]]:
         """Keys and values of the first `length` tokens, and what follows from the last of them."""
         model = self.pretrained.model
-        token_ids = _padded([s.token_ids[:length] for s in sequences])
-        positions = _padded([s.positions[: length + 1] for s in sequences])
-        dtype = model.embedding.weight.dtype
-        cache = KVCache(model.config, len(sequences), length, dtype=dtype)
+        token_ids = self._padded([s.token_ids[:length] for s in sequences])
+        positions = self._padded([s.positions[: length + 1] for s in sequences])
+        weight = model.embedding.weight
+        cache = KVCache(
+            model.config, len(sequences), length, dtype=weight.dtype, device=weight.device
+        )
         hidden = model(token_ids, positions=positions, cache=cache)
         return cache.layers, hidden[:, -1]
 
@@ -191,9 +193,9 @@ class Likelihood:
         sequences: Sequence[EncodedDocument],
     ) -> list[np.ndarray]:
         length = prefix[0].keys.shape[2]
-        targets = _padded([s.token_ids[length:] for s in sequences])
-        positions = _padded([s.positions[length:] for s in sequences])
-        wanted = _padded([np.ones(len(s.token_ids) - length, np.bool_) for s in sequences])
+        targets = self._padded([s.token_ids[length:] for s in sequences])
+        positions = self._padded([s.positions[length:] for s in sequences])
+        wanted = self._padded([np.ones(len(s.token_ids) - length, np.bool_) for s in sequences])
         # The first token of a text follows from its image alone.
         hidden = last.repeat_interleave(len(sequences) // len(last), 0)[:, None]
         if targets.shape[1] > 1:
@@ -208,7 +210,15 @@ class Likelihood:
         """Of the wanted targets of each row; with `grammar` they compete with `allowed` alone."""
         ids = allowed if self.normalization == "grammar" else None
         scored = self.pretrained.model.head(hidden[wanted], targets[wanted], ids=ids)
-        return [part.numpy() for part in scored.log_prob.split(wanted.sum(1).tolist())]
+        return [part.numpy() for part in scored.log_prob.cpu().split(wanted.sum(1).tolist())]
+
+    def _padded(self, columns: Sequence[np.ndarray]) -> Tensor:
+        """Arrays of different lengths as rows, filled with zeros on the right."""
+        tensors = [
+            torch.from_numpy(np.asarray(c, c.dtype if c.dtype == bool else int)) for c in columns
+        ]
+        padded = pad_sequence(tensors, batch_first=True)
+        return padded.to(self.pretrained.model.embedding.weight.device)
 
 
 class LikelihoodScorer:
@@ -314,14 +324,6 @@ def _as_grids(grids: Sequence[Grid], totals: np.ndarray, counts: np.ndarray) -> 
         results.append(Scores(totals[part].reshape(shape), counts[part].reshape(shape)))
         at = part.stop
     return results
-
-
-def _padded(columns: Sequence[np.ndarray]) -> Tensor:
-    """Arrays of different lengths as rows, filled with zeros on the right."""
-    tensors = [
-        torch.from_numpy(np.asarray(c, c.dtype if c.dtype == bool else int)) for c in columns
-    ]
-    return pad_sequence(tensors, batch_first=True)
 
 
 def _batches(order: Sequence[int], lengths: Sequence[int], budget: int) -> list[list[int]]:

@@ -55,14 +55,20 @@ class ImageScan:
             )
             for codes, text in pairs
         ]
-        self._ids = [torch.from_numpy(np.asarray(e.token_ids[:-2], np.int64)) for e in encoded]
-        self._positions = [torch.from_numpy(e.positions[:-1].astype(np.int64)) for e in encoded]
+        device, dtype = model.embedding.weight.device, model.embedding.weight.dtype
+        self._ids = [
+            torch.from_numpy(np.asarray(e.token_ids[:-2], np.int64)).to(device) for e in encoded
+        ]
+        self._positions = [
+            torch.from_numpy(e.positions[:-1].astype(np.int64)).to(device) for e in encoded
+        ]
         self._first = torch.tensor(
-            [int(np.argmax(e.modality == Modality.IMAGE)) for e in encoded], dtype=torch.long
+            [int(np.argmax(e.modality == Modality.IMAGE)) for e in encoded],
+            dtype=torch.long,
+            device=device,
         )
         capacity = max((len(ids) for ids in self._ids), default=1)
-        dtype = model.embedding.weight.dtype
-        self._cache = KVCache(model.config, len(pairs), capacity, dtype=dtype)
+        self._cache = KVCache(model.config, len(pairs), capacity, dtype=dtype, device=device)
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -95,19 +101,20 @@ class ImageScan:
         token_ids = pad_sequence([ids[a:b] for ids, _, (a, b) in rows_of], batch_first=True)
         positions = pad_sequence([at[a : b + 1] for _, at, (a, b) in rows_of], batch_first=True)
         hidden = self._pretrained.model(token_ids, positions=positions, cache=cache)
-        last = (ends - cache.lengths)[:, None] - num + torch.arange(num)
+        last = (ends - cache.lengths)[:, None] - num + torch.arange(num, device=ends.device)
         wanted = hidden[torch.arange(len(hidden))[:, None], last].flatten(0, 1)
         targets = torch.cat([ids[b + 1 - num : b + 1] for ids, _, (_, b) in rows_of])
         ids = self._pretrained.grammar.vocabulary.image_range
         scored = self._pretrained.model.head(
             wanted, targets, ids=ids if self._normalization == "grammar" else None
         )
-        sums: Float64[np.ndarray, " rows"] = scored.log_prob.double().view(-1, num).sum(1).numpy()
+        sums: Float64[np.ndarray, " rows"]
+        sums = scored.log_prob.double().view(-1, num).sum(1).cpu().numpy()
         return sums
 
     def take(self, rows: Int[np.ndarray, " kept"] | Bool[np.ndarray, " rows"]) -> "ImageScan":
         """These rows alone, as a scan that goes on from here; this one may go on as well."""
-        index = torch.from_numpy(np.arange(len(self))[rows])
+        index = torch.from_numpy(np.arange(len(self))[rows]).to(self._first.device)
         part, part._cache = copy(self), copy(self._cache)
         part._ids = [self._ids[i] for i in index.tolist()]
         part._positions = [self._positions[i] for i in index.tolist()]

@@ -46,7 +46,8 @@ def open_scorer(
         alpha: of these on our own models: subtract alpha times the unconditional log-probability.
         template: the question of p_yes, with `{text}` (our own models: and `{answer}`).
         prompt: words between image and text, for text_given_image of a foreign model.
-        dtype, device: of foreign models; ours compute as they were saved, on the CPU.
+        dtype: of foreign models; ours compute as they were saved.
+        device: where the model computes.
 
     Raises:
         ConfigError: this model has no such method, or the method no such option.
@@ -70,7 +71,7 @@ def open_scorer(
     if alpha and (kind != "genvlm" or not method.endswith(("_text", "_image"))):
         raise ConfigError(f"alpha {alpha:g} is of log-probabilities of our own models alone")
     if kind == "genvlm":
-        pretrained = load_pretrained(Path(folder))
+        pretrained = load_pretrained(Path(folder), device=device)
         if method == "p_yes":
             return PYesScorer(pretrained, template=template or TEMPLATE)
         direction = cast(Direction, method)

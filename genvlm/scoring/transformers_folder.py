@@ -14,6 +14,7 @@ from typing import Any, Literal
 from safetensors import SafetensorError
 
 from genvlm.errors import CheckpointError, ConfigError, TokenError
+from genvlm.nn.devices import move_to
 from genvlm.nn.safetensors_folder import fingerprint_of, fingerprint_tensors
 
 Kind = Literal["contrastive", "image_text_to_text"]
@@ -109,10 +110,7 @@ def _load(folder: str | Path, kind: Kind, dtype: DType, device: str) -> ForeignM
             f"({model.config.model_type}): only models that do both with one decoder are supported"
         )
     settings = {"kind": kind, **_settings(model, processor, dtype)}
-    try:
-        model = model.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"no computing on device {device!r}: {_first_line(error)}") from None
+    model = move_to(model, device)
     return ForeignModel(model.eval().requires_grad_(False), processor, settings)
 
 

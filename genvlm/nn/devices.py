@@ -1,0 +1,18 @@
+"""Where modules compute."""
+
+from typing import TypeVar
+
+from torch import nn
+
+from genvlm.errors import ConfigError
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def move_to(module: Module, device: str) -> Module:
+    """The module on a device such as cpu or cuda:0. Raises ConfigError: there is no such one."""
+    try:
+        return module.to(device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"no computing on device {device!r}: {reason}") from None
