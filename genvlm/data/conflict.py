@@ -44,9 +44,8 @@ def cue_conflicts(concepts: Sequence[Concept], vendor: Vendor, num: int) -> list
         DataError: fewer such pairs.
     """
     drawings = load_drawings(vendor)
-    pairs = [
-        (a, b) for a in concepts for b in concepts if _differ(drawings[a.index], drawings[b.index])
-    ]
+    differ = _differ([drawings[c.index] for c in concepts])
+    pairs = [(concepts[i], concepts[j]) for i, j in np.argwhere(differ)]
     pairs.sort(key=lambda p: hashlib.sha256(f"{p[0].id}|{p[1].id}".encode()).hexdigest())
     chosen: list[tuple[Concept, Concept]] = []
     uses = dict.fromkeys((c.index for c in concepts), 0)
@@ -92,8 +91,13 @@ def _drawn(drawing: UInt8[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "h w"]:
     return drawn if drawn.any() else np.ones_like(drawn)
 
 
-def _differ(first: RGBImage, second: RGBImage) -> bool:
-    """In the mean colour of what is drawn, and in its outline."""
-    a, b = _drawn(first), _drawn(second)
-    apart = np.linalg.norm(first[a].mean(0) - second[b].mean(0)) >= _LEAST_DIFFERENCE
-    return bool(apart and (a & b).sum() <= _MOST_OVERLAP * (a | b).sum())
+def _differ(drawings: Sequence[RGBImage]) -> Bool[np.ndarray, "n n"]:
+    """Which of them differ in the mean colour of what is drawn, and in its outline."""
+    drawn = [_drawn(d) for d in drawings]
+    means = np.stack([d[mask].mean(0) for d, mask in zip(drawings, drawn, strict=True)])
+    masks = np.stack(drawn).reshape(len(drawn), -1).astype(np.float64)
+    shared, sizes = masks @ masks.T, masks.sum(1)
+    overlap = shared / (sizes[:, None] + sizes - shared)
+    apart = np.linalg.norm(means[:, None] - means, axis=-1)
+    differ: Bool[np.ndarray, "n n"] = (apart >= _LEAST_DIFFERENCE) & (overlap <= _MOST_OVERLAP)
+    return differ
