@@ -4,7 +4,7 @@ What is undefined (no item, a single cluster) is an `Undefined` with its reason,
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -39,31 +39,6 @@ class Comparison(NamedTuple):
     p_value: float
 
 
-def bootstrap_means(
-    values: Float64[np.ndarray, "items columns"],
-    groups: Sequence[str],
-    seed: int = 0,
-    num_resamples: int = NUM_RESAMPLES,
-) -> Float64[np.ndarray, "resamples columns"] | Undefined:
-    """Means of each column over resampled clusters, for intervals of means and of differences.
-
-    Whole groups are drawn with replacement (Field and Welsh 2007, the cluster bootstrap); columns
-    share each draw, so that a difference of two columns is paired.
-    """
-    names, membership = np.unique(np.asarray(groups), return_inverse=True)
-    if len(values) == 0:
-        return Undefined("no answered item")
-    if len(names) == 1:
-        return Undefined("all items belong to one group")
-    columns = np.column_stack([np.ones(len(values)), values])
-    totals = np.zeros((len(names), columns.shape[1]))
-    np.add.at(totals, membership, columns)
-    rng = np.random.default_rng(seed)
-    draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=num_resamples)
-    sums = draws @ totals
-    return sums[:, 1:] / sums[:, :1]
-
-
 def percentile_interval(
     replicates: Float64[np.ndarray, " resamples"], confidence: float = CONFIDENCE
 ) -> Interval:
@@ -71,20 +46,6 @@ def percentile_interval(
     tail = (1 - confidence) / 2
     low, high = np.quantile(replicates, [tail, 1 - tail])
     return Interval(float(low), float(high))
-
-
-def cluster_bootstrap(
-    values: Float64[np.ndarray, " items"],
-    groups: Sequence[str],
-    seed: int = 0,
-    num_resamples: int = NUM_RESAMPLES,
-    confidence: float = CONFIDENCE,
-) -> Interval | Undefined:
-    """Percentile interval of the mean credit, resampling whole groups."""
-    means = bootstrap_means(np.asarray(values)[:, None], groups, seed, num_resamples)
-    if isinstance(means, Undefined):
-        return means
-    return percentile_interval(means[:, 0], confidence)
 
 
 def wilson_interval(
