@@ -55,7 +55,7 @@ def parse_object_table(synonyms: str, pairs: Mapping[str, str]) -> ObjectTable:
     the table as it is, so its "iPhone" is never met, as in the official code.
     """
     objects: dict[str, str] = {}
-    for line in synonyms.splitlines():
+    for line in synonyms.split("\n"):
         names = [name.strip() for name in line.split(",") if name.strip()]
         objects.update((name, names[0]) for name in names)
     words = {word for name in (*objects, *pairs) for word in name.split()}
