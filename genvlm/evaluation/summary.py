@@ -25,11 +25,11 @@ from genvlm.evaluation.statistics import (
 )
 
 RANDOM = "random"
-SHUFFLED = "shuffled-image"
+BLIND, SHUFFLED = "blind", "shuffled-image"
 # Controls that never see the picture. Gain is measured over the best of those that were run;
 # others (pixel neighbours) are references, which may well be above chance.
 UNSEEING = (
-    RANDOM, "constant", "length", "format", "n-gram", "blind", "always yes", "majority", "prior",
+    RANDOM, "constant", "length", "format", "n-gram", BLIND, "always yes", "majority", "prior",
     "first option", "first choice",
 )  # fmt: skip
 # Above chance they tell of a fault of the benchmark or of the scorer; what the order of a file
@@ -51,6 +51,8 @@ def summarize(records: Sequence[ItemRecord], card: Card, *, num_truncated: int =
     coverage = count_coverage(records)
     flags = [f"the log ends in {num_truncated} line that was cut short"] if num_truncated else []
     flags += unanswered_flags(records)
+    left_out = {name: reason for r in records for name, reason in r.left_out.items()}
+    flags += [f"the control {name!r} was left out: {why}" for name, why in left_out.items()]
     counted = [r for r in records if r.status != "failed"]
     parts = _parts_by_scorer(counted, card, flags)
     tags = list(dict.fromkeys(tag for r in records for tag in r.tags))
