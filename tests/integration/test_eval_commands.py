@@ -92,6 +92,18 @@ def test_an_audit_says_what_needs_no_picture(capsys: pytest.CaptureFixture[str])
     assert round(length["half"], 1) == 99.6
 
 
+def test_the_first_control_of_an_audit_is_flagged_like_the_others(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "pope/coco_pope_random.json"
+    file.parent.mkdir()
+    asked = {"text": "Is there a dog in the image?", "label": "yes"}
+    rows = [{"question_id": k, "image": f"{k}.jpg", **asked} for k in range(8)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shown = run(capsys, "audit", "pope/random", "--data", tmp_path)
+    assert "accuracy: control 'always yes' gets 100.00" in " ".join(shown.split())
+
+
 @pytest.fixture
 def classes(tmp_path: Path) -> Path:
     """Two classes of plain pictures."""
