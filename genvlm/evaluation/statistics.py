@@ -4,12 +4,13 @@ What is undefined (no item, a single cluster) is an `Undefined` with its reason,
 """
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.stats import binomtest, norm
+from scipy.stats import norm
 
 from genvlm.errors import EvaluationError
 
@@ -31,7 +32,7 @@ class Interval(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Exact McNemar test of two scorers on the same items."""
+    """Exact paired test of two scorers on the same items."""
 
     first_only: int
     """Items that only the first scorer gets right."""
@@ -64,8 +65,17 @@ def wilson_interval(
     return Interval(low, high)
 
 
-def mcnemar_exact(first: Mapping[str, bool], second: Mapping[str, bool]) -> Comparison | Undefined:
-    """Exact two-sided McNemar test, paired by item id.
+def mcnemar_exact(
+    first: Mapping[str, bool],
+    second: Mapping[str, bool],
+    groups: Mapping[str, str] | None = None,
+) -> Comparison | Undefined:
+    """Exact two-sided test, paired by item id: McNemar's, or of whole groups.
+
+    Args:
+        groups: group by item; by default each item is its own, which is McNemar's test. If the
+            scorers are equally good, the two may be exchanged in any group, whose items need not be
+            independent: p is the share of all such exchanges with a difference as large or larger.
 
     Raises:
         EvaluationError: the two scorers were not run on the same items.
@@ -80,8 +90,23 @@ def mcnemar_exact(first: Mapping[str, bool], second: Mapping[str, bool]) -> Comp
     second_only = sum(second[i] and not first[i] for i in first)
     if first_only + second_only == 0:
         return Undefined("the scorers agree on every item")
-    p_value = binomtest(first_only, first_only + second_only, 0.5).pvalue
-    return Comparison(first_only, second_only, float(p_value))
+    differences: Counter[str] = Counter()
+    for item in first:
+        differences[item if groups is None else groups[item]] += first[item] - second[item]
+    return Comparison(first_only, second_only, _exchange_p_value(list(differences.values())))
+
+
+def _exchange_p_value(differences: Sequence[int]) -> float:
+    """Share of all choices of signs whose sum is as far from 0 as that of the differences."""
+    sizes = [abs(difference) for difference in differences if difference]
+    # Of each sum of those sizes whose sign is plus: its probability.
+    shares = np.zeros(sum(sizes) + 1)
+    shares[0] = 1
+    for size in sizes:
+        shares /= 2
+        shares[size:] += shares[:-size].copy()
+    sums = 2 * np.arange(len(shares)) - sum(sizes)
+    return min(1.0, float(shares[abs(sums) >= abs(sum(differences))].sum()))
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

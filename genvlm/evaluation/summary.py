@@ -342,7 +342,8 @@ def _order_effect(records: Sequence[ItemRecord], card: Card) -> list[str]:
         said_of = f"only the order {only} was asked"
         return [*flags, f"{said_of}: a preference for a place is not seen and may earn it all"]
     both = right[first].keys() & right[second].keys()
-    test = mcnemar_exact(*({i: r[i] for i in both} for r in (right[first], right[second])))
+    of_first, of_second = ({i: right[order][i] for i in both} for order in card.orders)
+    test = mcnemar_exact(of_first, of_second)
     if not isinstance(test, Undefined):
         flags.append(
             f"order of options: {test.first_only} items are right only in {first}, "

@@ -95,6 +95,26 @@ def test_mcnemar_gives_known_values(first_only: int, second_only: int, p_value: 
     assert result.p_value == pytest.approx(p_value, rel=5e-3)
 
 
+def test_copies_of_items_in_their_group_prove_nothing_more() -> None:
+    first = {str(k): k % 3 == 0 for k in range(20)}
+    second = {str(k): k % 3 > 0 for k in range(20)}
+    alone = mcnemar_exact(first, second)
+    copied = [{f"{k}/{n}": v for k, v in s.items() for n in range(5)} for s in (first, second)]
+    grouped = mcnemar_exact(*copied, {item: item.partition("/")[0] for item in copied[0]})
+    assert isinstance(alone, Comparison)
+    assert isinstance(grouped, Comparison)
+    assert grouped == (5 * alone.first_only, 5 * alone.second_only, pytest.approx(alone.p_value))
+    assert alone.p_value == pytest.approx(binomtest(7, 20).pvalue)
+    independent = mcnemar_exact(*copied)
+    assert isinstance(independent, Comparison)
+    assert independent.p_value < alone.p_value / 10
+
+
+def test_differences_that_cancel_within_each_group_are_none() -> None:
+    first, second = {"a": True, "b": False}, {"a": False, "b": True}
+    assert mcnemar_exact(first, second, {"a": "g", "b": "g"}) == (1, 1, 1.0)
+
+
 def test_mcnemar_refuses_unequal_items() -> None:
     with pytest.raises(EvaluationError, match="'b'"):
         mcnemar_exact({"a": True, "b": True}, {"a": False})
