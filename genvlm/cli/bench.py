@@ -17,6 +17,7 @@ _BENCHES = {
     "decode": "Greedy text, token by token, batch 1 and 8, against transformers' Chameleon.",
     "score-text": "log p(text | image) of 100 captions of one picture, against transformers.",
     "score-image": "log p(image | text) of one picture under 100 classes, against transformers.",
+    "score-matrix": "100 pictures against 100 captions in both directions, by a model of yours.",
     "loss": "Linear head and cross-entropy in pieces, against plain logits: memory and time.",
     "train": "Optimizer steps, against transformers' Chameleon.",
     "vq": "Nearest code of 16,384, against taming-transformers.",
@@ -34,9 +35,13 @@ def add_parser(commands: Subparsers) -> None:
 
 
 def _add_bench(benches: Subparsers, name: str, summary: str) -> None:
+    needs_model = name == "score-matrix"
+    given = " --model runs/demo/model" if needs_model else ""
     parser = add_command(
-        benches, name, run, summary=summary, example=f"genvlm bench {name} --out runs/bench"
+        benches, name, run, summary=summary, example=f"genvlm bench {name}{given} --out runs/bench"
     )
+    if needs_model:
+        parser.add_argument("--model", type=Path, required=True, help="model folder of genvlm")
     parser.set_defaults(bench=name)
     parser.add_argument("--repetitions", type=positive, default=9, help="at least 9")
     parser.add_argument(
@@ -60,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         quick=arguments.quick,
         say=lambda stage: print(f"genvlm bench {arguments.bench}: {stage}", file=sys.stderr),
     )
-    result = _measure(arguments.bench, settings)
+    result = _measure(arguments, settings)
     if arguments.out is not None:
         save_result(result, arguments.out)
     if arguments.json:
@@ -70,9 +75,20 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _measure(name: str, settings: Any) -> "Result":
-    from genvlm.studies.bench import decode, loader, loss, score_image, score_text, train, vq
+def _measure(arguments: argparse.Namespace, settings: Any) -> "Result":
+    from genvlm.studies.bench import (
+        decode,
+        loader,
+        loss,
+        score_image,
+        score_matrix,
+        score_text,
+        train,
+        vq,
+    )  # fmt: skip
 
+    if arguments.bench == "score-matrix":
+        return score_matrix.run(settings, arguments.model)
     measures = {
         "decode": decode.run,
         "score-text": score_text.run,
@@ -82,7 +98,7 @@ def _measure(name: str, settings: Any) -> "Result":
         "vq": vq.run,
         "loader": loader.run,
     }
-    return measures[name](settings)
+    return measures[arguments.bench](settings)
 
 
 def _print_table(result: "Result") -> None:
@@ -96,7 +112,8 @@ def _print_table(result: "Result") -> None:
     for row in result.rows:
         table.add_row(*cells(row))
     console = Console()
-    console.print(table)
+    if result.rows:
+        console.print(table)
     console.print(f"shape: {result.shape}", style="dim")
     for note in notes(result):
         console.print(note, markup=False, highlight=False)

@@ -72,7 +72,6 @@ def audit(arguments: argparse.Namespace) -> int:
     from genvlm.evaluation.catalog import FILE_BENCHMARKS, shipped_data
     from genvlm.evaluation.catalog import audit as audit_files
     from genvlm.evaluation.data_folder import DataFolder
-    from genvlm.evaluation.results import Table
     from genvlm.evaluation.summary import summarize
 
     if arguments.benchmark.partition("/")[0] not in FILE_BENCHMARKS:
@@ -87,9 +86,7 @@ def audit(arguments: argparse.Namespace) -> int:
         print(json.dumps(summary.to_json()))
         return 0
     title = f"{summary.benchmark} ({summary.version}), percent, no picture seen"
-    own = Table(summary.metrics, summary.categories)
-    scores = {summary.scorer: own, **summary.controls.scores}
-    print_controls(title, scores, benchmark.card.chance)
+    print_controls(title, summary.controls.scores, benchmark.card.chance)
     for flag in summary.flags:
         if "control" in flag:
             print(f"note: {flag}")

@@ -31,7 +31,7 @@ def add_parsers(actions: Subparsers) -> None:
         "diff",
         diff,
         summary="Compare two logs of one benchmark item by item: paired differences with "
-        "intervals, exact McNemar tests, Holm's correction over categories.",
+        "intervals, exact tests of whole groups, Holm's correction over categories.",
         example="genvlm eval diff runs/a/items.jsonl runs/b/items.jsonl",
     )
     parser.add_argument("first", type=Path, help="log of one scorer")
@@ -86,8 +86,8 @@ def _print(compared: "ComparedLogs") -> None:
     for metric, found in compared.metrics.items():
         if found.num_groups < found.n:
             console.print(
-                f"{metric}: {found.n} items of {found.num_groups} groups; the interval knows that, "
-                "the p values take items as independent"
+                f"{metric}: {found.n} items of {found.num_groups} groups; interval and p value "
+                "take each group as a whole"
             )
         if found.detectable is not None:
             console.print(

@@ -75,6 +75,11 @@ def add_parsers(actions: Subparsers) -> None:
         help="leave out the shuffled-image control, which costs as much as the model itself",
     )  # fmt: skip
     parser.add_argument(
+        "--no-blind", action="store_true",
+        help="leave out the blind control, which costs eight times the model where that never "
+        "learned to do without pictures",
+    )  # fmt: skip
+    parser.add_argument(
         "--allow-partial", action="store_true", help="show numbers of an incomplete result, exit 0"
     )
     parser.add_argument("--json", action="store_true", help="print the summary and nothing else")
@@ -89,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     if (arguments.model is None) == (not arguments.predictions):
         raise ConfigError("give either --model FOLDER or --predictions FILE")
     if arguments.predictions:
-        for name in ("limit", "images", "method", "alpha", "no_shuffled"):
+        for name in ("limit", "images", "method", "alpha", "no_shuffled", "no_blind"):
             if getattr(arguments, name):
                 raise ConfigError(f"--{name.replace('_', '-')} is of --model, not of --predictions")
     elif arguments.column:
@@ -138,6 +143,7 @@ def _evaluate(arguments: argparse.Namespace, data: "DataFolder | None") -> "Eval
     arguments.out.mkdir(parents=True, exist_ok=True)
     options = {
         "shuffled": not arguments.no_shuffled,
+        "blind": not arguments.no_blind,
         "allow_missing": arguments.allow_partial,
         "cache": arguments.out / CACHE_FILE,
     }
@@ -146,11 +152,11 @@ def _evaluate(arguments: argparse.Namespace, data: "DataFolder | None") -> "Eval
     if asked and arguments.copies > 1:
         raise ConfigError("--copies averages scores, and answers are none: leave it out")
     if own:
-        benchmark: AnyBenchmark = evaluations.build_benchmark(name, limit=arguments.limit)
+        whole: AnyBenchmark = evaluations.build_benchmark(name, limit=arguments.limit)
+        benchmark = whole
     else:
-        benchmark = evaluations.build_file_benchmark(
-            name, data, arguments.images, asked=asked, limit=arguments.limit
-        )
+        whole = evaluations.build_file_benchmark(name, data, arguments.images, asked=asked)
+        benchmark = evaluations.keep_some(whole, arguments.limit)
     if not isinstance(benchmark, Benchmark):
         answerer = open_answerer(arguments.model, device=arguments.device)
         with progress_bar(name) as bar:
@@ -165,7 +171,8 @@ def _evaluate(arguments: argparse.Namespace, data: "DataFolder | None") -> "Eval
         alpha=arguments.alpha,
         device=arguments.device,
     )
-    controls = evaluations.build_controls(name, benchmark, scorer)
+    assert isinstance(whole, Benchmark)  # `benchmark` is some of its items
+    controls = evaluations.build_controls(name, whole, scorer)
     if arguments.copies > 1:
         scorer = CopiesScorer(scorer, copies=arguments.copies)
     with progress_bar(name) as bar:

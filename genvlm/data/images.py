@@ -3,14 +3,14 @@
 import hashlib
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple, overload
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from genvlm.errors import ImageError
+from genvlm.errors import DataError, ImageError
 
 RGBImage = UInt8[np.ndarray, "height width 3"]
 """One picture as uint8 RGB at its native size."""
@@ -74,6 +74,37 @@ def image_digest(image: RGBImage) -> str:
 def load_mask(path: str | Path) -> Bool[np.ndarray, "height width"]:
     """A mask picture: True where it is lighter than middle grey. Raises ImageError as above."""
     return np.asarray(load_image(path)).mean(-1) >= 128
+
+
+def stays_inside(name: str) -> bool:
+    """Whether a relative path leads nowhere but down."""
+    path = PurePath(name)
+    return not path.is_absolute() and ".." not in path.parts
+
+
+def picture_path(folder: Path, name: str, where: object) -> Path:
+    """The picture that a file of strangers names: in the folder, or nowhere.
+
+    Args:
+        where: what names it, for the error.
+
+    Raises:
+        DataError: an absolute path, one with "..", or a link that leads out of the folder.
+    """
+    path = folder / name
+    if not stays_inside(name):
+        raise DataError(
+            f"{where}: the picture {name!r} must be a path inside {folder}: move the picture there"
+        )
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{where}: {name!r} is no name of a picture ({error})") from None
+    if not inside:
+        raise DataError(
+            f"{where}: the picture {name!r} is a link out of {folder}: copy the picture there"
+        )
+    return path
 
 
 def save_image(image: RGBImage, path: str | Path) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Literal
 
+from genvlm.data.images import stays_inside
 from genvlm.errors import DataError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -287,8 +288,7 @@ def _text_field(row: dict[str, object], key: str, where: str) -> str:
 
 def _image_field(row: dict[str, object], where: str, key: str = "image") -> str:
     image = _text_field(row, key, where)
-    path = PurePath(image)
-    if path.is_absolute() or ".." in path.parts:
+    if not stays_inside(image):
         raise DataError(
             f"{where}: {key!r} must be a path inside the folder of the file, got {image!r}: "
             "move the picture there"

@@ -1,6 +1,7 @@
 """A benchmark is items + a rule + a card; `run_benchmark` puts a scorer and its controls to it."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -261,18 +262,28 @@ def _score_chunk(
     return records
 
 
+def exchange_problem(groups: Sequence[str]) -> str:
+    """Why not every item can have an item of another group for itself, or empty."""
+    largest = max(Counter(groups).values())
+    return f"one group holds {largest} of {len(groups)} items" if 2 * largest > len(groups) else ""
+
+
 def derange(groups: Sequence[str]) -> Int64[np.ndarray, " items"]:
     """For each item another item of another group; each item is used once.
 
     Items are ordered by group and shifted by the size of the largest one, which always works
     while that one holds at most half of the items.
+
+    Raises:
+        EvaluationError: it holds more.
     """
-    _, membership, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
-    if 2 * sizes.max() > len(groups):
+    problem = exchange_problem(groups)
+    if problem:
         raise EvaluationError(
-            f"images cannot be exchanged between groups: one group holds {sizes.max()} of "
-            f"{len(groups)} items; take more items, or run without the shuffled-image control"
+            f"images cannot be exchanged between groups: {problem}; take more items, or run "
+            "without the shuffled-image control"
         )
+    _, membership, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
     order = np.argsort(membership, kind="stable")
     partners = np.empty(len(groups), np.int64)
     partners[order] = np.roll(order, -int(sizes.max()))

@@ -1,8 +1,7 @@
 """BLEU, ROUGE-L and CIDEr-D of captions, from statistics per item that can be resampled.
 
 `caption_statistics` gives one row an item and `caption_metrics` turns sums or means of such rows
-into metrics. So the bootstrap of a corpus metric is that of a mean:
-`caption_metrics(bootstrap_means(caption_statistics(...), groups))`.
+into metrics, so that a corpus metric is resampled by resampling sums (`resampling.py`).
 
 The n-gram counts of BLEU come from sacrebleu. ROUGE-L with beta 1.2 and CIDEr-D exist in no
 maintained package (that of torchmetrics has beta 1), so they are written out here. All three equal

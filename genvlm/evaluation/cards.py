@@ -1,6 +1,7 @@
 """Benchmark cards: what a benchmark measures, what chance gives, and what is known to be wrong."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from pydantic import Field
@@ -27,6 +28,8 @@ class Card:
     """Presentations in which options are shown (rule options)."""
     chance: dict[str, Annotated[float, Field(ge=0, le=100)]]
     """Percent by metric, of independent random scores or answers; only where that is defined."""
+    chance_of_texts: str = ""
+    """The metric whose chance is that of one text among all, where each run has its own number."""
     macro_over: str = ""
     """Tags with this beginning are the categories that a metric named "macro ..." averages over."""
     macro_min_items: int = 1
@@ -50,7 +53,7 @@ class Card:
                     f"card {self.name!r}: no metric {name!r} of the rule {self.rule!r}: "
                     f"choose among {', '.join(known)}"
                 )
-        for name in self.chance:
+        for name in (*self.chance, *filter(None, [self.chance_of_texts])):
             if name not in self.metrics:
                 raise ConfigError(f"card {self.name!r}: chance of {name!r}, which is no metric")
         if bool(self.macro_over) != any(name.startswith(MACRO) for name in self.metrics):
@@ -67,6 +70,14 @@ class Card:
     def headline(self) -> str:
         """The metric that stands for the benchmark."""
         return list(self.metrics)[-1]
+
+
+def with_chance(card: Card, nums_of_texts: Sequence[int]) -> Card:
+    """The card of items with so many texts each, `chance_of_texts` made a number."""
+    if not card.chance_of_texts or not nums_of_texts:
+        return card
+    share = sum(1 / num for num in nums_of_texts) / len(nums_of_texts)
+    return replace(card, chance={**card.chance, card.chance_of_texts: 100 * share})
 
 
 def load_card(name: str) -> Card:

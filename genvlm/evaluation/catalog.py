@@ -149,7 +149,10 @@ def judge_predictions(
 
 
 def audit(name: str, data: DataFolder) -> tuple[AnyBenchmark, list[ItemRecord]]:
-    """What is reached without any picture: the controls, beside one that always says the same."""
+    """What is reached without any picture: the first control in the place of a scorer, beside all.
+
+    It stands among the controls as well, so that it is judged as they are.
+    """
     source, part = find_benchmark(name)
     if source.build is not None:
         scored = source.build(data, part, None)
@@ -161,7 +164,7 @@ def audit(name: str, data: DataFolder) -> tuple[AnyBenchmark, list[ItemRecord]]:
                 item,
                 ConstantScorer.info,
                 constant[item.id],
-                {name: found[item.id] for name, found in controls.items() if name != "constant"},
+                {name: found[item.id] for name, found in controls.items()},
             )
             for item in scored.items
         ]
@@ -169,7 +172,7 @@ def audit(name: str, data: DataFolder) -> tuple[AnyBenchmark, list[ItemRecord]]:
     asked = source.ask(data, part, None)
     if not asked.controls:
         raise EvaluationError(f"{name} has no control that needs no picture: nothing to audit")
-    first, *others = asked.controls
+    first = next(iter(asked.controls))
     info = ScorerInfo(name=first, unit="arbitrary")
     return asked, [
         answered_record(
@@ -180,7 +183,7 @@ def audit(name: str, data: DataFolder) -> tuple[AnyBenchmark, list[ItemRecord]]:
                 Said(question=q, prompt=None, raw=a or "", parsed=a, parse_rule="control")
                 for q, a in asked.controls[first][item.id].items()
             ],
-            {other: asked.controls[other][item.id] for other in others},
+            {name: given[item.id] for name, given in asked.controls.items()},
         )
         for item in asked.items
     ]

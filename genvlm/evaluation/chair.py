@@ -1,9 +1,8 @@
 """CHAIR: which objects a caption mentions, and which of them are not in the image.
 
-`chair_statistics` gives one row a caption and `chair_metrics` turns sums or means of such rows into
-rates, so the bootstrap of a rate is that of a mean:
-`chair_metrics(bootstrap_means(chair_statistics(...), groups))`. An empty caption hallucinates
-nothing: read recall, mentions and length beside the rates.
+`chair_statistics` gives one row a caption; a rate is a quotient of two sums of its columns
+(`corpus_decisions.CHAIR`). An empty caption hallucinates nothing: read recall, mentions and length
+beside the rates.
 
 The official code takes the singular of every word with pattern.en or NLTK; here a word that the
 table lacks is replaced by a word of the table that plain plural endings lead to. On the ten
@@ -21,7 +20,6 @@ import numpy as np
 from jaxtyping import Float64
 
 from genvlm.errors import EvaluationError
-from genvlm.evaluation.statistics import Undefined
 
 COLUMNS = (
     "items",  # 1
@@ -57,7 +55,7 @@ def parse_object_table(synonyms: str, pairs: Mapping[str, str]) -> ObjectTable:
     the table as it is, so its "iPhone" is never met, as in the official code.
     """
     objects: dict[str, str] = {}
-    for line in synonyms.splitlines():
+    for line in synonyms.split("\n"):
         names = [name.strip() for name in line.split(",") if name.strip()]
         objects.update((name, names[0]) for name in names)
     words = {word for name in (*objects, *pairs) for word in name.split()}
@@ -128,28 +126,3 @@ def chair_statistics(
         num_words = len(caption_words(caption))
         row[:] = [1, absent > 0, absent, len(named), recalled, len(truth), num_words]
     return rows
-
-
-def chair_metrics(
-    statistics: Float64[np.ndarray, "*batch columns"],
-) -> dict[str, Float64[np.ndarray, "*batch"] | Undefined]:
-    """Metrics of sums or means of rows.
-
-    chair_s: share of captions with an absent object. chair_i: share of mentions that are of absent
-    objects. recall: share of the images' objects that are named. mentions and length: objects and
-    words a caption. A quotient by 0 anywhere in the batch makes that metric Undefined.
-    """
-    columns = dict(
-        zip(COLUMNS, np.moveaxis(np.asarray(statistics, np.float64), -1, 0), strict=True)
-    )
-    quotients = {
-        "chair_s": ("hallucinating", "items", "no caption"),
-        "chair_i": ("hallucinated", "mentions", "no caption mentions an object"),
-        "recall": ("recalled", "objects", "no image has an object"),
-        "mentions": ("mentions", "items", "no caption"),
-        "length": ("words", "items", "no caption"),
-    }
-    return {
-        name: columns[top] / columns[bottom] if (columns[bottom] > 0).all() else Undefined(reason)
-        for name, (top, bottom, reason) in quotients.items()
-    }

@@ -33,12 +33,13 @@ class Difference(NamedTuple):
     """95 %, resampling groups; both scorers share each draw."""
     n: int
     num_groups: int
-    """Fewer than n: items share groups, which the interval knows and the p value does not."""
+    """Fewer than n: items share groups; interval and p value take each as a whole."""
     first_only: int
     """Items that only the first gets wholly right."""
     second_only: int
     p_value: float | None
-    """Exact McNemar test; None where the two never disagree."""
+    """Exact test of whole groups, McNemar's where each item is one; None where the two never
+    disagree."""
     adjusted_p_value: float | None
     """Holm's correction over the categories; the whole has none."""
     detectable: float | None
@@ -95,7 +96,8 @@ def compare(first: Sequence[ItemRecord], second: Sequence[ItemRecord], card: Car
             "compare logs of one"
         )
     credits = [_credits(records, card) for records in (first, second)]
-    mcnemar_exact(*(dict.fromkeys(c, True) for c in credits))  # refuses unequal sets of items
+    of_first, of_second = (dict.fromkeys(found, True) for found in credits)
+    mcnemar_exact(of_first, of_second)  # refuses unequal sets of items
     tags = list(dict.fromkeys(tag for r in first for tag in r.tags))
     members = {tag: [r for r in first if tag in r.tags] for tag in tags}
     names = [name for name in card.metrics if name in next(iter(credits[0].values()))]
@@ -131,8 +133,8 @@ def _difference(
 ) -> Difference:
     ids = [r.id for r in records]
     values = np.array([[c[i][name].strict for c in credits] for i in ids])
-    whole = [{i: c[i][name].strict == 1 for i in ids} for c in credits]
-    test = mcnemar_exact(*whole)
+    a, b = ({i: c[i][name].strict == 1 for i in ids} for c in credits)
+    test = mcnemar_exact(a, b, {r.id: r.group for r in records})
     n = len(ids)
     agree = isinstance(test, Undefined)
     resampling = Resampling([r.group for r in records])

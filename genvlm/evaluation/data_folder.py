@@ -42,9 +42,12 @@ def read_file(path: Path) -> bytes:
 def parse_lines(content: bytes, where: object) -> list[str]:
     """Lines of UTF-8 text. Raises DataError naming `where`."""
     try:
-        return content.decode("utf-8-sig").splitlines()
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{where} is no UTF-8 text ({error}): save it as such") from None
+    # Not splitlines: captions may hold U+2028 or U+0085, which end no line of a file.
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    return lines if lines[-1] else lines[:-1]
 
 
 def parse_json(content: bytes, where: object) -> Any:
@@ -67,7 +70,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def parse_jsonl(content: bytes, where: object) -> list[dict[str, Any]]:
     """One JSON object a line; empty lines are skipped. Raises DataError naming the line."""
     rows = []
-    for number, line in enumerate(content.splitlines(), start=1):
+    for number, line in enumerate(content.split(b"\n"), start=1):
         if line.strip():
             row = parse_json(line, f"{where}, line {number},")
             if not isinstance(row, dict):

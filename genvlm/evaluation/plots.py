@@ -139,36 +139,6 @@ def bars_with_intervals(rows: Sequence[Bar], *, maximum: float = 100.0, title: s
         return _svg(figure)
 
 
-def histogram(series: Mapping[str, Sequence[float]], *, x_label: str, num_bins: int = 30) -> bytes:
-    """Share of each named set of values by bin, on common bins, so that sets can be compared."""
-    values = {name: np.asarray(numbers, np.float64).ravel() for name, numbers in series.items()}
-    if not values or len(values) > len(SERIES):
-        raise EvaluationError(f"a histogram shows 1 to {len(SERIES)} sets, got {len(values)}")
-    for name, numbers in values.items():
-        if numbers.size == 0 or not np.isfinite(numbers).all():
-            raise EvaluationError(
-                f"histogram set {name!r}: expected at least one value and only finite ones, got "
-                f"{numbers.size} values, {int((~np.isfinite(numbers)).sum())} of them not finite"
-            )
-    edges = np.histogram_bin_edges(np.concatenate(list(values.values())), bins=num_bins)
-    with _style():
-        figure = Figure(figsize=(6.2, 3.0), layout="constrained")
-        axes = figure.subplots()
-        _finish(axes, title="percent of values")
-        for (name, numbers), colour in zip(values.items(), SERIES, strict=False):
-            percent = 100 * np.histogram(numbers, edges)[0] / numbers.size
-            axes.stairs(percent, edges, fill=True, color=colour, alpha=0.22)
-            axes.stairs(percent, edges, color=colour, linewidth=1.6, label=_plain(name))
-        if len(values) > 1:
-            axes.legend(
-                loc="lower right", bbox_to_anchor=(1, 1), frameon=False, ncols=len(values),
-                borderpad=0, labelcolor=INK,
-            )  # fmt: skip
-        axes.set_xlabel(_plain(x_label))
-        axes.set_ylim(bottom=0)
-        return _svg(figure)
-
-
 def reliability(
     sets: Mapping[str, tuple[Sequence[float], Sequence[bool]]], *, num_bins: int = 15
 ) -> bytes:

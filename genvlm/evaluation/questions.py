@@ -17,7 +17,7 @@ from genvlm.evaluation.benchmark import (
 from genvlm.evaluation.cards import Card
 from genvlm.evaluation.measures import Target
 from genvlm.evaluation.records import AnswerStatus, ItemRecord, Said, Status
-from genvlm.evaluation.summary import SHUFFLED
+from genvlm.evaluation.summary import BLIND, SHUFFLED
 from genvlm.scoring.protocols import Answerer, Question, ScorerInfo
 
 Given = Mapping[str, str | None]
@@ -137,7 +137,7 @@ def run_questions(
                 name: given[item.id] for name, given in benchmark.controls.items()
             }
             if blind:
-                controls["blind"] = _parsed(_ask(benchmark, _about(item, ()), answerer))
+                controls[BLIND] = _parsed(_ask(benchmark, _about(item, ()), answerer))
             if partners is not None:
                 others = (items[partners[number]], *items)
                 controls[SHUFFLED] = _ask_about_another(benchmark, item, others, answerer)

@@ -66,6 +66,8 @@ class ItemRecord:
     """By metric, as computed when the item was scored."""
     controls: dict[str, ControlEvidence] = field(default_factory=dict)
     """What each control gave: a score matrix, or its answer to each question."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Controls of the model that were not run, and why."""
     fingerprint: str
     """Of the scorer or answerer, or of the prediction file."""
     scorer: str

@@ -4,12 +4,13 @@ What is undefined (no item, a single cluster) is an `Undefined` with its reason,
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.stats import binomtest, norm
+from scipy.stats import norm
 
 from genvlm.errors import EvaluationError
 
@@ -31,37 +32,12 @@ class Interval(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Exact McNemar test of two scorers on the same items."""
+    """Exact paired test of two scorers on the same items."""
 
     first_only: int
     """Items that only the first scorer gets right."""
     second_only: int
     p_value: float
-
-
-def bootstrap_means(
-    values: Float64[np.ndarray, "items columns"],
-    groups: Sequence[str],
-    seed: int = 0,
-    num_resamples: int = NUM_RESAMPLES,
-) -> Float64[np.ndarray, "resamples columns"] | Undefined:
-    """Means of each column over resampled clusters, for intervals of means and of differences.
-
-    Whole groups are drawn with replacement (Field and Welsh 2007, the cluster bootstrap); columns
-    share each draw, so that a difference of two columns is paired.
-    """
-    names, membership = np.unique(np.asarray(groups), return_inverse=True)
-    if len(values) == 0:
-        return Undefined("no answered item")
-    if len(names) == 1:
-        return Undefined("all items belong to one group")
-    columns = np.column_stack([np.ones(len(values)), values])
-    totals = np.zeros((len(names), columns.shape[1]))
-    np.add.at(totals, membership, columns)
-    rng = np.random.default_rng(seed)
-    draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=num_resamples)
-    sums = draws @ totals
-    return sums[:, 1:] / sums[:, :1]
 
 
 def percentile_interval(
@@ -71,20 +47,6 @@ def percentile_interval(
     tail = (1 - confidence) / 2
     low, high = np.quantile(replicates, [tail, 1 - tail])
     return Interval(float(low), float(high))
-
-
-def cluster_bootstrap(
-    values: Float64[np.ndarray, " items"],
-    groups: Sequence[str],
-    seed: int = 0,
-    num_resamples: int = NUM_RESAMPLES,
-    confidence: float = CONFIDENCE,
-) -> Interval | Undefined:
-    """Percentile interval of the mean credit, resampling whole groups."""
-    means = bootstrap_means(np.asarray(values)[:, None], groups, seed, num_resamples)
-    if isinstance(means, Undefined):
-        return means
-    return percentile_interval(means[:, 0], confidence)
 
 
 def wilson_interval(
@@ -103,8 +65,17 @@ def wilson_interval(
     return Interval(low, high)
 
 
-def mcnemar_exact(first: Mapping[str, bool], second: Mapping[str, bool]) -> Comparison | Undefined:
-    """Exact two-sided McNemar test, paired by item id.
+def mcnemar_exact(
+    first: Mapping[str, bool],
+    second: Mapping[str, bool],
+    groups: Mapping[str, str] | None = None,
+) -> Comparison | Undefined:
+    """Exact two-sided test, paired by item id: McNemar's, or of whole groups.
+
+    Args:
+        groups: group by item; by default each item is its own, which is McNemar's test. If the
+            scorers are equally good, the two may be exchanged in any group, whose items need not be
+            independent: p is the share of all such exchanges with a difference as large or larger.
 
     Raises:
         EvaluationError: the two scorers were not run on the same items.
@@ -119,8 +90,23 @@ def mcnemar_exact(first: Mapping[str, bool], second: Mapping[str, bool]) -> Comp
     second_only = sum(second[i] and not first[i] for i in first)
     if first_only + second_only == 0:
         return Undefined("the scorers agree on every item")
-    p_value = binomtest(first_only, first_only + second_only, 0.5).pvalue
-    return Comparison(first_only, second_only, float(p_value))
+    differences: Counter[str] = Counter()
+    for item in first:
+        differences[item if groups is None else groups[item]] += first[item] - second[item]
+    return Comparison(first_only, second_only, _exchange_p_value(list(differences.values())))
+
+
+def _exchange_p_value(differences: Sequence[int]) -> float:
+    """Share of all choices of signs whose sum is as far from 0 as that of the differences."""
+    sizes = [abs(difference) for difference in differences if difference]
+    # Of each sum of those sizes whose sign is plus: its probability.
+    shares = np.zeros(sum(sizes) + 1)
+    shares[0] = 1
+    for size in sizes:
+        shares /= 2
+        shares[size:] += shares[:-size].copy()
+    sums = 2 * np.arange(len(shares)) - sum(sizes)
+    return min(1.0, float(shares[abs(sums) >= abs(sum(differences))].sum()))
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

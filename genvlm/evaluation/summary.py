@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from genvlm.errors import EvaluationError
-from genvlm.evaluation.cards import MACRO, Card
+from genvlm.evaluation.cards import MACRO, Card, with_chance
 from genvlm.evaluation.coverage import check_one_run, count_coverage, unanswered_flags
 from genvlm.evaluation.measures import Judged, Metric, Parts, ratio
 from genvlm.evaluation.records import SCHEMA, ItemRecord
@@ -25,12 +25,12 @@ from genvlm.evaluation.statistics import (
 )
 
 RANDOM = "random"
-SHUFFLED = "shuffled-image"
+BLIND, SHUFFLED, FIRST_OPTION = "blind", "shuffled-image", "first option"
 # Controls that never see the picture. Gain is measured over the best of those that were run;
 # others (pixel neighbours) are references, which may well be above chance.
 UNSEEING = (
-    RANDOM, "constant", "length", "format", "n-gram", "blind", "always yes", "majority", "prior",
-    "first option", "first choice",
+    RANDOM, "constant", "length", "format", "n-gram", BLIND, "always yes", "majority", "prior",
+    FIRST_OPTION, "first choice",
 )  # fmt: skip
 # Above chance they tell of a fault of the benchmark or of the scorer; what the order of a file
 # gives away no scorer ever sees.
@@ -51,7 +51,10 @@ def summarize(records: Sequence[ItemRecord], card: Card, *, num_truncated: int =
     coverage = count_coverage(records)
     flags = [f"the log ends in {num_truncated} line that was cut short"] if num_truncated else []
     flags += unanswered_flags(records)
+    left_out = {name: reason for r in records for name, reason in r.left_out.items()}
+    flags += [f"the control {name!r} was left out: {why}" for name, why in left_out.items()]
     counted = [r for r in records if r.status != "failed"]
+    card = with_chance(card, [len(r.scores[0]) for r in counted if r.scores])
     parts = _parts_by_scorer(counted, card, flags)
     tags = list(dict.fromkeys(tag for r in records for tag in r.tags))
     result = _Result(card, counted, parts, tags)
@@ -112,6 +115,8 @@ class _Result:
             and self.members[tag].sum() >= card.macro_min_items
         ]
         self.groups = np.array([r.group for r in records])
+        asked = {said.question for r in records for said in r.answers}
+        self.every_order = asked.issuperset(card.orders)
 
     def metrics(self, name: str, tag: str = WHOLE) -> dict[str, Measured]:
         """Of one scorer on the items of one tag; chance is known exactly. A macro average over
@@ -165,7 +170,7 @@ class _Result:
                     f"when it is decided by chance (ties in {found.tie_rate:.2f} % of items)"
                 )
             for name in controls:
-                if name != RANDOM and name in SUSPECT:
+                if name != RANDOM and name in SUSPECT and not self._of_the_order(name, metric):
                     flags += self._control_flag(name, metric)
         for tag, members in self.members.items():
             if tag.startswith(self.card.macro_over or "\0") and tag not in self.macro_tags:
@@ -174,6 +179,11 @@ class _Result:
                     "does not enter the macro average"
                 )
         return flags
+
+    def _of_the_order(self, name: str, metric: str) -> bool:
+        """Whether a control gets what it gets by the order of options alone, which is no fault of
+        the benchmark: the first option is always right in one order and never in the other."""
+        return name == FIRST_OPTION and (metric in self.card.orders or not self.every_order)
 
     def _control_flag(self, name: str, metric: str) -> list[str]:
         chance = self.card.chance.get(metric)
@@ -329,9 +339,11 @@ def _order_effect(records: Sequence[ItemRecord], card: Card) -> list[str]:
         right[order] = {item: one.parsed == targets[item] for item, one in said}
     if not right[first] or not right[second]:
         only = first if right[first] else second
-        return [*flags, f"only the order {only} was asked: a preference for a place is not seen"]
+        said_of = f"only the order {only} was asked"
+        return [*flags, f"{said_of}: a preference for a place is not seen and may earn it all"]
     both = right[first].keys() & right[second].keys()
-    test = mcnemar_exact(*({i: r[i] for i in both} for r in (right[first], right[second])))
+    of_first, of_second = ({i: right[order][i] for i in both} for order in card.orders)
+    test = mcnemar_exact(of_first, of_second)
     if not isinstance(test, Undefined):
         flags.append(
             f"order of options: {test.first_only} items are right only in {first}, "

@@ -15,14 +15,21 @@ NUM_UNRELATED = 8
 """Pictures over which a model averages that never learned to do without."""
 
 
-def blind_control(scorer: Scorer, pool: Sequence[RGBImage]) -> Scorer:
+def blind_control(
+    scorer: Scorer, pool: Sequence[RGBImage], images_per_grid: int = 1
+) -> Scorer | None:
     """log p(text) of our models that have learned it (condition dropout), else unrelated images.
+
+    None where neither can be had, because the pool may hold nothing but the pictures of one grid.
 
     Args:
         pool: pictures of other items, a few more than 8, because a grid's own are left out.
+        images_per_grid: the most pictures that a grid has.
     """
     if isinstance(scorer, LikelihoodScorer) and scorer.pretrained.condition_dropout > 0:
         return BlindScorer(scorer.pretrained, scorer.reduction)
+    if len({image_digest(image) for image in pool}) <= images_per_grid:
+        return None
     return UnrelatedImagesScorer(scorer, pool)
 
 

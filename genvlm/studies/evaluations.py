@@ -19,7 +19,13 @@ from genvlm.data.emoji import (
 from genvlm.data.images import ImageFiles, RGBImage
 from genvlm.data.scenes import render_scene, sample_scenes
 from genvlm.errors import DataError, EvaluationError
-from genvlm.evaluation.benchmark import Benchmark, failed_record, run_benchmark
+from genvlm.evaluation.benchmark import (
+    Benchmark,
+    Item,
+    exchange_problem,
+    failed_record,
+    run_benchmark,
+)
 from genvlm.evaluation.benchmarks.emoji_classes import build_emoji_classes, labelled_drawings
 from genvlm.evaluation.benchmarks.emoji_pairs import build_emoji_pairs
 from genvlm.evaluation.benchmarks.scenes import build_scenes
@@ -34,7 +40,7 @@ from genvlm.evaluation.data_folder import DataFolder
 from genvlm.evaluation.questions import AskedItem, QuestionBenchmark, run_questions
 from genvlm.evaluation.records import ItemRecord, write_records
 from genvlm.evaluation.results import Summary
-from genvlm.evaluation.summary import summarize
+from genvlm.evaluation.summary import BLIND, SHUFFLED, summarize
 from genvlm.models.pretrained import PretrainedModel
 from genvlm.nn.whole_files import write_whole
 from genvlm.scoring.autoregressive import Direction, LikelihoodScorer
@@ -115,13 +121,11 @@ def build_file_benchmark(
     images: Path | None = None,
     *,
     asked: bool,
-    limit: int | None = None,
 ) -> AnyBenchmark:
     """A benchmark made of files, as grids for a scorer or as questions for an answerer.
 
     Args:
         data: by default the folder that ships with the package.
-        limit: the items with the smallest hash of their id; another version.
 
     Raises:
         EvaluationError: no such benchmark, or it cannot be put to a scorer or to an answerer.
@@ -131,7 +135,11 @@ def build_file_benchmark(
     if build is None:
         how = "a scorer, not by an answerer" if asked else "an answerer: --method answers"
         raise EvaluationError(f"{name} is done by {how}")
-    benchmark = build(data or shipped_data(), part, images)
+    return build(data or shipped_data(), part, images)
+
+
+def keep_some(benchmark: AnyBenchmark, limit: int | None) -> AnyBenchmark:
+    """The items with the smallest hash of their id, as another version; all without a limit."""
     if limit is None or limit >= len(benchmark.items):
         return benchmark
     version = f"{benchmark.version}+limit={limit}"
@@ -149,10 +157,18 @@ def _rank(item_id: str) -> str:
 def build_controls(name: str, benchmark: Benchmark, scorer: Scorer) -> dict[str, Scorer]:
     """Controls of one benchmark: those that read texts alone, blind, pixel 1-nearest-neighbour.
 
-    The neighbour belongs to our own benchmarks.
+    The neighbour belongs to our own benchmarks. Blind is not there where a model that needs
+    unrelated pictures for it finds none.
+
+    Args:
+        benchmark: all of it, also where some items alone are run: which pictures are unrelated
+            must not depend on that.
     """
-    pool = _pool_of_images(benchmark)
-    controls = {**text_controls(benchmark), "blind": blind_control(scorer, pool)}
+    controls = text_controls(benchmark)
+    most = max(len(item.grid.images) for item in benchmark.items)
+    blind = blind_control(scorer, _pool_of_images(benchmark), most)
+    if blind is not None:
+        controls[BLIND] = blind
     if name in SCENE_SETS:
         of = SCENE_SETS[name]
         scenes = list(sample_scenes(_REFERENCE_SCENES, 0, three=of.three, counts=of.counts))
@@ -223,6 +239,7 @@ def evaluate_scorer(
     controls: dict[str, Scorer],
     *,
     shuffled: bool = True,
+    blind: bool = True,
     allow_missing: bool = False,
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -230,8 +247,11 @@ def evaluate_scorer(
     """Run a benchmark with any scorer.
 
     Args:
+        shuffled: add the shuffled-image control, where pictures can be exchanged.
+        blind: run the control of that name. Controls that are left out are named in the result.
         allow_missing: items without their pictures fail; otherwise nothing is run.
-        cache: a file that keeps every score of the scorer, so that an interrupted run goes on.
+        cache: a file that keeps every score of the scorer and of the blind control, so that an
+            interrupted run goes on.
 
     Raises:
         EvaluationError: pictures are missing; they are counted and one is named.
@@ -239,12 +259,18 @@ def evaluate_scorer(
     present, absent = _split_missing(
         benchmark.items, benchmark.card.fetch, allow_missing=allow_missing
     )
+    left_out = _left_out(present, shuffled=shuffled, blind=blind)
+    if blind and BLIND not in controls:
+        left_out[BLIND] = "no picture of another item is at hand"
+    controls = {name: control for name, control in controls.items() if name not in left_out}
     if cache is not None:
-        scorer = CachedScorer(scorer, ValueCache(cache))
-    run = run_benchmark(
-        replace(benchmark, items=present), scorer, controls, progress, shuffled=shuffled
-    )
-    return _evaluation(benchmark, run, absent, scorer.info)
+        values = ValueCache(cache)
+        scorer = CachedScorer(scorer, values)
+        # Its fingerprint names the pictures that it averages over.
+        controls |= {BLIND: CachedScorer(controls[BLIND], values)} if BLIND in controls else {}
+    shown = replace(benchmark, items=present)
+    run = run_benchmark(shown, scorer, controls, progress, shuffled=SHUFFLED not in left_out)
+    return _evaluation(benchmark, run, absent, scorer.info, left_out)
 
 
 def evaluate_answerer(
@@ -252,6 +278,7 @@ def evaluate_answerer(
     answerer: Answerer,
     *,
     shuffled: bool = True,
+    blind: bool = True,
     allow_missing: bool = False,
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -262,9 +289,19 @@ def evaluate_answerer(
     )
     if cache is not None:
         answerer = CachedAnswerer(answerer, ValueCache(cache))
+    left_out = _left_out(present, shuffled=shuffled, blind=blind)
     asked = replace(benchmark, items=present)
-    run = run_questions(asked, answerer, progress, shuffled=shuffled)
-    return _evaluation(benchmark, run, absent, answerer.info)
+    run = run_questions(
+        asked, answerer, progress, shuffled=SHUFFLED not in left_out, blind=BLIND not in left_out
+    )
+    return _evaluation(benchmark, run, absent, answerer.info, left_out)
+
+
+def _left_out(items: Sequence[Item | AskedItem], *, shuffled: bool, blind: bool) -> dict[str, str]:
+    """Controls that are not run, and why."""
+    problem = exchange_problem([item.group for item in items]) if shuffled else "not asked for"
+    reasons = {SHUFFLED: problem, BLIND: "" if blind else "not asked for"}
+    return {name: reason for name, reason in reasons.items() if reason}
 
 
 def save_evaluation(evaluation: Evaluation, folder: Path) -> None:
@@ -303,8 +340,10 @@ def _evaluation(
     run: Sequence[ItemRecord],
     absent: dict[str, Path],
     info: ScorerInfo,
+    left_out: dict[str, str],
 ) -> Evaluation:
-    found = {r.id: replace(r, num_items=len(benchmark.items)) for r in run}
+    num_items = len(benchmark.items)
+    found = {r.id: replace(r, num_items=num_items, left_out=left_out) for r in run}
     for item in benchmark.items:
         if item.id in absent:
             problem = f"no picture at {absent[item.id].name}"

@@ -4,10 +4,12 @@ import gzip
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from genvlm.cli.main import main
+from genvlm.evaluation.records import read_records
 from genvlm.testing.foreign_models import write_tiny_clip
 
 DATA = Path(__file__).parents[2] / "eval/data"
@@ -90,6 +92,18 @@ def test_an_audit_says_what_needs_no_picture(capsys: pytest.CaptureFixture[str])
     assert round(length["half"], 1) == 99.6
 
 
+def test_the_first_control_of_an_audit_is_flagged_like_the_others(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "pope/coco_pope_random.json"
+    file.parent.mkdir()
+    asked = {"text": "Is there a dog in the image?", "label": "yes"}
+    rows = [{"question_id": k, "image": f"{k}.jpg", **asked} for k in range(8)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shown = run(capsys, "audit", "pope/random", "--data", tmp_path)
+    assert "accuracy: control 'always yes' gets 100.00" in " ".join(shown.split())
+
+
 @pytest.fixture
 def classes(tmp_path: Path) -> Path:
     """Two classes of plain pictures."""
@@ -113,10 +127,50 @@ def test_a_clip_folder_classifies_a_folder_of_classes(
     assert result["scorer"].startswith("cosine")
     assert {"constant", "length", "blind", "shuffled-image"} <= set(result["controls"]["scores"])
     num_cached = len((tmp_path / "out/cache.jsonl").read_text().splitlines())
-    # Own and exchanged pictures of each item; a second run computes nothing and says the same.
-    assert num_cached == 12
+    # Of each item own pictures, exchanged ones and the average over unrelated ones; a second run
+    # computes nothing and says the same.
+    assert num_cached == 18
     assert run(capsys, *arguments) == first
     assert len((tmp_path / "out/cache.jsonl").read_text().splitlines()) == num_cached
+
+
+def test_controls_that_are_left_out_are_named_and_not_paid_for(
+    capsys: pytest.CaptureFixture[str], classes: Path, tmp_path: Path
+) -> None:
+    write_tiny_clip(tmp_path / "clip")
+    arguments = ["run", "imagefolder", "--data", classes, "--model", tmp_path / "clip"]
+    arguments += ["--out", tmp_path / "out"]
+    result = json.loads(run(capsys, *arguments, "--no-blind", "--no-shuffled", "--json"))
+    assert not {"blind", "shuffled-image"} & set(result["controls"]["scores"])
+    assert result["flags"][:2] == [
+        "the control 'shuffled-image' was left out: not asked for",
+        "the control 'blind' was left out: not asked for",
+    ]
+    assert len((tmp_path / "out/cache.jsonl").read_text().splitlines()) == 6
+    rescored = json.loads(run(capsys, "rescore", tmp_path / "out/items.jsonl", "--json"))
+    assert rescored == result
+    shown = run(capsys, *arguments, "--no-blind")
+    assert "control: shuffled-image" in shown
+    assert "note: the control 'blind' was left out: not asked for" in shown
+
+
+def test_a_single_item_has_no_other_picture_to_show_and_says_so(
+    capsys: pytest.CaptureFixture[str], classes: Path, tmp_path: Path
+) -> None:
+    write_tiny_clip(tmp_path / "clip")
+    arguments = ["run", "imagefolder", "--data", classes, "--model", tmp_path / "clip", "--json"]
+    one = json.loads(run(capsys, *arguments, "--limit", 1, "--out", tmp_path / "one"))
+    assert one["coverage"] == {
+        "expected": 1, "answered": 1, "refused": 0, "unparseable": 0, "failed": 0
+    }  # fmt: skip
+    assert "the control 'shuffled-image' was left out: one group holds 1 of 1 items" in one["flags"]
+    # Unrelated pictures are those of the whole benchmark, whatever the limit.
+    (record,) = read_records(tmp_path / "one/items.jsonl").records
+    run(capsys, *arguments, "--out", tmp_path / "all")
+    whole = {r.id: r for r in read_records(tmp_path / "all/items.jsonl").records}
+    np.testing.assert_allclose(
+        record.evidence("blind"), whole[record.id].evidence("blind"), rtol=1e-5
+    )
 
 
 def test_pictures_that_are_missing_are_counted_before_anything_is_run(

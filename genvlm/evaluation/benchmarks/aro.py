@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from genvlm.data.images import Box, ImageFiles
+from genvlm.data.images import Box, ImageFiles, picture_path
 from genvlm.errors import DataError
 from genvlm.evaluation.benchmark import Benchmark, Item, build_version
 from genvlm.evaluation.cards import load_card
@@ -56,9 +56,10 @@ def build_aro(data: DataFolder, part: str, images: Path | None) -> Benchmark:
         seen[row.id] += 1
         item = row.id if seen[row.id] == 1 else f"{row.id}#{seen[row.id]}"
         boxes = None if row.box is None else [row.box]
+        path = picture_path(folder, row.image, f"{data.root / name}: {item!r}")
         grid = Grid(
             item_id=item,
-            images=ImageFiles([folder / row.image], card.fetch, boxes),
+            images=ImageFiles([path], card.fetch, boxes),
             texts=row.texts,
         )
         items.append(Item(grid=grid, group=row.image, target=0, tags=row.tags))

@@ -6,7 +6,7 @@ Two tiny corpora with published numbers ship: the examples of clipscore and of n
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from genvlm.data.images import ImageFiles
+from genvlm.data.images import ImageFiles, picture_path
 from genvlm.errors import DataError
 from genvlm.evaluation.benchmark import build_version, derange
 from genvlm.evaluation.cards import load_card
@@ -46,7 +46,10 @@ def ask_captions(data: DataFolder, part: str, images: Path | None) -> QuestionBe
             questions={
                 "": Question(
                     item_id=key,
-                    images=ImageFiles([folder / _file_name(key)], card.fetch),
+                    images=ImageFiles(
+                        [picture_path(folder, _file_name(key), data.root / _FILES[part][0])],
+                        card.fetch,
+                    ),
                     prompt=PROMPT,
                     max_new_tokens=MAX_NEW_TOKENS,
                 )

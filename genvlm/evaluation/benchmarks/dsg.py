@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from genvlm.data.images import ImageFiles
+from genvlm.data.images import ImageFiles, picture_path
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.answers import yes_no
 from genvlm.evaluation.benchmark import build_version
@@ -55,7 +55,8 @@ def ask_dsg(data: DataFolder, part: str, images: Path | None) -> QuestionBenchma
         graph = asked.get(prompt, _Asked({}, {}, False))
         parents = {} if part == "tifa160-no-dependencies" else graph.parents
         item_id = f"{model}/{prompt}" if model else prompt
-        picture = ImageFiles([folder / f"{item_id}.png"], card.fetch)
+        path = picture_path(folder, f"{item_id}.png", f"{data.root}, dsg: {item_id!r}")
+        picture = ImageFiles([path], card.fetch)
         items.append(
             AskedItem(
                 id=item_id,

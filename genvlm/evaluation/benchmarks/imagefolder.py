@@ -10,7 +10,7 @@ from genvlm.config.assets import asset_path
 from genvlm.data.images import ImageFiles
 from genvlm.errors import DataError, DataWarning
 from genvlm.evaluation.benchmark import Benchmark, Item, build_version
-from genvlm.evaluation.cards import load_card
+from genvlm.evaluation.cards import load_card, with_chance
 from genvlm.evaluation.data_folder import DataFolder
 from genvlm.scoring.protocols import Grid
 
@@ -29,7 +29,6 @@ def build_imagefolder(data: DataFolder, part: str, images: Path | None) -> Bench
     Raises:
         DataError: no class, a class without pictures, two classes of one name; they are named.
     """
-    card = load_card("imagefolder")
     data = DataFolder(images or data.root)
     root = data.root
     if root.resolve() == asset_path("eval/data").resolve():
@@ -66,6 +65,7 @@ def build_imagefolder(data: DataFolder, part: str, images: Path | None) -> Bench
             DataWarning,
             stacklevel=2,
         )
+    card = with_chance(load_card("imagefolder"), [len(texts)])
     told = json.dumps([[item.id for item in items], texts]).encode()
     version = build_version(card, data=(hashlib.sha256(told).hexdigest()[:12], ""))
     return Benchmark(card.name, tuple(items), card, version)

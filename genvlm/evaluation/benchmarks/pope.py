@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from genvlm.data.images import ImageFiles
+from genvlm.data.images import ImageFiles, picture_path
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.answers import pope_yes
 from genvlm.evaluation.benchmark import build_version
@@ -34,7 +34,7 @@ def ask_pope(data: DataFolder, part: str, images: Path | None) -> QuestionBenchm
             questions={
                 "": Question(
                     item_id=f"{split}/{row['question_id']}",
-                    images=ImageFiles([folder / row["image"]], card.fetch),
+                    images=ImageFiles([_picture(data, folder, split, row)], card.fetch),
                     prompt=row["text"],
                 )
             },
@@ -105,6 +105,11 @@ def read_pope(
 def _rows(data: DataFolder, part: str) -> list[tuple[str, dict[str, Any]]]:
     splits = (part,) if part else SPLITS
     return [(split, row) for split in splits for row in data.jsonl(_file(split))]
+
+
+def _picture(data: DataFolder, folder: Path, split: str, row: Mapping[str, Any]) -> Path:
+    where = f"{data.root / _file(split)}: question {row['question_id']}"
+    return picture_path(folder, row["image"], where)
 
 
 def _file(split: str) -> str:

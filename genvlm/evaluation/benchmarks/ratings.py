@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from genvlm.data.images import ImageFiles
+from genvlm.data.images import ImageFiles, picture_path
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.benchmark import Benchmark, Item, build_version
 from genvlm.evaluation.cards import load_card
@@ -71,7 +71,10 @@ def _videos(data: DataFolder) -> Benchmark:
         Item(
             grid=Grid(
                 item_id=f"{model}/{video}",
-                images=ImageFiles([Path(f"{model}/{video}.mp4")], reason),
+                images=ImageFiles(
+                    [picture_path(data.root / "t2vscore", f"{model}/{video}.mp4", data.root / T2V)],
+                    reason,
+                ),
                 texts=[rated[video]["prompt"]],
             ),
             group=video,
@@ -107,8 +110,7 @@ def _pair(row: dict[str, Any], number: int, where: Path, folder: Path) -> Item:
     is_number = isinstance(human, (int, float)) and not isinstance(human, bool)
     if human is not None and not (is_number and math.isfinite(human)):
         raise EvaluationError(f"{where}, line {number}: human is {json.dumps(human)}, no number")
-    if Path(row["image"]).is_absolute() or ".." in Path(row["image"]).parts:
-        raise EvaluationError(f"{where}, line {number}: image must be a path inside its folder")
-    grid = Grid(item_id=row["id"], images=ImageFiles([folder / row["image"]]), texts=[row["text"]])
+    path = picture_path(folder, row["image"], f"{where}, line {number}")
+    grid = Grid(item_id=row["id"], images=ImageFiles([path]), texts=[row["text"]])
     target = {"human": None if human is None else float(human)}
     return Item(grid=grid, group=row["image"], target=target, tags=())

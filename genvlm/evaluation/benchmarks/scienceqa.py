@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genvlm.data.images import ImageFiles
+from genvlm.data.images import ImageFiles, picture_path
 from genvlm.errors import DataError
 from genvlm.evaluation.answers import option_letter
 from genvlm.evaluation.benchmark import build_version
@@ -63,7 +63,8 @@ def ask_scienceqa(data: DataFolder, part: str, images: Path | None) -> QuestionB
     rows = [row for row in _rows(data) if row.has_image or not part]
     items = []
     for row in rows:
-        paths = [folder / row.id / "image.png"] if row.has_image else []
+        name, where = f"{row.id}/image.png", f"{data.root}: question {row.id!r}"
+        paths = [picture_path(folder, name, where)] if row.has_image else []
         picture = ImageFiles(paths, card.fetch)
         questions = {
             order: Question(item_id=f"{row.id}/{order}", images=picture, prompt=row.prompt(order))

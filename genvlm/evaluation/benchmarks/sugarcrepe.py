@@ -3,13 +3,14 @@
 Hsieh et al. 2023, https://arxiv.org/abs/2306.14610. Seven categories; pictures are COCO val2017.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from genvlm.data.images import ImageFiles
-from genvlm.errors import EvaluationError
+from genvlm.data.images import ImageFiles, picture_path
+from genvlm.errors import DataWarning, EvaluationError
 from genvlm.evaluation.answers import numbered_option
 from genvlm.evaluation.benchmark import Benchmark, Item, build_version
 from genvlm.evaluation.cards import load_card
@@ -32,14 +33,20 @@ REMOVED = frozenset(["swap_obj/108"])
 def build_sugarcrepe(data: DataFolder, part: str, images: Path | None) -> Benchmark:
     """Each item is a choice between its caption and the negative one; `part` is a category or "".
 
-    Keys of the files are ids, with gaps; values that are no object are skipped.
+    Keys of the files are ids, with gaps; values that are no object are skipped. The n-gram control
+    learns from the other categories: of a part, from those whose files are there. Fewer than all
+    are said in a warning and in the version; without another one the control is left out.
     """
     card = load_card("sugarcrepe")
+    present = [c for c in CATEGORIES if not part or c == part or data.has(_file(c))]
+    if len(present) < len(CATEGORIES):
+        _warn_of_missing(data, part, present)
     items = []
     for category, key, row in _rows(data, part):
+        item_id = f"{category}/{key}"
         grid = Grid(
-            item_id=f"{category}/{key}",
-            images=ImageFiles([_picture(data, images, row)], card.fetch),
+            item_id=item_id,
+            images=ImageFiles([_picture(data, images, row, item_id)], card.fetch),
             texts=[row["caption"], row["negative_caption"]],
         )
         items.append(Item(grid=grid, group=row["filename"], target=0, tags=(category,)))
@@ -50,9 +57,10 @@ def build_sugarcrepe(data: DataFolder, part: str, images: Path | None) -> Benchm
             texts=[row["caption"], row["negative_caption"]],
             natural=[row["caption"]],
         )
-        for category, key, row in _rows(data, "")
+        for one in (present if len(present) > 1 else ())
+        for category, key, row in _rows(data, one)
     }
-    version = _version(card.name, data, part)
+    version = _version(card.name, data, part, len(present))
     return Benchmark(card.name, tuple(items), card, version, natural=natural)
 
 
@@ -62,7 +70,7 @@ def ask_sugarcrepe(data: DataFolder, part: str, images: Path | None) -> Question
     items = []
     for category, key, row in _rows(data, part):
         item_id = f"{category}/{key}"
-        picture = ImageFiles([_picture(data, images, row)], card.fetch)
+        picture = ImageFiles([_picture(data, images, row, item_id)], card.fetch)
         captions = row["caption"], row["negative_caption"]
         questions = {
             order: Question(
@@ -150,19 +158,42 @@ def _rows(data: DataFolder, part: str) -> list[tuple[str, str, dict[str, Any]]]:
     return [
         (category, key, row)
         for category in ((part,) if part else CATEGORIES)
-        for key, row in data.json(f"sugarcrepe/{category}.json").items()
+        for key, row in data.json(_file(category)).items()
         if isinstance(row, dict)
     ]
 
 
-def _picture(data: DataFolder, images: Path | None, row: Mapping[str, str]) -> Path:
-    return (images or data.root / "sugarcrepe/images") / row["filename"]
+def _file(category: str) -> str:
+    return f"sugarcrepe/{category}.json"
 
 
-def _version(name: str, data: DataFolder, part: str) -> str:
+def _warn_of_missing(data: DataFolder, part: str, present: Sequence[str]) -> None:
+    others = ", ".join(c for c in present if c != part)
+    learns = (
+        f"learns from {others} alone" if others else "has nothing to learn from: it is left out"
+    )
+    missing = ", ".join(_file(c) for c in CATEGORIES if c not in present)
+    warnings.warn(
+        f"{data.root} lacks {missing}: the n-gram control of {part} {learns}",
+        DataWarning,
+        stacklevel=3,
+    )
+
+
+def _picture(data: DataFolder, images: Path | None, row: Mapping[str, str], item: str) -> Path:
+    folder = images or data.root / "sugarcrepe/images"
+    return picture_path(folder, row["filename"], f"{data.root / 'sugarcrepe'}: item {item!r}")
+
+
+def _version(name: str, data: DataFolder, part: str, ngram_files: int = len(CATEGORIES)) -> str:
     card = load_card(name)
-    files = [f"sugarcrepe/{category}.json" for category in ((part,) if part else CATEGORIES)]
-    return build_version(card, part=(part, ""), data=(data.changed(files, card.files), ""))
+    files = [_file(category) for category in ((part,) if part else CATEGORIES)]
+    return build_version(
+        card,
+        part=(part, ""),
+        data=(data.changed(files, card.files), ""),
+        ngram_files=(ngram_files, len(CATEGORIES)),
+    )
 
 
 def _chosen(raw: str, item: AskedItem, question: str) -> Parsed:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from genvlm.data.images import ImageFiles
+from genvlm.data.images import ImageFiles, picture_path
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.answers import match_choice
 from genvlm.evaluation.benchmark import Benchmark, Item, build_version
@@ -37,7 +37,10 @@ def build_tifa(data: DataFolder, part: str, images: Path | None) -> Benchmark:
         Item(
             grid=Grid(
                 item_id=item_id,
-                images=ImageFiles([folder / row["image_path"]], card.fetch),
+                images=ImageFiles(
+                    [picture_path(folder, row["image_path"], f"{data.root / RATED}: {item_id!r}")],
+                    card.fetch,
+                ),
                 texts=[row["text"]],
             ),
             group=row["text_id"],
@@ -84,7 +87,8 @@ def ask_tifa(data: DataFolder, part: str, images: Path | None) -> QuestionBenchm
         by_prompt[row["id"]].append(row)
     items = []
     for prompt, rows in by_prompt.items():
-        picture = ImageFiles([folder / f"{prompt}.png"], card.fetch)
+        path = picture_path(folder, f"{prompt}.png", data.root / file)
+        picture = ImageFiles([path], card.fetch)
         items.append(
             AskedItem(
                 id=prompt,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from genvlm.data.images import ImageFiles
+from genvlm.data.images import ImageFiles, picture_path
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.benchmark import Benchmark, Item, build_version
 from genvlm.evaluation.cards import load_card
@@ -48,7 +48,9 @@ def build_winoground(data: DataFolder, part: str, images: Path | None) -> Benchm
             raise EvaluationError(f"{data.root / EXAMPLES} has {len(rows)} examples, expected 400")
     items = []
     for row in rows:
-        paths = [folder / f"{row[name]}.png" for name in ("image_0", "image_1")]
+        where = f"{data.root / EXAMPLES}: {row['id']}"
+        names = (f"{row[name]}.png" for name in ("image_0", "image_1"))
+        paths = [picture_path(folder, name, where) for name in names]
         grid = Grid(
             item_id=str(row["id"]),
             images=ImageFiles(paths, card.fetch),

@@ -151,8 +151,9 @@ def markdown(result: Result) -> str:
     lines += [
         f"Shape: {result.shape}.", "", result.method, "",
         ", ".join(f"{key} {value}" for key, value in machine(result.settings).items()) + ".", "",
-        "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS),
     ]  # fmt: skip
+    if result.rows:
+        lines += ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     lines += ["| " + " | ".join(cells(row)) + " |" for row in result.rows]
     return "\n".join([*lines, "", *(f"- {note}" for note in notes(result))]) + "\n"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genvlm.data.images import Box, ImageFiles, save_image
-from genvlm.errors import ImageError
+from genvlm.data.images import Box, ImageFiles, picture_path, save_image
+from genvlm.errors import DataError, ImageError
 
 
 @pytest.fixture
@@ -44,3 +44,27 @@ def test_boxes_are_as_many_as_pictures(tmp_path: Path) -> None:
 def test_a_missing_picture_says_what_to_fetch(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"no picture at .*x\.png: fetch it"):
         ImageFiles([tmp_path / "x.png"], "fetch it", [Box(0, 0, 1, 1)])[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["../x.png", "a/../../x.png", "/etc/x.png", "link.png", "up/x.png"]
+)
+def test_a_name_of_a_picture_leads_into_its_folder_alone(
+    tmp_path: Path, picture: np.ndarray, name: str
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "link.png").symlink_to(tmp_path / "x.png")
+    (folder / "up").symlink_to(tmp_path)
+    with pytest.raises(
+        DataError, match=r"^row 3: the picture '.*' (must be a path inside|is a link)"
+    ):
+        picture_path(folder, name, "row 3")
+
+
+def test_links_within_the_folder_are_followed(tmp_path: Path, picture: np.ndarray) -> None:
+    (tmp_path / "same.png").symlink_to(tmp_path / "x.png")
+    path = picture_path(tmp_path, "same.png", "row 3")
+    np.testing.assert_array_equal(ImageFiles([path])[0], picture)
+    with pytest.raises(DataError, match=r"row 3: .* is no name of a picture"):
+        picture_path(tmp_path, "a\0.png", "row 3")

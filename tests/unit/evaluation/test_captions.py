@@ -16,7 +16,8 @@ from genvlm.evaluation.captions import (
     rouge_l,
     tokenize_caption,
 )
-from genvlm.evaluation.statistics import bootstrap_means
+from genvlm.evaluation.resampling import Resampling
+from genvlm.evaluation.statistics import NUM_RESAMPLES
 
 Read = Callable[[str], str]
 SENTENCE = st.lists(st.sampled_from(["a", "cat", "dog", "sits", "on", "mat"]), max_size=9).map(
@@ -126,11 +127,10 @@ def test_cider_clips_repeated_words_and_charges_for_length() -> None:
 def test_the_bootstrap_of_corpus_metrics_is_vectorised() -> None:
     captions = ["a b c d", "a b x d", "e f g h"]
     rows = caption_statistics(captions, [["a b c d e"], ["a b c d"], ["e f g"]])
-    means = bootstrap_means(rows, ["1", "2", "3"], num_resamples=50)
-    assert isinstance(means, np.ndarray)
-    metrics = caption_metrics(means)
-    assert metrics["bleu_2"].shape == (50,)
-    one = caption_metrics(means[7])
+    sums = Resampling(["1", "2", "3"]).sums(rows, np.ones(3, np.bool_))
+    metrics = caption_metrics(sums)
+    assert metrics["bleu_2"].shape == (NUM_RESAMPLES,)
+    one = caption_metrics(sums[7])
     assert all(metrics[name][7] == pytest.approx(one[name]) for name in one)
 
 

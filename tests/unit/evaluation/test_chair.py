@@ -11,13 +11,14 @@ from genvlm.errors import EvaluationError
 from genvlm.evaluation.chair import (
     COLUMNS,
     ObjectTable,
-    chair_metrics,
     chair_statistics,
     mentioned_objects,
     parse_object_table,
     singular,
 )
-from genvlm.evaluation.statistics import Undefined, bootstrap_means
+from genvlm.evaluation.corpus_decisions import CHAIR
+from genvlm.evaluation.resampling import Resampling
+from genvlm.evaluation.statistics import NUM_RESAMPLES
 
 Read = Callable[[str], str]
 
@@ -32,6 +33,11 @@ def table(released: Read) -> ObjectTable:
 def truths(released: Read) -> dict[int, set[str]]:
     objects = json.loads(released("chair/coco_gt_objects.json"))
     return {int(image): set(names) for image, names in objects.items()}
+
+
+def rates(sums: np.ndarray) -> dict[str, np.ndarray]:
+    """Metrics of sums of statistics, as shares."""
+    return {name: metric.of_sums(sums) for name, metric in CHAIR.metrics.items() if metric.of_sums}
 
 
 FILES = [
@@ -56,11 +62,11 @@ def test_chair_of_released_captions_is_the_known_one(
     expected = json.loads(released("EXPECTED.json"))[f"chair/{name}"]["computed"]
     captions = [row["caption"] for row in rows]
     statistics = chair_statistics(captions, [truths[row["image_id"]] for row in rows], table)
-    metrics = chair_metrics(statistics.sum(axis=0))
+    metrics = rates(statistics.sum(axis=0))
     assert len(rows) == expected["n"]
     # Lemmatisers differ: 1.0 and 0.6 points would be within the agreed tolerance.
-    assert 100 * metrics["chair_s"] == pytest.approx(expected["CHAIRs"], abs=0.006)
-    assert 100 * metrics["chair_i"] == pytest.approx(expected["CHAIRi"], abs=0.03)
+    assert 100 * metrics["CHAIRs"] == pytest.approx(expected["CHAIRs"], abs=0.006)
+    assert 100 * metrics["CHAIRi"] == pytest.approx(expected["CHAIRi"], abs=0.03)
     assert 100 * metrics["recall"] == pytest.approx(expected["Recall"], abs=0.14)
     mentions = statistics[:, COLUMNS.index("mentions")].sum()
     assert 0 <= mentions - expected["objs"] <= 7
@@ -124,18 +130,18 @@ def test_a_singular_is_the_word_itself_or_a_word_of_the_table(word: str) -> None
 def test_rates_count_mentions_captions_and_recall(table: ObjectTable) -> None:
     captions = ["A dog, a dog and a cat", "A bus", "nothing here"]
     rows = chair_statistics(captions, [{"dog", "car"}, {"bus"}, {"kite"}], table)
-    metrics = chair_metrics(rows.sum(axis=0))
-    assert metrics["chair_s"] == pytest.approx(1 / 3)
-    assert metrics["chair_i"] == pytest.approx(1 / 4)
+    metrics = rates(rows.sum(axis=0))
+    assert metrics["CHAIRs"] == pytest.approx(1 / 3)
+    assert metrics["CHAIRi"] == pytest.approx(1 / 4)
     assert metrics["recall"] == pytest.approx(2 / 4)
     assert metrics["mentions"] == pytest.approx(4 / 3)
     assert metrics["length"] == pytest.approx((7 + 2 + 2) / 3)
 
 
 def test_empty_captions_hallucinate_nothing_and_show_it(table: ObjectTable) -> None:
-    metrics = chair_metrics(chair_statistics(["", ""], [{"dog"}, {"cat"}], table).sum(axis=0))
-    assert metrics["chair_s"] == 0
-    assert metrics["chair_i"] == Undefined("no caption mentions an object")
+    metrics = rates(chair_statistics(["", ""], [{"dog"}, {"cat"}], table).sum(axis=0))
+    assert metrics["CHAIRs"] == 0
+    assert np.isnan(metrics["CHAIRi"])  # undefined: no caption mentions an object
     assert metrics["recall"] == 0
     assert metrics["length"] == 0
 
@@ -143,11 +149,10 @@ def test_empty_captions_hallucinate_nothing_and_show_it(table: ObjectTable) -> N
 def test_the_bootstrap_of_rates_is_vectorised(table: ObjectTable) -> None:
     captions = ["a dog", "a cat and a dog", "a bus"] * 5
     rows = chair_statistics(captions, [{"dog"}] * 15, table)
-    means = bootstrap_means(rows, [str(k) for k in range(15)], num_resamples=50)
-    assert isinstance(means, np.ndarray)
-    rates = chair_metrics(means)["chair_i"]
-    assert isinstance(rates, np.ndarray)
-    assert rates.shape == (50,)
+    sums = Resampling([str(k) for k in range(15)]).sums(rows, np.ones(15, np.bool_))
+    resampled = rates(sums)["CHAIRi"]
+    assert resampled.shape == (NUM_RESAMPLES,)
+    assert resampled[7] == rates(sums[7])["CHAIRi"]
 
 
 def test_objects_must_be_names_of_the_table(table: ObjectTable) -> None:

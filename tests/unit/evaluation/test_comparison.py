@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -49,13 +50,22 @@ FIRST = [True] * 10 + [False] * 30
 SECOND = [True] * 8 + [False] * 2 + [True] * 15 + [False] * 15
 
 
+def exchanges(first: list[bool], second: list[bool]) -> float:
+    """Share of all exchanges within pairs whose difference is as large, by trying them."""
+    sums = [int(a) - int(b) for a, b in zip(first, second, strict=True)]
+    pairs = [d for d in map(sum, zip(sums[::2], sums[1::2], strict=True)) if d]
+    signs = np.array(list(product((-1, 1), repeat=len(pairs))))
+    return float((abs(signs @ pairs) >= abs(sum(pairs))).mean())
+
+
 def test_differences_are_paired_by_item() -> None:
     compared = compare(log(FIRST, "a"), log(SECOND, "b"), CARD)
     found = compared.metrics["accuracy"]
     assert (found.first, found.second) == pytest.approx((25.0, 57.5))
     assert found.difference == pytest.approx(32.5)
     assert (found.first_only, found.second_only, found.n) == (2, 15, 40)
-    assert found.p_value == binomtest(2, 17, 0.5).pvalue
+    assert found.p_value == pytest.approx(exchanges(FIRST, SECOND))
+    assert found.p_value > binomtest(2, 17, 0.5).pvalue  # as if all items were independent
     assert found.interval is not None
     assert found.interval.low < 32.5 < found.interval.high
     assert (compared.first, compared.second) == ("a", "b")

@@ -43,5 +43,15 @@ def test_a_field_is_text_or_a_whole_number() -> None:
 
 def test_lines_are_text() -> None:
     assert parse_lines("\ufeffa\nb\n".encode(), "x") == ["a", "b"]
+    assert parse_lines(b"", "x") == []
     with pytest.raises(DataError, match="x is no UTF-8 text"):
         parse_lines(b"\xff", "x")
+
+
+def test_only_line_feeds_end_a_line(tmp_path: Path) -> None:
+    # str.splitlines also ends lines at these; a caption may hold them.
+    odd = "a\u2028b\u0085c\x0cd\x1ee"
+    assert parse_lines(f"{odd}\r\n\r\nf".encode(), "x") == [odd, "", "f"]
+    path = tmp_path / "rows"
+    path.write_text(f'{{"a": "{odd[:4]}"}}\r\n{{"a":\r 2}}\n', newline="")
+    assert [row for _, row in read_rows(path)] == [{"a": odd[:4]}, {"a": 2}]

@@ -82,6 +82,7 @@ def test_sugarcrepe_of_gpt4v_in_both_orders(
     half = [round((summary.metrics[order].half or 0) / 100, 4) for order in names]
     assert half == known["invalid_as_half"]
     assert f"exact McNemar p {known['mcnemar_exact_p']:.3g})" in flags
+    assert "first option" not in flags  # it is always right in one order, by what that order is
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from genvlm.evaluation.plots import (
     Bar,
     bars_with_intervals,
     confusion,
-    histogram,
     loss_curves,
     reliability,
     risk_coverage_curves,
@@ -23,14 +22,13 @@ RECORDS = [
 BARS = [Bar("this model", 92.5, 89.4, 95.2, 25.0), Bar("blind", 0.0, 0.0, 0.9, control=True)]
 
 
-NAMES = ["loss", "bars", "histogram", "reliability", "risk and coverage", "confusion"]
+NAMES = ["loss", "bars", "reliability", "risk and coverage", "confusion"]
 
 
 def all_plots() -> list[bytes]:
     return [
         loss_curves(RECORDS),
         bars_with_intervals(BARS, title="text score, percent"),
-        histogram({"generated": [1.0, 2.0, 2.0], "real": [2.0, 3.0]}, x_label="distance"),
         reliability({"before": ([0.2, 0.9, 1.0], [False, True, True]), "after": ([0.5], [True])}),
         risk_coverage_curves({"model": ([0.25, 0.5, 0.75, 1.0], [0.0, 0.0, 1 / 3, 0.5])}),
         confusion([[3, 1], [0, 2]], ["cat", "dog"]),
@@ -116,10 +114,6 @@ def test_a_bar_outside_its_interval_or_range_is_named(bar: Bar) -> None:
 def test_empty_plots_are_refused() -> None:
     with pytest.raises(EvaluationError, match="at least one row"):
         bars_with_intervals([])
-    with pytest.raises(EvaluationError, match="1 to 4 sets, got 0"):
-        histogram({}, x_label="x")
-    with pytest.raises(EvaluationError, match=r"set 'a'.*not finite"):
-        histogram({"a": [math.inf]}, x_label="x")
 
 
 def test_a_reliability_plot_shows_accuracy_of_each_bin_and_the_diagonal() -> None:

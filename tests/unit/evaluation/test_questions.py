@@ -16,6 +16,7 @@ from genvlm.evaluation.questions import (
 )
 from genvlm.evaluation.summary import summarize
 from genvlm.scoring.protocols import Answer, Question, ScorerInfo
+from genvlm.studies.evaluations import evaluate_answerer
 
 CARD = Card(
     name="toy",
@@ -96,6 +97,16 @@ def test_questions_are_asked_again_blindly_and_about_another_picture() -> None:
         "Is it bright?", "yes", "yes", "yes or no",
     )  # fmt: skip
     assert records[0].dtype == "float32"
+
+
+def test_one_question_has_no_other_picture_and_says_so() -> None:
+    one = benchmark(items=benchmark().items[:1])
+    summary = evaluate_answerer(one, Seeing(), blind=False).summary
+    assert list(summary.controls.scores) == ["random", "always yes"]
+    assert summary.flags[:2] == (
+        "the control 'shuffled-image' was left out: one group holds 1 of 1 items",
+        "the control 'blind' was left out: not asked for",
+    )
 
 
 def test_what_is_refused_or_unreadable_is_undecided_and_counted() -> None:

@@ -1,21 +1,27 @@
-import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
 from genvlm.errors import EvaluationError
+from genvlm.evaluation.resampling import Resampling
 from genvlm.evaluation.statistics import (
     Comparison,
-    Interval,
     Undefined,
-    bootstrap_means,
-    cluster_bootstrap,
     detectable_difference,
     holm,
     mcnemar_exact,
+    percentile_interval,
     wilson_interval,
 )
+
+
+def resampled_means(values: np.ndarray, groups: Sequence[str], seed: int = 0) -> np.ndarray:
+    """Means of each column in every draw."""
+    parts = np.column_stack([values, np.ones(len(values))])
+    sums = Resampling(groups, seed).sums(parts, np.ones(len(values), np.bool_))
+    return sums[:, :-1] / sums[:, -1:]
 
 
 def test_bootstrap_intervals_cover_the_true_share_about_as_often_as_they_say() -> None:
@@ -27,10 +33,10 @@ def test_bootstrap_intervals_cover_the_true_share_about_as_often_as_they_say() -
         share = np.repeat(np.where(easy, 0.9, 0.3), 5)
         right = (rng.random(300) < share).astype(np.float64)
         groups = np.repeat([f"g{k}" for k in range(60)], 5).tolist()
-        low, high = cluster_bootstrap(right, groups, seed=trial, num_resamples=500)
+        low, high = percentile_interval(resampled_means(right[:, None], groups, trial))
         covered += low <= 0.6 <= high
         alone = [str(k) for k in range(300)]
-        low, high = cluster_bootstrap(right, alone, seed=trial, num_resamples=500)
+        low, high = percentile_interval(resampled_means(right[:, None], alone, trial))
         naive += low <= 0.6 <= high
     assert 0.90 <= covered / trials <= 0.99
     # Ignoring the clusters claims too much.
@@ -40,24 +46,22 @@ def test_bootstrap_intervals_cover_the_true_share_about_as_often_as_they_say() -
 def test_bootstrap_repeats_with_its_seed_and_pairs_its_columns() -> None:
     values = np.random.default_rng(1).random((50, 1))
     groups = [str(k % 10) for k in range(50)]
-    first = bootstrap_means(np.hstack([values, values]), groups, seed=3)
+    first = resampled_means(np.hstack([values, values]), groups, seed=3)
     assert first.shape == (2000, 2)
     np.testing.assert_array_equal(first[:, 0], first[:, 1])
-    np.testing.assert_array_equal(first[:, :1], bootstrap_means(values, groups, seed=3))
-    assert not np.array_equal(first[:, :1], bootstrap_means(values, groups, seed=4))
+    np.testing.assert_array_equal(first[:, :1], resampled_means(values, groups, seed=3))
+    assert not np.array_equal(first[:, :1], resampled_means(values, groups, seed=4))
 
 
 def test_bootstrap_weighs_items_not_groups() -> None:
     values = np.array([[1.0]] * 90 + [[0.0]] * 10)
-    means = bootstrap_means(values, ["big"] * 90 + ["small"] * 10)
+    means = resampled_means(values, ["big"] * 90 + ["small"] * 10)
     assert set(np.unique(means)) == {0.0, 0.9, 1.0}
 
 
 def test_undefined_numbers_say_why() -> None:
-    assert cluster_bootstrap(np.zeros(0), []) == Undefined("no answered item")
-    one_group = cluster_bootstrap(np.ones(3), ["a"] * 3)
-    assert isinstance(one_group, Undefined)
-    assert "one group" in one_group.reason
+    assert Resampling([]).undefined == "no answered item"
+    assert "one group" in Resampling(["a"] * 3).undefined
     assert isinstance(wilson_interval(0, 0), Undefined)
     assert isinstance(mcnemar_exact({"a": True}, {"a": True}), Undefined)
     assert isinstance(detectable_difference(0), Undefined)
@@ -91,6 +95,26 @@ def test_mcnemar_gives_known_values(first_only: int, second_only: int, p_value: 
     assert result.p_value == pytest.approx(p_value, rel=5e-3)
 
 
+def test_copies_of_items_in_their_group_prove_nothing_more() -> None:
+    first = {str(k): k % 3 == 0 for k in range(20)}
+    second = {str(k): k % 3 > 0 for k in range(20)}
+    alone = mcnemar_exact(first, second)
+    copied = [{f"{k}/{n}": v for k, v in s.items() for n in range(5)} for s in (first, second)]
+    grouped = mcnemar_exact(*copied, {item: item.partition("/")[0] for item in copied[0]})
+    assert isinstance(alone, Comparison)
+    assert isinstance(grouped, Comparison)
+    assert grouped == (5 * alone.first_only, 5 * alone.second_only, pytest.approx(alone.p_value))
+    assert alone.p_value == pytest.approx(binomtest(7, 20).pvalue)
+    independent = mcnemar_exact(*copied)
+    assert isinstance(independent, Comparison)
+    assert independent.p_value < alone.p_value / 10
+
+
+def test_differences_that_cancel_within_each_group_are_none() -> None:
+    first, second = {"a": True, "b": False}, {"a": False, "b": True}
+    assert mcnemar_exact(first, second, {"a": "g", "b": "g"}) == (1, 1, 1.0)
+
+
 def test_mcnemar_refuses_unequal_items() -> None:
     with pytest.raises(EvaluationError, match="'b'"):
         mcnemar_exact({"a": True, "b": True}, {"a": False})
@@ -109,10 +133,3 @@ def test_detectable_difference_shrinks_with_the_root_of_n() -> None:
     # 2.8016 * sqrt(2 * 0.25 / 100)
     assert small == pytest.approx(0.1981, abs=1e-4)
     assert large == pytest.approx(small / 2)
-
-
-def test_intervals_are_ordered_and_finite() -> None:
-    interval = cluster_bootstrap(np.arange(10) % 2.0, [str(k) for k in range(10)])
-    assert isinstance(interval, Interval)
-    assert interval.low < interval.high
-    assert all(math.isfinite(edge) for edge in interval)

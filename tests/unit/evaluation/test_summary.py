@@ -246,6 +246,52 @@ def test_a_draw_without_a_category_averages_over_the_others() -> None:
     assert result.controls.gain.metrics["macro accuracy"].interval is not None
 
 
+@pytest.mark.parametrize(
+    ("given", "flagged"),
+    [
+        # What the order is: the first option is right in one, wrong in the other.
+        ({"given": "A", "turned": "B"}, set()),
+        ({"given": "A"}, set()),
+        # Not told by the order: right in both.
+        ({"given": "A", "turned": "A"}, {"accuracy", "all orders"}),
+    ],
+)
+def test_the_first_option_is_flagged_over_all_orders_alone(
+    given: dict[str, str], flagged: set[str]
+) -> None:
+    orders = ["given", "turned"]
+    card = replace(
+        CARD,
+        rule="options",
+        orders=orders,
+        chance={"given": 50.0, "turned": 50.0, "all orders": 25.0, "accuracy": 50.0},
+        metrics=dict.fromkeys((*orders, "all orders", "accuracy"), "right"),
+    )
+    said = [
+        Said(question=order, prompt=None, raw=a, parsed=a, parse_rule="letter")
+        for order, a in given.items()
+    ]
+    records = [
+        replace(
+            r,
+            rule="options",
+            target="A",
+            scores=None,
+            answers=tuple(said),
+            controls={"first option": given, "majority": given},
+            credit=card.decision.credit(given, "A", r.id),
+        )
+        for r in log()
+    ]
+    flags = summarize(records, card).flags
+    found = {f.partition(":")[0] for f in flags if "control 'first option'" in f}
+    assert found == flagged
+    # A control of another kind is flagged wherever it is above chance.
+    assert any(f.startswith("given: control 'majority' gets 100.00") for f in flags)
+    if len(given) == 1:
+        assert any("only the order given was asked" in f for f in flags)
+
+
 def test_an_undefined_metric_has_no_gain() -> None:
     card = replace(
         CARD,

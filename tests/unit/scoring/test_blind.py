@@ -5,7 +5,7 @@ from scipy.special import logsumexp
 
 from genvlm.errors import EvaluationError
 from genvlm.scoring.autoregressive import CodeCache, Likelihood, LikelihoodScorer
-from genvlm.scoring.blind import BlindScorer, blind_control
+from genvlm.scoring.blind import BlindScorer, UnrelatedImagesScorer, blind_control
 from genvlm.scoring.controls import ConstantScorer
 from genvlm.scoring.protocols import Grid, ScorerInfo, Scores
 from genvlm.testing.tiny import tiny_pretrained
@@ -53,9 +53,20 @@ def test_a_model_that_never_learned_it_averages_over_other_images(grids: list[Gr
     np.testing.assert_array_equal(scores[0], scores[1])
     # Whatever is scored beside it.
     np.testing.assert_allclose(blind.score(grids[:1])[0].values, scores, rtol=1e-9)
-    lonely = blind_control(LikelihoodScorer(never, "text_given_image"), pool[:1])
+    lonely = UnrelatedImagesScorer(LikelihoodScorer(never, "text_given_image"), pool[:1])
     with pytest.raises(EvaluationError, match=r"item '0'.*was given none"):
         lonely.score(grids[:1])
+
+
+def test_there_is_no_blind_control_where_the_pool_may_be_one_grid(grids: list[Grid]) -> None:
+    first, second, third = (grid.images[0] for grid in grids)
+    assert blind_control(ConstantScorer(), []) is None
+    assert blind_control(ConstantScorer(), [first, first]) is None
+    assert blind_control(ConstantScorer(), [first, second]) is not None
+    assert blind_control(ConstantScorer(), [first, second], images_per_grid=2) is None
+    assert blind_control(ConstantScorer(), [first, second, third], images_per_grid=2) is not None
+    toy = tiny_pretrained(resolution=8)
+    assert isinstance(blind_control(LikelihoodScorer(toy, "text_given_image"), []), BlindScorer)
 
 
 class BrightScorer:

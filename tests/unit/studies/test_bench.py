@@ -13,9 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from genvlm.cli.main import main
 from genvlm.errors import ConfigError, EvaluationError
+from genvlm.models.pretrained import save_pretrained
 from genvlm.nn import layers
 from genvlm.nn.layers import TokenHead
-from genvlm.studies.bench import loss, score_image, score_text, vq
+from genvlm.studies.bench import loss, score_image, score_matrix, score_text, vq
 from genvlm.studies.bench.memory import peak_memory
 from genvlm.studies.bench.models import (
     Shape,
@@ -28,6 +29,7 @@ from genvlm.studies.bench.models import (
 )
 from genvlm.studies.bench.report import Result, memory_row, save_result, time_row
 from genvlm.studies.bench.timing import Ratio, Settings, ratio_of_medians, time_interleaved
+from genvlm.testing.tiny import tiny_pretrained
 
 TINY = Shape(
     hidden_size=32, num_layers=2, num_heads=4, intermediate_size=48, context_length=64,
@@ -235,7 +237,7 @@ def test_a_result_is_written_as_json_table_and_picture(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["decode", "score-text", "score-image", "loss", "train", "vq", "loader"]
 )
-def test_every_benchmark_runs_at_tiny_size(
+def test_every_benchmark_beside_others_runs_at_tiny_size(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("transformers", reason="transformers is not installed")
@@ -248,3 +250,22 @@ def test_every_benchmark_runs_at_tiny_size(
         assert row.keys() >= {"name", "against", "ours", "theirs", "ratio", "bar", "met", "note"}
         assert row["met"] is None
     assert {p.suffix for p in out.iterdir()} == {".json", ".md", ".png"}
+
+
+def test_a_matrix_is_scored_in_both_directions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_pretrained(tiny_pretrained(), tmp_path / "model", "card\n")
+    arguments = ["bench", "score-matrix", "--model", str(tmp_path / "model"), "--quick"]
+    arguments += ["--threads", "1", "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["shape"], result["rows"]) == ("4 pictures x 4 captions", [])
+    for name in ("log p(text | image)", "log p(image | text)"):
+        assert result["facts"][f"{name}, seconds"] > 0
+        assert result["facts"][f"{name}, pictures that prefer their own caption"].endswith(" of 4")
+    assert "log p(image | text), seconds: " in (tmp_path / "out/score-matrix.md").read_text()
+    # Where a pair alone scores otherwise, nothing is timed.
+    monkeypatch.setattr(score_matrix, "TOLERANCE", -1.0)
+    assert main(arguments) == 2
+    assert "answers that are not equal are not timed" in capsys.readouterr().err

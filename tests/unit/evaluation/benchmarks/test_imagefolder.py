@@ -9,8 +9,10 @@ import pytest
 from genvlm.data.images import save_image
 from genvlm.errors import DataError, DataWarning, EvaluationError
 from genvlm.evaluation.benchmark import Benchmark, run_benchmark
+from genvlm.evaluation.cards import load_card
 from genvlm.evaluation.catalog import audit, find_benchmark, judge_predictions, shipped_data
 from genvlm.evaluation.data_folder import DataFolder
+from genvlm.evaluation.records import read_records, write_records
 from genvlm.evaluation.summary import summarize
 from genvlm.scoring.protocols import Grid, ScorerInfo, Scores
 
@@ -58,6 +60,21 @@ def test_a_constant_scorer_has_chance_in_half_credit(folder: Path) -> None:
     benchmark, records = audit("imagefolder", DataFolder(folder))
     accuracy = summarize(records, benchmark.card).metrics["accuracy"]
     assert (accuracy.value, accuracy.half) == (0, 50)
+
+
+def test_chance_is_one_of_the_classes_also_when_rescored(folder: Path, tmp_path: Path) -> None:
+    (folder / "grey").mkdir()
+    save_image(np.full((4, 4, 3), 128, np.uint8), folder / "grey/0.png")
+    benchmark = build(folder)
+    assert benchmark.card.chance == {"accuracy": pytest.approx(100 / 3)}
+    live = summarize(run_benchmark(benchmark, Brightness()), benchmark.card)
+    assert live.controls.scores["random"].metrics["accuracy"].value == pytest.approx(100 / 3)
+    gain = live.controls.gain.metrics["accuracy"]
+    assert (gain.value, gain.over) == (pytest.approx(400 / 7 - 100 / 3), "random")
+    write_records(run_benchmark(benchmark, Brightness()), tmp_path / "items.jsonl")
+    # The card of the package knows no number of classes; the log does.
+    records = read_records(tmp_path / "items.jsonl").records
+    assert summarize(records, load_card("imagefolder")) == live
 
 
 def test_names_and_template_come_from_files(folder: Path) -> None:
