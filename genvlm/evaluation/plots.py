@@ -201,6 +201,42 @@ def risk_coverage_curves(
         return _svg(figure)
 
 
+def point_curves(
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    title: str,
+    x_label: str,
+    log_x: bool = False,
+    log_y: bool = False,
+) -> bytes:
+    """Curves through measured points, each point marked; `title` names what the y axis counts.
+
+    Args:
+        curves: name -> (x, y) points, x rising; positive on a logarithmic axis.
+    """
+    _check_number_of_sets("a plot of curves", curves)
+    with _style():
+        figure = Figure(figsize=(6.2, 3.4), layout="constrained")
+        axes = figure.subplots()
+        _finish(axes, title=title)
+        if log_x:
+            axes.set_xscale("log")
+        if log_y:
+            axes.set_yscale("log")
+        for (name, points), colour in zip(curves.items(), SERIES, strict=False):
+            x, y = np.asarray(points, np.float64).reshape(-1, 2).T
+            if not len(x) or not (np.isfinite(x) & np.isfinite(y)).all():
+                raise EvaluationError(
+                    f"curve {name!r} has no points, or points that are not finite"
+                )
+            axes.plot(
+                x, y, color=colour, linewidth=1.8, marker="o", markersize=4, label=_plain(name)
+            )
+        axes.set_xlabel(x_label)
+        axes.legend(frameon=False, fontsize=9)
+        return _svg(figure)
+
+
 def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> bytes:
     """Heat map of right classes (rows) against answers (columns), shaded by the share of the row.
 

@@ -11,6 +11,7 @@ from genvlm.evaluation.plots import (
     bars_with_intervals,
     confusion,
     loss_curves,
+    point_curves,
     reliability,
     risk_coverage_curves,
 )
@@ -22,7 +23,7 @@ RECORDS = [
 BARS = [Bar("this model", 92.5, 89.4, 95.2, 25.0), Bar("blind", 0.0, 0.0, 0.9, control=True)]
 
 
-NAMES = ["loss", "bars", "reliability", "risk and coverage", "confusion"]
+NAMES = ["loss", "bars", "reliability", "risk and coverage", "confusion", "points"]
 
 
 def all_plots() -> list[bytes]:
@@ -32,6 +33,9 @@ def all_plots() -> list[bytes]:
         reliability({"before": ([0.2, 0.9, 1.0], [False, True, True]), "after": ([0.5], [True])}),
         risk_coverage_curves({"model": ([0.25, 0.5, 0.75, 1.0], [0.0, 0.0, 1 / 3, 0.5])}),
         confusion([[3, 1], [0, 2]], ["cat", "dog"]),
+        point_curves(
+            {"ours": [(10, 20.0), (100, 60.0)]}, title="percent", x_label="steps", log_x=True
+        ),
     ]
 
 
@@ -149,3 +153,13 @@ def test_plots_of_classification_refuse_nothing_and_too_much() -> None:
         confusion([[1, 0]], ["cat", "dog"])
     with pytest.raises(EvaluationError, match="2 to 40 classes"):
         confusion([[0] * 41] * 41, ["x"] * 41)
+
+
+def test_a_plot_of_points_names_its_curves_and_refuses_what_it_cannot_draw() -> None:
+    curves = {"ours": [(1.0, 2.0), (10.0, 3.0)], "theirs": [(1.0, 1.0)]}
+    svg = point_curves(curves, title="percent right", x_label="steps", log_x=True)
+    assert {"ours", "theirs", "steps", "percent right"} <= set(texts(svg))
+    with pytest.raises(EvaluationError, match="'ours'"):
+        point_curves({"ours": []}, title="", x_label="")
+    with pytest.raises(EvaluationError, match="not finite"):
+        point_curves({"ours": [(1.0, math.nan)]}, title="", x_label="")
