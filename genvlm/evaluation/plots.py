@@ -219,10 +219,12 @@ def point_curves(
         figure = Figure(figsize=(6.2, 3.4), layout="constrained")
         axes = figure.subplots()
         _finish(axes, title=title)
-        if log_x:
-            axes.set_xscale("log")
-        if log_y:
-            axes.set_yscale("log")
+        axes.set_xscale("log" if log_x else "linear")
+        axes.set_yscale("log" if log_y else "linear")
+        for axis, logarithmic in ((axes.xaxis, log_x), (axes.yaxis, log_y)):
+            if logarithmic:
+                axis.set_major_formatter("{x:,g}")  # powers of ten would be mathematics
+                axis.set_minor_formatter("")
         for (name, points), colour in zip(curves.items(), SERIES, strict=False):
             x, y = np.asarray(points, np.float64).reshape(-1, 2).T
             if not len(x) or not (np.isfinite(x) & np.isfinite(y)).all():
