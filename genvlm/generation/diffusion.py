@@ -19,6 +19,7 @@ from torch import Tensor
 
 from genvlm.errors import ConfigError, GenerationError, GuidanceWarning
 from genvlm.generation.sampling import row_generators
+from genvlm.models.diffusion.foreign import import_diffusers
 from genvlm.models.diffusion.model import Conditioning, DiffusionModel
 from genvlm.models.diffusion.schedule import NoiseSchedule
 
@@ -212,8 +213,7 @@ def build_scheduler(
 
     It takes the clean latent, or noise - clean for flow-euler.
     """
-    import diffusers
-
+    diffusers = import_diffusers()
     if sampler == "flow-euler":
         scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
         scheduler.set_timesteps(sigmas=schedule.sigmas[levels].tolist())
