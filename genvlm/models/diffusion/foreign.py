@@ -54,13 +54,13 @@ def _imported(name: str) -> ModuleType:
     return module
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """`config.json` of a part.
+def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """A configuration of a part.
 
     Raises:
         CheckpointError: missing, unreadable, or of a model that brings code of its own.
     """
-    path = folder / "config.json"
+    path = folder / name
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

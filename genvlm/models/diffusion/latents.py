@@ -34,7 +34,8 @@ from genvlm.tokenization.image import (
     to_uint8,
 )
 
-_BATCH = 64
+# Of pictures that are encoded or decoded at once: 64 of 64 x 64, one of 512 x 512.
+_PIXELS = 64 * 64 * 64
 
 Images = Sequence[UInt8[np.ndarray, "height width 3"]]
 
@@ -101,6 +102,8 @@ class VQLatents:
 class KLLatents:
     """Means of an AutoencoderKL's posterior, shifted and scaled as its configuration says.
 
+    It computes on the autoencoder's device.
+
     Args:
         autoencoder: an AutoencoderKL of diffusers.
         folder: where it was read from.
@@ -128,7 +131,8 @@ class KLLatents:
         """Scaled means."""
 
         def encoded(pixels: Tensor) -> Tensor:
-            means: Tensor = self.autoencoder.encode(pixels).latent_dist.mean
+            posterior = self.autoencoder.encode(pixels.to(self.autoencoder.device)).latent_dist
+            means: Tensor = posterior.mean.cpu()
             return (means - self.shift) * self.scaling_factor
 
         return _in_parts(images, self.shape, self.side, encoded)
@@ -138,9 +142,10 @@ class KLLatents:
         self, latents: Float[Tensor, "images c h w"]
     ) -> UInt8[np.ndarray, "images height width 3"]:
         """Pictures, clipped."""
+        raw = latents.float().to(self.autoencoder.device) / self.scaling_factor + self.shift
         parts = [
-            to_uint8(self.autoencoder.decode(part / self.scaling_factor + self.shift).sample)
-            for part in latents.float().cpu().split(_BATCH)
+            to_uint8(self.autoencoder.decode(part).sample.cpu())
+            for part in raw.split(_images_at_once(self.side))
         ]
         return np.concatenate(parts)
 
@@ -189,7 +194,8 @@ def load_kl(folder: Path, side: int) -> KLLatents:
         # diffusers would take Stable Diffusion 1's, whatever the autoencoder.
         raise CheckpointError(
             f"{folder / 'config.json'} names no positive scaling_factor, without which the scale "
-            "of its latents is unknown: add the number of its release"
+            "of its latents is unknown: add the number of its release (0.18215 for Stable "
+            "Diffusion 1 and 2)"
         )
     if content.get("latents_mean") is not None:
         raise ConfigError(
@@ -227,8 +233,12 @@ def _in_parts(
     encode: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """Latents of pictures fitted into a square, a few at a time."""
-    parts = [torch.zeros(0, *shape)]
-    for start in range(0, len(images), _BATCH):
-        fitted = [fit_square(image, side) for image in images[start : start + _BATCH]]
+    parts, step = [torch.zeros(0, *shape)], _images_at_once(side)
+    for start in range(0, len(images), step):
+        fitted = [fit_square(image, side) for image in images[start : start + step]]
         parts.append(encode(to_pixels(np.stack(fitted))))
     return torch.cat(parts)
+
+
+def _images_at_once(side: int) -> int:
+    return max(1, _PIXELS // side**2)
