@@ -1,5 +1,6 @@
-"""Tiny diffusion models of a few thousand parameters, with real code inside."""
+"""Tiny diffusion models of a few thousand parameters, and tiny foreign parts as folders."""
 
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -19,6 +20,7 @@ from genvlm.models.diffusion.build import assemble, build_denoiser
 from genvlm.models.diffusion.latents import PixelSpace, VQLatents, measure_scale, raw_latents
 from genvlm.models.diffusion.model import DiffusionModel, LatentSpace
 from genvlm.models.diffusion.text_encoder import small_texts
+from genvlm.testing.foreign_models import tiny_tokenizer
 from genvlm.testing.tiny import tiny_image_tokenizer, tiny_pairs, tiny_text_tokenizer
 
 _SIDE = 8
@@ -95,3 +97,43 @@ def tiny_diffusion(
         for parameter in denoiser.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=_STD)
     return assemble(denoiser, config, space, texts.coder, condition_dropout)
+
+
+def write_tiny_text_encoder(folder: Path, kind: Literal["clip", "t5"] = "clip") -> Path:
+    """A random CLIPTextModel or T5EncoderModel of width 16 with a tokenizer of whole words."""
+    import transformers
+
+    tokenizer = tiny_tokenizer(bos=kind == "clip", eos=True)
+    shape = {"vocab_size": len(tokenizer), "num_layers": 1, "num_heads": 2}
+    ids = {"pad_token_id": 0, "eos_token_id": 2, "bos_token_id": 1}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        if kind == "clip":
+            model = transformers.CLIPTextModel(
+                transformers.CLIPTextConfig(
+                    vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32,
+                    num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=16, **ids,
+                )
+            )  # fmt: skip
+        else:
+            model = transformers.T5EncoderModel(
+                transformers.T5Config(d_model=16, d_kv=8, d_ff=32, **shape, **ids)
+            )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def write_tiny_autoencoder(folder: Path) -> Path:
+    """A random AutoencoderKL: a quarter of the side, 4 channels, scaling_factor 0.5."""
+    from diffusers import AutoencoderKL
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        autoencoder = AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
+            block_out_channels=(8, 8, 8), norm_num_groups=4, sample_size=16, scaling_factor=0.5,
+            mid_block_add_attention=False,
+        )  # fmt: skip
+    autoencoder.save_pretrained(folder)
+    return folder
