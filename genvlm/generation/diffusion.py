@@ -233,5 +233,7 @@ def build_scheduler(
         # "leading" begins at unit variance, as the network was trained; every level is visited.
         settings["timestep_spacing"] = "leading"
         scheduler = diffusers.EulerDiscreteScheduler(**settings)
+    # Betas are float32 there: a last one of 1 - 1e-8, of few steps of a cosine, would become 1.
+    scheduler.alphas_cumprod = torch.from_numpy(bars).float()
     scheduler.set_timesteps(len(levels))
     return scheduler

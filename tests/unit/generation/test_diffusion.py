@@ -142,7 +142,7 @@ def test_more_steps_come_closer_to_where_the_probability_flow_leads(
 @pytest.mark.parametrize("sampler", ["ddim", "dpm-solver++", "euler", "flow-euler"])
 @pytest.mark.parametrize("num_steps", [1, 2, 7, 33, 50])
 def test_every_number_of_steps_visits_so_many_levels_from_the_noisiest(sampler, num_steps) -> None:
-    model = gaussian_model("flow" if sampler == "flow-euler" else "linear", "flow", num_levels=50)
+    model = gaussian_model("flow" if sampler == "flow-euler" else "cosine", "flow", num_levels=50)
     sample_latents(model, ["low"], SamplerSettings(sampler=sampler, num_steps=num_steps), seed=0)
     times = [time for time, _ in model.denoiser.network.calls]
     expected = model.schedule.times[visited_levels(50, num_steps)]
@@ -152,13 +152,21 @@ def test_every_number_of_steps_visits_so_many_levels_from_the_noisiest(sampler, 
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "dpm-solver++", "euler"])
-def test_a_scheduler_has_the_noise_of_the_schedule_at_the_visited_levels(sampler) -> None:
-    schedule = build_schedule("scaled_linear", 1000)
-    levels = visited_levels(1000, 30)
+@pytest.mark.parametrize("num_steps", [3, 30, 999])
+@pytest.mark.parametrize("kind", ["scaled_linear", "cosine"])
+def test_a_scheduler_has_the_noise_of_the_schedule_at_the_visited_levels(
+    kind, num_steps, sampler
+) -> None:
+    """Also where betas, which diffusers keeps in float32, would round to 1."""
+    schedule = build_schedule(kind, 1000)
+    levels = visited_levels(1000, num_steps)
     scheduler = build_scheduler(schedule, sampler, levels)
-    assert [int(t) for t in scheduler.timesteps] == list(range(29, -1, -1))
-    bars = scheduler.alphas_cumprod.numpy()[::-1]
-    np.testing.assert_allclose(bars, schedule.alphas[levels] ** 2, rtol=1e-5)
+    assert [int(t) for t in scheduler.timesteps] == list(range(num_steps - 1, -1, -1))
+    bars = schedule.alphas[levels] ** 2
+    np.testing.assert_allclose(scheduler.alphas_cumprod.numpy()[::-1], bars, rtol=1e-6)
+    if sampler != "ddim":
+        ratios = (1 / bars - 1) ** 0.5
+        np.testing.assert_allclose(scheduler.sigmas[:-1].numpy(), ratios, rtol=1e-3)
 
 
 def test_the_default_sampler_follows_the_schedule() -> None:
