@@ -195,6 +195,18 @@ def test_a_row_is_the_same_in_any_batch_size() -> None:
     assert not torch.allclose(five[0], five[2], atol=0.01)  # one prompt, two streams
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a second device")
+def test_a_row_is_the_same_on_any_device() -> None:
+    settings = SamplerSettings(num_steps=10, guidance_scale=2.0)
+    for kind, prediction in (("cosine", "v_prediction"), ("flow", "flow")):
+        model = gaussian_model(kind, prediction)
+        here, there = (
+            sample_latents(model.to(device), ["low", "high"], settings, seed=7)
+            for device in ("cpu", "cuda")
+        )
+        torch.testing.assert_close(there.cpu(), here, atol=1e-4, rtol=0)
+
+
 def test_a_seed_gives_the_same_pictures_and_another_seed_others() -> None:
     model = gaussian_model()
     settings = SamplerSettings(num_steps=4)
