@@ -49,5 +49,9 @@ class DataWarning(UserWarning):
     """Files in a folder of data that are left out, counted and named."""
 
 
+class CheckpointWarning(UserWarning):
+    """Parts of a model folder that are not read, named."""
+
+
 class GuidanceWarning(UserWarning):
     """Guidance of a model that has not learned what it is guided away from."""

@@ -1,4 +1,7 @@
-"""`genvlm generate`: interleaved text and images from a prompt or a document, gaps filled."""
+"""`genvlm generate`: interleaved text and images from a prompt or a document, gaps filled.
+
+Of a diffusion model: pictures of a prompt.
+"""
 
 import argparse
 import sys
@@ -6,10 +9,20 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genvlm.cli.diffusion_sampling import (
+    DIFFUSION_OPTIONS,
+    add_diffusion_options,
+    generate_pictures,
+)
 from genvlm.cli.inputs import check_output_folder
 from genvlm.cli.parsing import Subparsers, add_command, add_device_option, positive, progress_bar
 from genvlm.cli.prompts import has_gap, read_prompts
-from genvlm.cli.sampling import add_sampling_options, sampling_settings
+from genvlm.cli.sampling import (
+    TOKEN_OPTIONS,
+    add_sampling_options,
+    refuse_options,
+    sampling_settings,
+)
 from genvlm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,6 +31,8 @@ if TYPE_CHECKING:
     from genvlm.generation.stream import Event
     from genvlm.models.pretrained import PretrainedModel
 
+_OF_DOCUMENTS = ("document", "max_tokens", "retrieve", "num_retrieved", "stream")
+
 
 def add_parser(commands: Subparsers) -> None:
     """Declare the command."""
@@ -25,12 +40,18 @@ def add_parser(commands: Subparsers) -> None:
         commands,
         "generate",
         run,
-        summary="Continue a prompt with images and text, or fill the gaps of documents; writes PNG "
-        "files, a JSON document and one HTML page.",
+        summary="Continue a prompt with images and text, or fill the gaps of documents; or draw "
+        "pictures of a prompt with a diffusion model. Writes PNG files, a JSON document and one "
+        "HTML page.",
         example='genvlm generate --model runs/demo/model --prompt "cow left of red heart" '
-        "--num 4 --guidance-scale 1.5 --seed 0 --out runs/demo/samples",
+        "--num 4 --guidance-scale 1.5 --seed 0 --out runs/demo/samples\n"
+        '  genvlm generate --model runs/d/model --prompt "red heart" --sampler dpm-solver++ '
+        "--num-steps 20 --guidance-scale 2 --out runs/d/samples",
     )
-    parser.add_argument("--model", type=Path, required=True, help="model folder")
+    parser.add_argument(
+        "--model", type=Path, required=True,
+        help="model folder, ours or that of a StableDiffusionPipeline",
+    )  # fmt: skip
     prompt = parser.add_mutually_exclusive_group(required=True)
     prompt.add_argument("--prompt", help="text; an image follows it")
     prompt.add_argument(
@@ -50,11 +71,26 @@ def add_parser(commands: Subparsers) -> None:
         "--stream", action="store_true", help="print one document (--num 1) while it is sampled"
     )
     add_sampling_options(parser)
+    add_diffusion_options(parser)
     add_device_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Sample, write, print the page's path."""
+    from genvlm.models.diffusion.open import holds_diffusion
+
+    if holds_diffusion(arguments.model):
+        reason = f"is of models that draw tokens, and {arguments.model} is a diffusion model"
+        refuse_options(arguments, (*_OF_DOCUMENTS, *TOKEN_OPTIONS), reason)
+        check_output_folder(arguments.out)
+        print(generate_pictures(arguments))
+    else:
+        print(_generate_documents(arguments))
+    return 0
+
+
+def _generate_documents(arguments: argparse.Namespace) -> Path:
+    """Documents of a model that draws tokens; returns the page."""
     from genvlm.models.pretrained import load_pretrained
     from genvlm.studies.samples import write_samples
 
@@ -65,6 +101,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.num_retrieved is not None and arguments.retrieve is None:
         raise ConfigError("--num-retrieved needs a folder to --retrieve from")
     pretrained = load_pretrained(arguments.model, device=arguments.device)
+    reason = f"is of diffusion models, and {arguments.model} draws tokens"
+    refuse_options(arguments, DIFFUSION_OPTIONS, reason)
     prompts = read_prompts(arguments, pretrained)
     gapped = [has_gap(p) for p in prompts]
     if any(gapped) != all(gapped):
@@ -85,8 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
         documents = _stream(pretrained, repeated, settings, options)
     else:
         raise ConfigError("--stream shows one document that is continued: set --num 1")
-    print(write_samples(documents, pretrained, arguments.out))
-    return 0
+    return write_samples(documents, pretrained, arguments.out)
 
 
 def _sample(

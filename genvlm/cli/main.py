@@ -22,7 +22,7 @@ from genvlm.cli import (
     score,
     train,
 )
-from genvlm.errors import DataWarning, GenvlmError, GuidanceWarning
+from genvlm.errors import CheckpointWarning, DataWarning, GenvlmError, GuidanceWarning
 
 _COMMANDS = (
     train, generate, inpaint, edit, score, classify, evaluate, config, report, convert, demo,
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _show_warning(message: Warning | str, *details: Any, **more: Any) -> None:
     """Ours as one sentence; those of other libraries as ever."""
-    if isinstance(message, (DataWarning, GuidanceWarning)):
+    if isinstance(message, (CheckpointWarning, DataWarning, GuidanceWarning)):
         print(f"genvlm: warning: {message}", file=sys.stderr)
     else:
         _SHOW_WARNING(message, *details, **more)

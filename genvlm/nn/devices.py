@@ -2,6 +2,7 @@
 
 from typing import TypeVar
 
+import torch
 from torch import nn
 
 from genvlm.errors import ConfigError
@@ -9,10 +10,10 @@ from genvlm.errors import ConfigError
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def move_to(module: Module, device: str) -> Module:
+def move_to(module: Module, device: str | torch.device) -> Module:
     """The module on a device such as cpu or cuda:0. Raises ConfigError: there is no such one."""
     try:
         return module.to(device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"no computing on device {device!r}: {reason}") from None
+        raise ConfigError(f"no computing on device {str(device)!r}: {reason}") from None

@@ -28,23 +28,44 @@ def write_samples(
     A line of `documents.jsonl` can be read back as a prompt, unless the sample holds no more than
     blanks.
     """
+    stories = [story_parts(document, pretrained) for document in documents]
+    ended = [document.ended for document in documents]
+    return _write_stories(stories, ended, pretrained.fingerprint, out)
+
+
+def write_prompted(
+    prompts: Sequence[str], pictures: Sequence[RGBImage], fingerprint: str, out: Path
+) -> Path:
+    """Write each picture behind its prompt, as `write_samples` does."""
+    stories: list[list[str | np.ndarray]] = [
+        [prompt, picture] for prompt, picture in zip(prompts, pictures, strict=True)
+    ]
+    return _write_stories(stories, [True] * len(stories), fingerprint, out)
+
+
+def _write_stories(
+    stories: Sequence[Sequence[str | np.ndarray]],
+    ended: Sequence[bool],
+    fingerprint: str,
+    out: Path,
+) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     rows, sections = [], []
-    for number, document in enumerate(documents):
+    for number, (story, whole) in enumerate(zip(stories, ended, strict=True)):
         segments: list[dict[str, str]] = []
-        for part in story_parts(document, pretrained):
+        for part in story:
             if isinstance(part, str):
                 segments.append({"text": part})
             else:
                 name = f"{number:04d}-{len(segments)}.png"
                 save_image(part, out / name)
                 segments.append({"image": name})
-        rows.append({"id": f"{number:04d}", "segments": segments, "ended": document.ended})
-        sections.append(Section(f"Sample {number}", [Story(story_parts(document, pretrained))]))
+        rows.append({"id": f"{number:04d}", "segments": segments, "ended": whole})
+        sections.append(Section(f"Sample {number}", [Story(story)]))
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     write_whole(out / "documents.jsonl", lines)
     page = out / "index.html"
-    subtitle = f"{len(documents)} documents from model {pretrained.fingerprint[:12]}"
+    subtitle = f"{len(stories)} documents from model {fingerprint[:12]}"
     save_report(render_report("Generated documents", subtitle, sections=sections), page)
     return page
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from genvlm.errors import ModelError
 from genvlm.models.diffusion.schedule import NoiseSchedule, Prediction
+from genvlm.nn.devices import move_to
 
 
 class Conditioning(NamedTuple):
@@ -119,8 +120,8 @@ class DiffusionModel:
         return next(self.denoiser.parameters()).device
 
     def to(self, device: str | torch.device) -> "DiffusionModel":
-        """This model, moved there; the latent space stays where it is."""
-        self.denoiser.to(device)
+        """This model, moved there; the latent space stays where it is. Raises ConfigError."""
+        move_to(self.denoiser, device)
         return self
 
     @torch.no_grad()
