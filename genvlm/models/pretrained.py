@@ -4,9 +4,6 @@ config.yaml, model.safetensors, tokenizers/ (text and image), manifest.json (sha
 README.md (the card).
 """
 
-import json
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +18,14 @@ from genvlm.config.transformer import TransformerConfig
 from genvlm.errors import CheckpointError
 from genvlm.models.build import build_transformer
 from genvlm.models.mixed_modal.transformer import MixedModalTransformer
+from genvlm.models.model_folder import (
+    CARD,
+    CONFIG,
+    WEIGHTS,
+    is_finished,
+    publish_model_folder,
+    verify_folder,
+)
 from genvlm.nn.safetensors_folder import (
     fingerprint_of,
     fingerprint_tensors,
@@ -28,16 +33,17 @@ from genvlm.nn.safetensors_folder import (
     load_tensors,
     save_tensors,
 )
-from genvlm.nn.whole_files import hash_file, publish_folder
 from genvlm.tokenization.grammar import Grammar
 from genvlm.tokenization.image import ImageTokenizer, load_image_tokenizer
 from genvlm.tokenization.text import TextTokenizer, load_text_tokenizer
 from genvlm.tokenization.vocabulary import Codebook, Vocabulary
 
 _SCHEMA = 3
-_CONFIG, _WEIGHTS, _TOKENIZERS, _MANIFEST = (
-    "config.yaml", "model.safetensors", "tokenizers", "manifest.json",
-)  # fmt: skip
+_TOKENIZERS = "tokenizers"
+__all__ = [
+    "ModelFolderConfig", "PretrainedModel", "build_vocabulary", "is_finished", "load_pretrained",
+    "save_pretrained", "verify_folder",
+]  # fmt: skip
 
 
 @strict
@@ -132,20 +138,17 @@ def save_pretrained(
     Args:
         also: writes more files into the folder that it is given.
     """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        _write_folder(pretrained, temporary, card, also)
-        publish_folder(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+    def write(temporary: Path) -> None:
+        _write_folder(pretrained, temporary, card)
+        also(temporary)
+
+    publish_model_folder(folder, write)
 
 
-def _write_folder(
-    pretrained: PretrainedModel, folder: Path, card: str, also: Callable[[Path], None]
-) -> None:
+def _write_folder(pretrained: PretrainedModel, folder: Path, card: str) -> None:
     tokenizers = folder / _TOKENIZERS
-    tokenizers.mkdir(parents=True)
+    tokenizers.mkdir()
     config = ModelFolderConfig(
         schema_version=_SCHEMA,
         model=pretrained.model.config,
@@ -157,18 +160,9 @@ def _write_folder(
     )
     pretrained.text_tokenizer.save(tokenizers)
     pretrained.image_tokenizer.save(tokenizers)
-    save_tensors(pretrained.model.state_dict(), folder / _WEIGHTS)
-    (folder / _CONFIG).write_text(dump_config(config))
-    (folder / "README.md").write_text(card)
-    also(folder)
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    manifest = {str(p.relative_to(folder)): hash_file(p) for p in files}
-    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1))
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether a model folder has been written to its end."""
-    return (folder / _MANIFEST).is_file()
+    save_tensors(pretrained.model.state_dict(), folder / WEIGHTS)
+    (folder / CONFIG).write_text(dump_config(config))
+    (folder / CARD).write_text(card)
 
 
 def load_pretrained(folder: Path) -> PretrainedModel:
@@ -178,13 +172,15 @@ def load_pretrained(folder: Path) -> PretrainedModel:
         CheckpointError: not a model folder, a file missing or altered, tokenizers of another model.
     """
     verify_folder(folder)
-    content = read_yaml(folder / _CONFIG)
+    content = read_yaml(folder / CONFIG)
+    if content.get("kind") == "diffusion":
+        raise CheckpointError(f"{folder} is a diffusion model: a mixed-modal one is needed here")
     if content.get("schema_version") != _SCHEMA:
         raise CheckpointError(
             f"{folder} has schema {content.get('schema_version')}; this genvlm reads {_SCHEMA}: "
             f"use the version that wrote it"
         )
-    config = parse_config(ModelFolderConfig, content, str(folder / _CONFIG))
+    config = parse_config(ModelFolderConfig, content, str(folder / CONFIG))
     text = load_text_tokenizer(folder / _TOKENIZERS)
     image = load_image_tokenizer(folder / _TOKENIZERS)
     for kind, found, expected in (
@@ -202,7 +198,7 @@ def load_pretrained(folder: Path) -> PretrainedModel:
             f"{folder} was written with another layout of token ids: use the genvlm that wrote it"
         )
     model = build_transformer(config.model, vocabulary.size)
-    load_into(model, load_tensors(folder / _WEIGHTS), str(folder / _WEIGHTS))
+    load_into(model, load_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
     return PretrainedModel(
         model=model.eval().requires_grad_(False),
         text_tokenizer=text,
@@ -210,26 +206,3 @@ def load_pretrained(folder: Path) -> PretrainedModel:
         condition_dropout=config.condition_dropout,
         syntax=config.syntax,
     )
-
-
-def verify_folder(folder: Path) -> list[str]:
-    """The files of a model folder, relative. Raises CheckpointError unless each has its hash."""
-    if not folder.is_dir():
-        raise CheckpointError(f"no model folder at {folder}: check --model")
-    try:
-        manifest = dict(json.loads((folder / _MANIFEST).read_text()).items())
-        if not {_CONFIG, _WEIGHTS} <= manifest.keys():
-            raise ValueError
-    except (OSError, ValueError, AttributeError):
-        inside = folder / "model"
-        hint = f"; did you mean {inside}?" if is_finished(inside) else ""
-        raise CheckpointError(
-            f"{folder} is not a finished model folder: it has no readable {_MANIFEST}{hint}"
-        ) from None
-    for name, expected in manifest.items():
-        path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
-            raise CheckpointError(f"{folder} lacks {name}: copy the model folder again")
-        if hash_file(path) != expected:
-            raise CheckpointError(f"{path} was altered or damaged: copy the model folder again")
-    return list(manifest)

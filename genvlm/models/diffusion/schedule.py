@@ -7,17 +7,15 @@ number of levels.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
+from genvlm.config.diffusion import Prediction
+from genvlm.config.diffusion import ScheduleKind as Kind
 from genvlm.errors import ConfigError
-
-Kind = Literal["linear", "scaled_linear", "cosine", "flow"]
-Prediction = Literal["epsilon", "v_prediction", "flow"]
 
 
 @dataclass(frozen=True)

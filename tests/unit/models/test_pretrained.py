@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from genvlm.errors import CheckpointError
-from genvlm.models import pretrained as pretrained_module
+from genvlm.models import model_folder
 from genvlm.models.pretrained import PretrainedModel, load_pretrained, save_pretrained
 from genvlm.nn.whole_files import hash_file
 from genvlm.testing.tiny import tiny_image_tokenizer, tiny_pretrained
@@ -149,7 +149,7 @@ def test_a_kill_while_writing_leaves_the_earlier_folder(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pretrained_module, "publish_folder", killed)
+    monkeypatch.setattr(model_folder, "publish_folder", killed)
     with pytest.raises(KeyboardInterrupt):
         save_pretrained(tiny_pretrained(seed=5), folder, "# other\n")
     assert load_pretrained(folder).fingerprint == pretrained.fingerprint

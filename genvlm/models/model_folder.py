@@ -1,0 +1,60 @@
+"""What every model folder has: it appears whole, and a manifest holds the sha256 of each file.
+
+Every family has config.yaml and model.safetensors; nothing in a folder is a pickle.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from genvlm.errors import CheckpointError
+from genvlm.nn.whole_files import hash_file, publish_folder
+
+CONFIG, WEIGHTS, CARD, MANIFEST = (
+    "config.yaml", "model.safetensors", "README.md", "manifest.json",
+)  # fmt: skip
+
+
+def publish_model_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """A folder of what `write` writes, whole or not at all; an earlier one is replaced."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        write(temporary)
+        files = sorted(p for p in temporary.rglob("*") if p.is_file())
+        manifest = {str(p.relative_to(temporary)): hash_file(p) for p in files}
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        publish_folder(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a model folder has been written to its end."""
+    return (folder / MANIFEST).is_file()
+
+
+def verify_folder(folder: Path) -> list[str]:
+    """The files of a model folder, relative. Raises CheckpointError unless each has its hash."""
+    if not folder.is_dir():
+        raise CheckpointError(f"no model folder at {folder}: check --model")
+    try:
+        manifest = dict(json.loads((folder / MANIFEST).read_text()).items())
+        if not {CONFIG, WEIGHTS} <= manifest.keys():
+            raise ValueError
+    except (OSError, ValueError, AttributeError):
+        inside = folder / "model"
+        hint = f"; did you mean {inside}?" if is_finished(inside) else ""
+        raise CheckpointError(
+            f"{folder} is not a finished model folder: it has no readable {MANIFEST}{hint}"
+        ) from None
+    for name, expected in manifest.items():
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
+            raise CheckpointError(f"{folder} lacks {name}: copy the model folder again")
+        if hash_file(path) != expected:
+            raise CheckpointError(f"{path} was altered or damaged: copy the model folder again")
+    return list(manifest)
