@@ -1,0 +1,115 @@
+"""How far a diffusion model's prediction is off, for any rows (image, text, pair).
+
+Exhaustive scoring and elimination both stand on these rows; where the errors of all rows are known,
+elimination can be replayed without a network.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int
+from torch import Tensor
+
+from genvlm.data.images import RGBImage
+from genvlm.models.diffusion.model import Conditioning, DiffusionModel
+from genvlm.scoring.noise_pairs import NoisePairs
+
+ErrorKind = Literal["squared", "absolute"]
+Precision = Literal["float32", "bfloat16"]
+
+# Rows of one pass of the network, and texts of one pass of the text encoder.
+ROWS_PER_BATCH, _TEXTS_PER_BATCH = 256, 64
+
+
+class PairedErrors:
+    """Errors of one model on some images and texts, at pairs that all of them share.
+
+    An error is the mean over dimensions of the squared or absolute difference between what the
+    network is to predict (noise, v or velocity) and what it predicts.
+
+    Args:
+        precision: in which the network computes; differences are float32 in any case.
+
+    Raises:
+        ConfigError: a level outside of the model's schedule.
+        TokenError: a text longer than the text encoder takes.
+    """
+
+    def __init__(
+        self,
+        model: DiffusionModel,
+        images: Sequence[RGBImage],
+        texts: Sequence[str],
+        pairs: NoisePairs,
+        *,
+        kind: ErrorKind = "squared",
+        precision: Precision = "float32",
+        rows_per_batch: int = ROWS_PER_BATCH,
+    ) -> None:
+        model.schedule.check(pairs.levels)
+        self._model, self._pairs, self._kind = model, pairs, kind
+        self._precision, self._rows_per_batch = precision, rows_per_batch
+        self.latents = model.latents.encode(images).float()
+        """Of every image, on the CPU."""
+        self._conditioning = _read(model, texts)
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        images: Int[np.ndarray, " rows"],
+        texts: Int[np.ndarray, " rows"],
+        pairs: Int[np.ndarray, " rows"],
+    ) -> Float64[np.ndarray, " rows"]:
+        """The error of each row; rows of one image and pair that stand together share their x_t.
+
+        Raises:
+            ModelError: a prediction is not finite.
+        """
+        found = np.empty(len(images))
+        for start in range(0, len(images), self._rows_per_batch):
+            part = slice(start, start + self._rows_per_batch)
+            found[part] = self._errors(images[part], texts[part], pairs[part]).cpu().numpy()
+        return found
+
+    def _errors(
+        self,
+        images: Int[np.ndarray, " rows"],
+        texts: Int[np.ndarray, " rows"],
+        pairs: Int[np.ndarray, " rows"],
+    ) -> Float[Tensor, " rows"]:
+        model, device = self._model, self._model.device
+        asked, of_row = np.unique(images * len(self._pairs) + pairs, return_inverse=True)
+        image, pair = np.divmod(asked, len(self._pairs))
+        levels = torch.from_numpy(self._pairs.levels[pair])
+        x = self.latents[torch.from_numpy(image)].to(device)
+        noise = self._pairs.noise(pair, model.latents.shape).to(device)
+        x_t = model.schedule.add_noise(x, noise, levels)
+        target = model.schedule.target(x, noise, levels, model.prediction)
+        rows = torch.from_numpy(of_row)
+        taken = self._conditioning.take(torch.from_numpy(texts).to(device))
+        low = self._precision == "bfloat16"
+        with torch.autocast(device.type, torch.bfloat16, enabled=low):
+            predicted = model.predict(x_t[rows.to(device)], levels[rows], taken)
+        difference = (target[rows.to(device)] - predicted).flatten(1)
+        error = difference.square() if self._kind == "squared" else difference.abs()
+        # float64: texts differ in the last digits of sums over many dimensions.
+        return error.mean(1, dtype=torch.float64)
+
+
+def _read(model: DiffusionModel, texts: Sequence[str]) -> Conditioning:
+    """Every text, a few at a time, padded to the longest."""
+    read = [
+        model.read(texts[start : start + _TEXTS_PER_BATCH])
+        for start in range(0, len(texts), _TEXTS_PER_BATCH)
+    ]
+    length = max(part.mask.shape[1] for part in read)
+    padded = [
+        Conditioning(
+            torch.nn.functional.pad(part.states, (0, 0, 0, length - part.mask.shape[1])),
+            torch.nn.functional.pad(part.mask, (0, length - part.mask.shape[1])),
+        )
+        for part in read
+    ]
+    return Conditioning(*(torch.cat(columns) for columns in zip(*padded, strict=True)))
