@@ -189,7 +189,7 @@ class PairDataConfig:
 
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
     condition_dropout: Probability = 0.1
-    """Probability that a picture loses its caption: p(image) is learned too, and guidance works."""
+    """Probability that a picture loses its caption: p(image), which guidance needs, is learned."""
 
     def __post_init__(self) -> None:
         for number, source in enumerate(self.sources):
@@ -219,7 +219,7 @@ class DenoisingConfig:
 class DiffusionTrainConfig(RunConfig):
     """A whole run of a diffusion model: `genvlm train FILE --out RUN`."""
 
-    kind: Literal["diffusion"]
+    kind: Literal["diffusion"] = "diffusion"
     model: DiffusionConfig
     data: PairDataConfig
     objective: DenoisingConfig = field(default_factory=DenoisingConfig)

@@ -127,7 +127,6 @@ def tiny_diffusion_train_config(
     encoder = replace(model.text_encoder, tokenizer=str(folder / "text"))
     captions = CaptionsSource(path=str(write_tiny_captions(folder / "pairs")))
     return DiffusionTrainConfig(
-        kind="diffusion",
         model=replace(model, text_encoder=encoder),
         data=PairDataConfig(sources=(captions,)),
         optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=2),

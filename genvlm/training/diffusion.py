@@ -9,9 +9,9 @@ from genvlm.config.assets import resolve_path
 from genvlm.config.diffusion import DiffusionTrainConfig, VQLatentsConfig
 from genvlm.data.pairs import Pairs, PairSource, build_pairs, standardised
 from genvlm.models.diffusion.build import assemble, build_denoiser
-from genvlm.models.diffusion.folder import save_diffusion, trained_state
+from genvlm.models.diffusion.folder import restore_denoiser, save_diffusion, trained_state
 from genvlm.models.diffusion.latents import VQLatents, build_latents, measure_scale, raw_latents
-from genvlm.models.diffusion.model import DiffusionModel, LatentSpace
+from genvlm.models.diffusion.model import Denoiser, DiffusionModel, LatentSpace
 from genvlm.models.diffusion.schedule import build_schedule
 from genvlm.models.diffusion.text_encoder import build_texts
 from genvlm.models.model_folder import is_finished
@@ -77,12 +77,19 @@ def train_diffusion(
             unit="pairs", ema_decay=config.ema_decay,
         )  # fmt: skip
         if first and (ran or not is_finished(out / MODEL_FOLDER)):
-            model = assemble(
-                denoiser.cpu(), config.model, latents, texts.coder, config.data.condition_dropout
-            )
-            card = _card(config, pairs, model)
-            save_diffusion(model, config.model, out / MODEL_FOLDER, card)
+            model = _trained_model(config, latents, denoiser)
+            save_diffusion(model, config.model, out / MODEL_FOLDER, _card(config, pairs, model))
     return out / MODEL_FOLDER
+
+
+def _trained_model(
+    config: DiffusionTrainConfig, latents: LatentSpace, denoiser: Denoiser
+) -> DiffusionModel:
+    """In float32 on the CPU; DeepSpeed may have rounded a frozen text encoder too."""
+    trained = {name: t.float().cpu() for name, t in trained_state(denoiser).items()}
+    texts = build_texts(config.model.text_encoder)
+    whole = restore_denoiser(config.model, latents.shape, texts, trained, "the trained model")
+    return assemble(whole, config.model, latents, texts.coder, config.data.condition_dropout)
 
 
 def encode_pairs(

@@ -63,19 +63,14 @@ def run_steps(
         unit: what the counts of the objective's terms count, for the log.
 
     Returns:
-        Whether there were any.
+        Whether any were left.
 
     Raises:
         ConfigError: an average of weights that no process holds.
         StoppedError: on SIGINT or SIGTERM, after a checkpoint.
     """
     engine = _build_engine(config, objective)
-    if ema_decay is not None and engine.shards_parameters:
-        raise ConfigError(
-            "ema_decay needs whole weights, which ZeRO 3 shards: use a lower stage, or set it to "
-            "null"
-        )
-    average = None if ema_decay is None else WeightAverage(objective, ema_decay)
+    average = _build_average(engine, objective, ema_decay)
     checkpoints = _Checkpoints(out / CHECKPOINTS, engine, average)
     accum = config.grad_accum_steps(engine.num_processes)
     start = checkpoints.resume(config.num_steps, progress.say) if resume else 0
@@ -125,6 +120,20 @@ def _build_engine(config: RunConfig, objective: nn.Module) -> Engine:
         micro_batch_size=config.micro_batch_size,
         grad_accum_steps=config.grad_accum_steps(num_processes),
     )
+
+
+def _build_average(
+    engine: Engine, objective: nn.Module, decay: float | None
+) -> WeightAverage | None:
+    """After the engine, which moves weights to its device."""
+    if decay is None:
+        return None
+    if engine.shards_parameters:
+        raise ConfigError(
+            "ema_decay needs whole weights, which ZeRO 3 shards: use a lower stage, or set it to "
+            "null"
+        )
+    return WeightAverage(objective, decay)
 
 
 @dataclass(frozen=True)

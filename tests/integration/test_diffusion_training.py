@@ -36,6 +36,7 @@ from genvlm.testing.tiny_diffusion import (
     write_tiny_autoencoder,
     write_tiny_text_encoder,
 )
+from genvlm.training import diffusion as diffusion_module
 from genvlm.training.checkpoint import list_checkpoints
 from genvlm.training.diffusion import encode_pairs, train_diffusion
 from genvlm.training.engine import Engine
@@ -253,6 +254,28 @@ def test_foreign_parts_stay_as_they_are_and_the_rest_learns(tmp_path: Path) -> N
     assert before
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
     assert model.denoiser.network.model.proj_out.weight.any()  # it began at 0
+
+
+def test_weights_that_deepspeed_rounded_end_in_a_folder_that_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps the whole module in bfloat16, a frozen text encoder too."""
+    config = tiny_diffusion_train_config(tmp_path / "data")
+    encoder = write_tiny_text_encoder(tmp_path / "encoder")
+    frozen = FrozenTextEncoderConfig(path=str(encoder), max_tokens=12)
+    config = replace(config, model=replace(config.model, text_encoder=frozen))
+
+    def rounded(*arguments: object, **_: object) -> bool:
+        arguments[4].bfloat16()  # type: ignore[attr-defined]
+        return True
+
+    monkeypatch.setattr(diffusion_module, "run_steps", rounded)
+    train_diffusion(config, tmp_path / "run")
+    model = load_diffusion(tmp_path / "run" / "model")
+    assert {p.dtype for p in model.denoiser.parameters()} == {torch.float32}
+    after = dict(model.denoiser.text_encoder.model.state_dict())
+    for name, tensor in load_tensors(encoder / "model.safetensors").items():
+        assert torch.equal(tensor, after[name])
 
 
 def test_latents_of_a_vqgan_are_scaled_by_the_training_pictures(tmp_path: Path) -> None:
