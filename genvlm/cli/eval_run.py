@@ -5,6 +5,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genvlm.cli.diffusion_options import (
+    DIFFUSION_METHODS,
+    add_sampling_options,
+    refuse_sampling_options,
+)
 from genvlm.cli.eval_table import finish
 from genvlm.cli.inputs import check_output_folder
 from genvlm.cli.parsing import Subparsers, add_command, positive, progress_bar
@@ -14,7 +19,10 @@ if TYPE_CHECKING:
     from genvlm.evaluation.data_folder import DataFolder
     from genvlm.studies.evaluations import Evaluation
 
-_METHODS = ("text_given_image", "image_given_text", "p_yes", "cosine", "clipscore", "answers")
+_METHODS = (
+    "text_given_image", "image_given_text", "p_yes", "cosine", "clipscore", *DIFFUSION_METHODS,
+    "answers",
+)  # fmt: skip
 # Of benchmarks that are about one method.
 _BY_BENCHMARK: dict[str, Any] = {"vqascore": "p_yes", "clipscore": "clipscore"}
 CACHE_FILE, PAGE_FILE = "cache.jsonl", "report.html"
@@ -49,7 +57,8 @@ def add_parsers(actions: Subparsers) -> None:
         "--method",
         choices=_METHODS,
         help="what is scored; default: log p(text | image), for emoji-classes log p(image | text), "
-        "for models such as CLIP their cosine. answers: ask in words",
+        "for models such as CLIP their cosine, for diffusion models their squared_error. answers: "
+        "ask in words",
     )
     parser.add_argument(
         "--reduction", choices=("sum", "mean"), default="sum",
@@ -63,6 +72,7 @@ def add_parsers(actions: Subparsers) -> None:
         "--copies", type=positive, default=1,
         help="mean score over that many versions of each picture: itself and moved copies",
     )  # fmt: skip
+    add_sampling_options(parser)
     parser.add_argument("--limit", type=positive, help="fewer items; a smaller, other version")
     parser.add_argument(
         "--no-shuffled", action="store_true",
@@ -85,6 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
         for name in ("limit", "images", "method", "alpha", "no_shuffled"):
             if getattr(arguments, name):
                 raise ConfigError(f"--{name.replace('_', '-')} is of --model, not of --predictions")
+        refuse_sampling_options(arguments)
     elif arguments.column:
         raise ConfigError("--column is of --predictions, not of --model")
     if arguments.model is not None and arguments.out is None:
@@ -120,6 +131,7 @@ def _judge(arguments: argparse.Namespace, data: "DataFolder | None") -> "Evaluat
 def _evaluate(arguments: argparse.Namespace, data: "DataFolder | None") -> "Evaluation":
     from genvlm.evaluation.benchmark import Benchmark
     from genvlm.evaluation.catalog import AnyBenchmark, find_benchmark
+    from genvlm.models.diffusion.folder import is_diffusion
     from genvlm.scoring.copies import CopiesScorer
     from genvlm.scoring.open import open_answerer, open_scorer
     from genvlm.scoring.transformers_folder import is_foreign
@@ -136,6 +148,8 @@ def _evaluate(arguments: argparse.Namespace, data: "DataFolder | None") -> "Eval
     }
     if own and asked:
         raise ConfigError(f"{name} is scored, not asked: choose another --method")
+    if asked:
+        refuse_sampling_options(arguments)
     if asked and arguments.copies > 1:
         raise ConfigError("--copies averages scores, and answers are none: leave it out")
     if own:
@@ -149,10 +163,15 @@ def _evaluate(arguments: argparse.Namespace, data: "DataFolder | None") -> "Eval
         with progress_bar(name) as bar:
             return evaluations.evaluate_answerer(benchmark, answerer, progress=bar, **options)
     method = arguments.method or _BY_BENCHMARK.get(name.partition("/")[0])
-    if method is None and not is_foreign(arguments.model):
+    if method is None and not (is_foreign(arguments.model) or is_diffusion(arguments.model)):
         method = evaluations.default_direction(name)
     scorer = open_scorer(
-        arguments.model, method, reduction=arguments.reduction, alpha=arguments.alpha
+        arguments.model,
+        method,
+        reduction=arguments.reduction,
+        alpha=arguments.alpha,
+        num_samples=arguments.num_samples,
+        seed=arguments.seed,
     )
     controls = evaluations.build_controls(name, benchmark, scorer)
     if arguments.copies > 1:
