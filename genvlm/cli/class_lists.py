@@ -1,6 +1,111 @@
 """What `genvlm classify` prints: classes by probability, and how many are right."""
 
+import argparse
+import json
 import math
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from genvlm.data.images import RGBImage
+    from genvlm.scoring.protocols import Scorer, Unit
+    from genvlm.scoring.zero_shot import Posterior
+    from genvlm.studies.elimination import Task
+
+
+def print_posterior(
+    arguments: argparse.Namespace,
+    scorer: "Scorer",
+    model: str,
+    keys: list[str],
+    images: "list[RGBImage]",
+    task: "Task",
+    right: "np.ndarray | None",
+) -> int:
+    """Score every class of every picture, and print or write what comes of it.
+
+    Args:
+        model: fingerprint.
+    """
+    from genvlm.scoring.rescoring import NearTieScorer
+    from genvlm.scoring.zero_shot import classify, log_prior_of
+    from genvlm.studies.classification import Classified, summarize
+    from genvlm.studies.classification_report import save_classification
+
+    unit = scorer.info.unit
+    posterior = classify(scorer, images, task.classes, **task.settings)
+    described: dict[str, object] = {
+        "scorer": scorer.info.fingerprint, **task.settings, "unit": unit,
+    }  # fmt: skip
+    results = _ranked(keys, task.classes, posterior, unit)
+    if isinstance(scorer, NearTieScorer):
+        described["rescored"] = {"texts": scorer.num_rescored, "of": scorer.num_scored}
+        if not arguments.json:
+            said = f"{scorer.num_rescored:,} of {scorer.num_scored:,} texts scored again in float32"
+            print(f"genvlm classify: {said}", file=sys.stderr)
+    if right is not None:
+        classified = Classified(
+            keys=keys,
+            right=right,
+            classes=task.classes,
+            posterior=posterior,
+            log_prior=log_prior_of(task.classes, task.prior),
+            settings={
+                **described,
+                "scorer": scorer.info.name,
+                "fingerprint": scorer.info.fingerprint,
+                "model": model,
+                "copies": arguments.copies,
+            },
+        )
+        if arguments.out:
+            described |= save_classification(classified, images, arguments.out, top=arguments.top)
+        else:
+            described |= summarize(classified, top=arguments.top)
+    if arguments.json:
+        print(json.dumps(described | {"results": results}))
+        return 0
+    if unit == "reweighted_loss" and arguments.temperature == 1:
+        said = "a loss is no log-probability: percentages mean nothing before a --temperature"
+        print(f"genvlm classify: {said}", file=sys.stderr)
+    if right is None:
+        print_ranked(results, arguments.top)
+        return 0
+    print_accuracy(described)
+    if arguments.out:
+        print(f"results and report in {arguments.out}", file=sys.stderr)
+    return 0
+
+
+def _ranked(
+    keys: list[str], classes: "Sequence[str]", posterior: "Posterior", unit: "Unit"
+) -> list[dict]:
+    """Every class of every picture, best first."""
+    return [
+        {
+            "image": key,
+            "classes": [
+                {
+                    "class": classes[i],
+                    "log_posterior": float(row[i]),
+                    score_key(unit): float(likelihoods[i]),
+                }
+                for i in row.argsort()[::-1]
+            ],
+        }
+        for key, row, likelihoods in zip(
+            keys, posterior.log_probs, posterior.log_likelihoods, strict=True
+        )
+    ]
+
+
+def score_key(unit: "Unit") -> str:
+    """What the score of a class is called in JSON."""
+    return "log_p_image_given_class" if unit == "nats" else "score"
 
 
 def print_ranked(results: list[dict], top: int) -> None:
@@ -13,17 +118,9 @@ def print_ranked(results: list[dict], top: int) -> None:
 
 def print_accuracy(described: dict) -> None:
     """Accuracy and what else was measured, each with its interval."""
-
-    def said(share: dict) -> str:
-        low, high = share["interval"]
-        return (
-            f"{share['value']:.1f} % ({share['right']} of {share['n']}; 95 % interval {low:.1f} "
-            f"to {high:.1f} %)"
-        )
-
-    print(f"right: {said(described['accuracy'])}")
+    print(f"right: {said_share(described['accuracy'])}")
     if "top_k" in described:
-        print(f"among the best {described['top_k']['k']}: {said(described['top_k'])}")
+        print(f"among the best {described['top_k']['k']}: {said_share(described['top_k'])}")
     if "calibration" in described:
         c = described["calibration"]
         after = (
@@ -34,3 +131,12 @@ def print_accuracy(described: dict) -> None:
             f"calibration error of {c['num_reported']} pictures: {100 * c['ece_before']:.1f} %"
             f"{ends} ({after}, fitted on the other {c['num_fitted']})"
         )
+
+
+def said_share(share: dict) -> str:
+    """A share of `share_right` with its interval."""
+    low, high = share["interval"]
+    return (
+        f"{share['value']:.1f} % ({share['right']} of {share['n']}; 95 % interval {low:.1f} "
+        f"to {high:.1f} %)"
+    )

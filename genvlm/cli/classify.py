@@ -1,21 +1,23 @@
 """`genvlm classify`: zero-shot posterior by Bayes' rule over log p(image | class text)."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genvlm.cli.class_lists import print_accuracy, print_ranked
+from genvlm.cli.class_lists import print_posterior
+from genvlm.cli.classify_diffusion import classify_with_diffusion
+from genvlm.cli.diffusion_options import (
+    DIFFUSION_METHODS,
+    add_sampling_options,
+    refuse_sampling_options,
+)
 from genvlm.cli.elimination import calibrate_elimination, classify_by_dropping
 from genvlm.cli.inputs import check_output_folder, load_fitted
 from genvlm.cli.parsing import Subparsers, add_command, add_device_option, positive
 from genvlm.errors import ConfigError
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from genvlm.data.images import RGBImage
     from genvlm.models.pretrained import PretrainedModel
     from genvlm.scoring.protocols import Scorer
     from genvlm.studies.elimination import Task
@@ -28,7 +30,7 @@ def add_parser(commands: Subparsers) -> None:
         "classify",
         run,
         summary="Classify pictures zero-shot: p(class | image) by Bayes' rule on "
-        "log p(image | class text).",
+        "log p(image | class text), or by a diffusion model's loss.",
         example="genvlm classify --model runs/demo/model --images *.png --classes classes.txt "
         '--template "{}"',
     )
@@ -47,7 +49,8 @@ def add_parser(commands: Subparsers) -> None:
     )
     parser.add_argument(
         "--template", action="append",
-        help="text with {} for the class name; several are averaged as probabilities",
+        help="text with {} for the class name; several are averaged as probabilities (losses of "
+        "a diffusion model as they are)",
     )  # fmt: skip
     parser.add_argument("--prior", type=Path, help="class<TAB>weight lines; default: uniform")
     parser.add_argument(
@@ -74,7 +77,18 @@ def add_parser(commands: Subparsers) -> None:
     parser.add_argument(
         "--eliminate", metavar="METHOD",
         help="drop classes on the way: bound (same answers), race[:LOST], halving[:PARTS] (as "
-        "calibrated)",
+        "calibrated); with a diffusion model published, published-nested, sequential[:LOST]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--method", choices=DIFFUSION_METHODS,
+        help="of a diffusion model: squared_error (default) or absolute_error, every noise level "
+        "alike; elbo, the bound in nats; learned weights of levels",
+    )  # fmt: skip
+    add_sampling_options(parser)
+    parser.add_argument(
+        "--fit-timestep-weights", action="store_true",
+        help="of a diffusion model: learn weights of levels from one half of labelled pictures, "
+        "report on the other, and keep them with the model",
     )  # fmt: skip
     parser.add_argument("--top", type=positive, default=5, help="classes to print per picture")
     parser.add_argument("--out", type=Path, help="folder for results.json and report.html")
@@ -85,6 +99,7 @@ def add_parser(commands: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Classify and print the most probable classes; with labels, how many are right."""
     from genvlm.data.readers import read_class_folders, read_classes, read_labels, read_prior
+    from genvlm.models.diffusion.open import holds_diffusion
     from genvlm.models.pretrained import load_pretrained
     from genvlm.scoring.zero_shot import check_temperature, class_texts
     from genvlm.studies.classification import right_classes
@@ -111,13 +126,27 @@ def run(arguments: argparse.Namespace) -> int:
         temperature=arguments.temperature,
     )
     right = None if labels is None else right_classes(labels, classes)
+    if holds_diffusion(arguments.model):
+        return classify_with_diffusion(arguments, keys, paths, task, right)
+    _refuse_diffusion_options(arguments)
     pretrained = load_pretrained(arguments.model, device=arguments.device)
     images = [load_fitted(path, pretrained) for path in paths]
     if arguments.calibrate_elimination:
         return calibrate_elimination(arguments, pretrained, keys, images, task)
     if arguments.eliminate:
         return classify_by_dropping(arguments, pretrained, keys, images, task, right)
-    return _classify(arguments, pretrained, keys, images, task, right)
+    scorer = _scorer(arguments, pretrained, task)
+    return print_posterior(arguments, scorer, pretrained.fingerprint, keys, images, task, right)
+
+
+def _refuse_diffusion_options(arguments: argparse.Namespace) -> None:
+    refuse_sampling_options(arguments)
+    for name, given in (
+        ("method", arguments.method),
+        ("fit-timestep-weights", arguments.fit_timestep_weights),
+    ):
+        if given:
+            raise ConfigError(f"--{name} is of diffusion models, and this is none: leave it out")
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -139,76 +168,6 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ConfigError("--margin is that of --bfloat16: give both or neither")
     if arguments.out:
         check_output_folder(arguments.out)
-
-
-def _classify(
-    arguments: argparse.Namespace,
-    pretrained: "PretrainedModel",
-    keys: list[str],
-    images: list["RGBImage"],
-    task: "Task",
-    right: "np.ndarray | None",
-) -> int:
-    from genvlm.scoring.rescoring import NearTieScorer
-    from genvlm.scoring.zero_shot import classify, log_prior_of
-    from genvlm.studies.classification import Classified, summarize
-    from genvlm.studies.classification_report import save_classification
-
-    scorer = _scorer(arguments, pretrained, task)
-    posterior = classify(scorer, images, task.classes, **task.settings)
-    described: dict[str, object] = {
-        "scorer": scorer.info.fingerprint, **task.settings, "unit": "nats",
-    }  # fmt: skip
-    results = [
-        {
-            "image": key,
-            "classes": [
-                {
-                    "class": task.classes[i],
-                    "log_posterior": float(row[i]),
-                    "log_p_image_given_class": float(likelihoods[i]),
-                }
-                for i in row.argsort()[::-1]
-            ],
-        }
-        for key, row, likelihoods in zip(
-            keys, posterior.log_probs, posterior.log_likelihoods, strict=True
-        )
-    ]
-    if isinstance(scorer, NearTieScorer):
-        described["rescored"] = {"texts": scorer.num_rescored, "of": scorer.num_scored}
-        if not arguments.json:
-            said = f"{scorer.num_rescored:,} of {scorer.num_scored:,} texts scored again in float32"
-            print(f"genvlm classify: {said}", file=sys.stderr)
-    if right is not None:
-        classified = Classified(
-            keys=keys,
-            right=right,
-            classes=task.classes,
-            posterior=posterior,
-            log_prior=log_prior_of(task.classes, task.prior),
-            settings={
-                **described,
-                "scorer": scorer.info.name,
-                "fingerprint": scorer.info.fingerprint,
-                "model": pretrained.fingerprint,
-                "copies": arguments.copies,
-            },
-        )
-        if arguments.out:
-            described |= save_classification(classified, images, arguments.out, top=arguments.top)
-        else:
-            described |= summarize(classified, top=arguments.top)
-    if arguments.json:
-        print(json.dumps(described | {"results": results}))
-        return 0
-    if right is None:
-        print_ranked(results, arguments.top)
-        return 0
-    print_accuracy(described)
-    if arguments.out:
-        print(f"results and report in {arguments.out}", file=sys.stderr)
-    return 0
 
 
 def _scorer(arguments: argparse.Namespace, pretrained: "PretrainedModel", task: "Task") -> "Scorer":

@@ -5,6 +5,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genvlm.cli.diffusion_options import (
+    DIFFUSION_METHODS,
+    add_sampling_options,
+    refuse_sampling_options,
+)
 from genvlm.cli.eval_table import finish
 from genvlm.cli.inputs import check_output_folder
 from genvlm.cli.parsing import (
@@ -20,7 +25,10 @@ if TYPE_CHECKING:
     from genvlm.evaluation.data_folder import DataFolder
     from genvlm.studies.evaluations import Evaluation
 
-_METHODS = ("text_given_image", "image_given_text", "p_yes", "cosine", "clipscore", "answers")
+_METHODS = (
+    "text_given_image", "image_given_text", "p_yes", "cosine", "clipscore", *DIFFUSION_METHODS,
+    "answers",
+)  # fmt: skip
 # Of benchmarks that are about one method.
 _BY_BENCHMARK: dict[str, Any] = {"vqascore": "p_yes", "clipscore": "clipscore"}
 CACHE_FILE, PAGE_FILE = "cache.jsonl", "report.html"
@@ -55,7 +63,8 @@ def add_parsers(actions: Subparsers) -> None:
         "--method",
         choices=_METHODS,
         help="what is scored; default: log p(text | image), for emoji-classes log p(image | text), "
-        "for models such as CLIP their cosine. answers: ask in words",
+        "for models such as CLIP their cosine, for diffusion models their squared_error. answers: "
+        "ask in words",
     )
     parser.add_argument(
         "--reduction", choices=("sum", "mean"), default="sum",
@@ -69,6 +78,7 @@ def add_parsers(actions: Subparsers) -> None:
         "--copies", type=positive, default=1,
         help="mean score over that many versions of each picture: itself and moved copies",
     )  # fmt: skip
+    add_sampling_options(parser)
     parser.add_argument("--limit", type=positive, help="fewer items; a smaller, other version")
     parser.add_argument(
         "--no-shuffled", action="store_true",
@@ -97,6 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
         for name in ("limit", "images", "method", "alpha", "no_shuffled", "no_blind"):
             if getattr(arguments, name):
                 raise ConfigError(f"--{name.replace('_', '-')} is of --model, not of --predictions")
+        refuse_sampling_options(arguments)
     elif arguments.column:
         raise ConfigError("--column is of --predictions, not of --model")
     if arguments.model is not None and arguments.out is None:
@@ -132,6 +143,7 @@ def _judge(arguments: argparse.Namespace, data: "DataFolder | None") -> "Evaluat
 def _evaluate(arguments: argparse.Namespace, data: "DataFolder | None") -> "Evaluation":
     from genvlm.evaluation.benchmark import Benchmark
     from genvlm.evaluation.catalog import AnyBenchmark, find_benchmark
+    from genvlm.models.diffusion.folder import is_diffusion
     from genvlm.scoring.copies import CopiesScorer
     from genvlm.scoring.open import open_answerer, open_scorer
     from genvlm.scoring.transformers_folder import is_foreign
@@ -149,6 +161,8 @@ def _evaluate(arguments: argparse.Namespace, data: "DataFolder | None") -> "Eval
     }
     if own and asked:
         raise ConfigError(f"{name} is scored, not asked: choose another --method")
+    if asked:
+        refuse_sampling_options(arguments)
     if asked and arguments.copies > 1:
         raise ConfigError("--copies averages scores, and answers are none: leave it out")
     if own:
@@ -162,7 +176,7 @@ def _evaluate(arguments: argparse.Namespace, data: "DataFolder | None") -> "Eval
         with progress_bar(name) as bar:
             return evaluations.evaluate_answerer(benchmark, answerer, progress=bar, **options)
     method = arguments.method or _BY_BENCHMARK.get(name.partition("/")[0])
-    if method is None and not is_foreign(arguments.model):
+    if method is None and not (is_foreign(arguments.model) or is_diffusion(arguments.model)):
         method = evaluations.default_direction(name)
     scorer = open_scorer(
         arguments.model,
@@ -170,6 +184,8 @@ def _evaluate(arguments: argparse.Namespace, data: "DataFolder | None") -> "Eval
         reduction=arguments.reduction,
         alpha=arguments.alpha,
         device=arguments.device,
+        num_samples=arguments.num_samples,
+        seed=arguments.seed,
     )
     assert isinstance(whole, Benchmark)  # `benchmark` is some of its items
     controls = evaluations.build_controls(name, whole, scorer)

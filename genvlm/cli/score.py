@@ -7,6 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genvlm.cli.diffusion_options import (
+    DIFFUSION_METHODS,
+    add_sampling_options,
+    refuse_sampling_options,
+)
 from genvlm.cli.inputs import check_output_file, load_fitted
 from genvlm.cli.parsing import Subparsers, add_command, add_device_option
 from genvlm.errors import ConfigError
@@ -15,7 +20,9 @@ if TYPE_CHECKING:
     from genvlm.data.readers import Pair
     from genvlm.scoring.protocols import Scorer, Scores
 
-_METHODS = ("text_given_image", "image_given_text", "p_yes", "cosine", "clipscore")
+_METHODS = (
+    "text_given_image", "image_given_text", "p_yes", "cosine", "clipscore", *DIFFUSION_METHODS,
+)  # fmt: skip
 # Pairs whose pictures are held at once.
 _PAIRS_PER_CALL = 256
 
@@ -27,7 +34,8 @@ def add_parser(commands: Subparsers) -> None:
         "score",
         run,
         summary="Score image-text pairs: log p(image | text), log p(text | image) and both "
-        "unconditional terms, in nats; or by one --method, also for a folder of transformers.",
+        "unconditional terms, in nats; or by one --method, also for a folder of transformers or "
+        "of a diffusion model.",
         example="genvlm score --model runs/demo/model --pairs pairs.jsonl --out scores.jsonl",
     )
     parser.add_argument(
@@ -47,7 +55,8 @@ def add_parser(commands: Subparsers) -> None:
         choices=_METHODS,
         help="one score a pair. Our models: text_given_image, image_given_text, p_yes (of a "
         "question). Models such as CLIP, SigLIP: cosine (default), clipscore. Models such as "
-        "Llava, Chameleon: text_given_image (default), p_yes",
+        "Llava, Chameleon: text_given_image (default), p_yes. Diffusion models: squared_error "
+        "(default), absolute_error, elbo, learned",
     )
     parser.add_argument(
         "--reduction", choices=("sum", "mean"), default="sum",
@@ -57,23 +66,26 @@ def add_parser(commands: Subparsers) -> None:
     parser.add_argument("--template", help="the question of p_yes, with {text} in it")
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16", "float64"), default="float32",
-        help="in which a folder of transformers computes",
+        help="in which a folder of transformers, or a diffusion model, computes",
     )  # fmt: skip
     add_device_option(parser)
+    add_sampling_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Score and write one line per pair."""
     from genvlm.data.readers import read_pairs
+    from genvlm.models.diffusion.folder import is_diffusion
     from genvlm.models.pretrained import load_pretrained
     from genvlm.nn.whole_files import write_whole
     from genvlm.scoring.autoregressive import Likelihood
     from genvlm.scoring.transformers_folder import is_foreign
 
-    if arguments.method is not None or is_foreign(arguments.model):
+    if arguments.method is not None or is_foreign(arguments.model) or is_diffusion(arguments.model):
         return _run_method(arguments)
     if arguments.reduction != "sum" or arguments.prompt or arguments.template:
         raise ConfigError("--reduction, --prompt and --template need --method")
+    refuse_sampling_options(arguments)
     check_output_file(arguments.out, but_not=arguments.pairs)
     pairs = read_pairs(arguments.pairs)
     pretrained = load_pretrained(arguments.model, device=arguments.device)
@@ -129,6 +141,8 @@ def _run_method(arguments: argparse.Namespace) -> int:
         prompt=arguments.prompt,
         dtype=arguments.dtype,
         device=arguments.device,
+        num_samples=arguments.num_samples,
+        seed=arguments.seed,
     )
     info = scorer.info
     lines = []
@@ -137,6 +151,8 @@ def _run_method(arguments: argparse.Namespace) -> int:
         row["score"] = float(scores.values[0, 0])
         if scores.num_tokens is not None:
             row["tokens"] = int(scores.num_tokens[0, 0])
+        if scores.samples is not None:
+            row["samples"] = scores.samples.shape[2]
         row |= {"unit": info.unit, "scorer": info.name, "fingerprint": info.fingerprint}
         lines.append(json.dumps(row, ensure_ascii=False))
     write_whole(arguments.out, "\n".join(lines) + "\n")

@@ -59,35 +59,57 @@ class UnrelatedImagesScorer:
     """Any scorer on up to 8 pictures of a pool in place of a grid's own.
 
     Log-probabilities are averaged as probabilities, everything else as it is; every image of a grid
-    gets the same row.
+    gets the same row. A text is scored once with each picture, however many grids hold it.
     """
 
     def __init__(self, scorer: Scorer, pool: Sequence[RGBImage]) -> None:
         self._scorer, self._pool = scorer, list(pool)
+        self._digests = [image_digest(image) for image in self._pool]
+        self._known: dict[tuple[int, str], float] = {}
         self.info = ScorerInfo(
             name=f"blind {scorer.info.name} over {NUM_UNRELATED} other images",
             unit=scorer.info.unit,
             settings={
                 "kind": "unrelated images",
                 "scorer": scorer.info.fingerprint,
-                "images": [image_digest(image) for image in self._pool],
+                "images": self._digests,
             },
         )
 
     def score(self, grids: Sequence[Grid]) -> list[Scores]:
         """Raises EvaluationError: the pool holds no picture but those of a grid."""
-        shown = [
-            Grid(item_id=grid.item_id, images=self._others(grid), texts=grid.texts)
-            for grid in grids
+        shown = [(grid, self._others(grid)) for grid in grids]
+        self._learn(shown)
+        rows = [
+            self._mean(
+                np.array([[self._known[image, text] for text in g.texts] for image in others])
+            )
+            for g, others in shown
         ]
         return [
-            Scores(np.tile(self._mean(scores.values), (len(grid.images), 1)))
-            for grid, scores in zip(grids, self._scorer.score(shown), strict=True)
+            Scores(np.tile(row, (len(g.images), 1))) for row, g in zip(rows, grids, strict=True)
         ]
 
-    def _others(self, grid: Grid) -> list[RGBImage]:
+    def _learn(self, shown: Sequence[tuple[Grid, Sequence[int]]]) -> None:
+        """Score each text that is new with each picture that it is shown with."""
+        new: dict[int, dict[str, str]] = {}
+        for grid, others in shown:
+            for image in others:
+                for text in grid.texts:
+                    if (image, text) not in self._known:
+                        new.setdefault(image, {}).setdefault(text, grid.item_id)
+        asked = [
+            Grid(item_id=next(iter(of.values())), images=[self._pool[image]], texts=list(of))
+            for image, of in new.items()
+        ]
+        for image, grid, scores in zip(new, asked, self._scorer.score(asked), strict=True):
+            for text, value in zip(grid.texts, scores.values[0], strict=True):
+                self._known[image, text] = float(value)
+
+    def _others(self, grid: Grid) -> list[int]:
+        """Numbers of pictures of the pool that are not the grid's own."""
         own = {image_digest(image) for image in grid.images}
-        others = [image for image in self._pool if image_digest(image) not in own]
+        others = [i for i, digest in enumerate(self._digests) if digest not in own]
         if not others:
             raise EvaluationError(
                 f"item {grid.item_id!r}: a blind control that averages over pictures of other "

@@ -134,8 +134,8 @@ class DiffusionScorer:
             columns.append([axis.ravel() for axis in axes])
             shapes.append(axes[0].shape)
             first += len(grid.images)
-        image, pair, text = (np.concatenate(column) for column in zip(*columns, strict=True))
-        found = self.sample_scores(images, list(numbers))(image, text, pair)
+        image_of, pair_of, text_of = (np.concatenate(c) for c in zip(*columns, strict=True))
+        found = self.sample_scores(images, list(numbers))(image_of, text_of, pair_of)
         ends = np.cumsum([np.prod(shape) for shape in shapes])[:-1]
         for samples, shape in zip(np.split(found, ends), shapes, strict=True):
             by_text = samples.reshape(shape).transpose(0, 2, 1)

@@ -80,21 +80,23 @@ class Eliminated(NamedTuple):
     """log p(class | image, the class is a finalist), -inf where dropped: never smaller than the
     posterior over all classes, and larger by the mass of those that were dropped."""
     log_likelihoods: Float64[np.ndarray, "images classes"]
-    """log p(image | class) in nats; of a dropped class an upper bound, that of its codes so far."""
+    """log p(image | class) in nats; of a dropped class an upper bound, that of its codes so far.
+    Of a diffusion model, scores in the scorer's unit; of a dropped class an estimate."""
     finalists: Bool[np.ndarray, "images classes"]
-    """Classes whose codes were all scored."""
+    """Classes that were never dropped."""
     most_left_out: Float64[np.ndarray, " images"]
     """An upper bound of the posterior probability of all dropped classes together; it holds for
-    every method, and may be near 1."""
-    codes_scored: Int[np.ndarray, " images"]
-    """Code positions scored, over classes and templates. Tokens of texts are not counted."""
-    codes_exhaustive: Int[np.ndarray, " images"]
-    """Code positions of scoring every class to the end."""
+    every method, and may be near 1. Of a diffusion model there is none: NaN."""
+    evaluations: Int[np.ndarray, " images"]
+    """Code positions scored, over classes and templates; tokens of texts are not counted. Of a
+    diffusion model, passes of its network."""
+    exhaustive: Int[np.ndarray, " images"]
+    """Those of scoring every class to the end."""
 
     @property
     def spent(self) -> float:
-        """Positions scored over those of exhaustive scoring, all images together."""
-        return float(self.codes_scored.sum() / max(1, self.codes_exhaustive.sum()))
+        """Evaluations over those of exhaustive scoring, all images together."""
+        return float(self.evaluations.sum() / max(1, self.exhaustive.sum()))
 
 
 def classify_by_elimination(
@@ -241,8 +243,8 @@ class _Run:
             log_likelihoods=scores - self._offsets,
             finalists=alive,
             most_left_out=expit(of_dropped - of_finalists),
-            codes_scored=self._spent,
-            codes_exhaustive=np.full(len(alive), num_rows * self._scan.num_codes),
+            evaluations=self._spent,
+            exhaustive=np.full(len(alive), num_rows * self._scan.num_codes),
         )
 
     def _finish_leaders(self) -> Float64[np.ndarray, " images"]:

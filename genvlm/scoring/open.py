@@ -1,12 +1,14 @@
-"""The right scorer for a folder: ours, or one that transformers wrote."""
+"""The right scorer for a folder: ours, one that transformers wrote, or a diffusion model."""
 
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 from genvlm.errors import CheckpointError, ConfigError
+from genvlm.models.diffusion.open import holds_diffusion, open_diffusion
 from genvlm.models.pretrained import is_finished, load_pretrained, verify_folder
 from genvlm.scoring.autoregressive import Direction, LikelihoodScorer, Reduction
 from genvlm.scoring.contrastive import ContrastiveScorer, Formula
+from genvlm.scoring.diffusion import NUM_SAMPLES, DiffusionMethod, DiffusionScorer
 from genvlm.scoring.image_text_to_text import (
     VQASCORE_TEMPLATE,
     ForeignAnswerer,
@@ -14,15 +16,21 @@ from genvlm.scoring.image_text_to_text import (
     ForeignPYesScorer,
 )
 from genvlm.scoring.p_yes import TEMPLATE, PYesScorer
+from genvlm.scoring.paired_errors import Precision
 from genvlm.scoring.protocols import Answerer, Scorer
+from genvlm.scoring.timestep_weights import load_timestep_weights
 from genvlm.scoring.transformers_folder import DType, is_foreign, kind_of, load_foreign
 
-Method = Literal["image_given_text", "text_given_image", "p_yes", "cosine", "clipscore"]
+Method = (
+    Literal["image_given_text", "text_given_image", "p_yes", "cosine", "clipscore"]
+    | DiffusionMethod
+)
 
 METHODS: dict[str, tuple[Method, ...]] = {
     "genvlm": ("text_given_image", "image_given_text", "p_yes"),
     "contrastive": ("cosine", "clipscore"),
     "image_text_to_text": ("text_given_image", "p_yes"),
+    "diffusion": ("squared_error", "absolute_error", "elbo", "learned"),
 }
 """What each kind of model can do; the first is the default."""
 
@@ -37,17 +45,21 @@ def open_scorer(
     prompt: str | None = None,
     dtype: DType = "float32",
     device: str = "cpu",
+    num_samples: int | None = None,
+    seed: int | None = None,
 ) -> Scorer:
-    """A scorer of a model folder of genvlm or of transformers.
+    """A scorer of a model folder of genvlm, of transformers or of a diffusion model.
 
     Args:
-        method: default: text_given_image, and cosine for models such as CLIP.
+        method: default: text_given_image, cosine for models such as CLIP, and squared_error for
+            diffusion models.
         reduction: of text_given_image and image_given_text.
         alpha: of these on our own models: subtract alpha times the unconditional log-probability.
         template: the question of p_yes, with `{text}` (our own models: and `{answer}`).
         prompt: words between image and text, for text_given_image of a foreign model.
-        dtype: of foreign models; ours compute as they were saved.
+        dtype: of foreign and diffusion models; the others compute as they were saved.
         device: where the model computes.
+        num_samples, seed: of diffusion models: levels and noises of each score.
 
     Raises:
         ConfigError: this model has no such method, or the method no such option.
@@ -60,6 +72,8 @@ def open_scorer(
             f"{folder} holds a model of kind {kind}, which cannot score by {method}: choose "
             + " or ".join(METHODS[kind])
         )
+    if kind != "diffusion" and (num_samples, seed) != (None, None):
+        raise ConfigError("num_samples and seed are of diffusion models, and this is none")
     if reduction != "sum" and not method.endswith(("_text", "_image")):
         raise ConfigError(f"reduction {reduction} is of log-probabilities, and {method} is none")
     if template is not None and method != "p_yes":
@@ -70,6 +84,9 @@ def open_scorer(
         )
     if alpha and (kind != "genvlm" or not method.endswith(("_text", "_image"))):
         raise ConfigError(f"alpha {alpha:g} is of log-probabilities of our own models alone")
+    if kind == "diffusion":
+        chosen = cast(DiffusionMethod, method)
+        return open_diffusion_scorer(folder, chosen, num_samples, seed, dtype=dtype, device=device)
     if kind == "genvlm":
         pretrained = load_pretrained(Path(folder), device=device)
         if method == "p_yes":
@@ -85,6 +102,31 @@ def open_scorer(
     return ForeignLikelihoodScorer(foreign, prompt=prompt or "", reduction=reduction)
 
 
+def open_diffusion_scorer(
+    folder: str | Path,
+    method: DiffusionMethod = "squared_error",
+    num_samples: int | None = None,
+    seed: int | None = None,
+    *,
+    dtype: DType = "float32",
+    device: str = "cpu",
+) -> DiffusionScorer:
+    """A scorer of the folder of a diffusion model. Raises as `open_scorer` does."""
+    if dtype not in get_args(Precision):
+        raise ConfigError(f"diffusion models compute in float32 or bfloat16, not in {dtype}")
+    model = open_diffusion(Path(folder), device)
+    return DiffusionScorer(
+        model,
+        method,
+        num_samples=NUM_SAMPLES if num_samples is None else num_samples,
+        seed=seed or 0,
+        weights=load_timestep_weights(Path(folder), model.fingerprint)
+        if method == "learned"
+        else None,
+        precision=cast(Precision, dtype),
+    )
+
+
 def open_answerer(folder: str | Path, *, dtype: DType = "float32", device: str = "cpu") -> Answerer:
     """An answerer of a folder of transformers. Raises as `open_scorer` does."""
     if _kind(folder) != "image_text_to_text":
@@ -97,6 +139,8 @@ def open_answerer(folder: str | Path, *, dtype: DType = "float32", device: str =
 
 def _kind(folder: str | Path) -> str:
     """A key of METHODS."""
+    if holds_diffusion(Path(folder)):
+        return "diffusion"
     if is_foreign(folder):
         return kind_of(folder)
     if not Path(folder).is_dir():

@@ -1,7 +1,7 @@
 """Weights of noise levels that tell classes apart best, learned on labelled pictures.
 
 The published classifier weighs every level alike, the bound by its signal-to-noise ratios; neither
-asks at which levels the text matters. Here the levels are cut into bins, and the weights of the bins
+asks at which levels the text matters. Here the levels are cut into bins, and the weights of bins
 are those under which softmax over classes of -sum_b w_b (mean error in bin b) gives the right
 classes their largest likelihood. That is convex; w_b >= 0, since a larger error never speaks for a
 class. P images, C classes, K pairs, B bins, T levels.
@@ -23,7 +23,7 @@ from genvlm.nn.whole_files import write_whole
 FILE = "timestep_weights.json"
 NUM_BINS = 20
 # Of the penalty on weights of standardised errors: too small to be felt with a few dozen pictures,
-# enough to keep the weight of a bin that tells nothing at 0, and weights finite where all are right.
+# enough to keep weights finite where every answer is right.
 _RIDGE = 1e-3
 _SCHEMA = 1
 MEND = "run `genvlm classify --fit-timestep-weights` with labelled pictures"

@@ -1,4 +1,8 @@
-"""Zero-shot classification by Bayes' rule on any scorer in nats. C classes, N images."""
+"""Zero-shot classification by Bayes' rule on any scorer in nats. C classes, N images.
+
+Losses of a diffusion model are no log-probabilities: their best class is one, but their posterior
+has no meaning before a temperature is fitted.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -32,7 +36,8 @@ def classify(
     """Posterior of every class for every image.
 
     Args:
-        templates: texts with one `{}`; several are averaged as probabilities.
+        templates: texts with one `{}`; several are averaged as probabilities, or where the scorer
+            gives a reweighted loss, as scores.
         prior: p(class), uniform by default.
         temperature: log-likelihoods are divided by it before the softmax, the prior is not. It is
             1 by Bayes' rule; fit it on validation, never on what is reported.
@@ -47,7 +52,8 @@ def classify(
     grids = [Grid(item_id=str(i), images=[image], texts=texts) for i, image in enumerate(images)]
     scored = [s.values for s in scorer.score(grids)]
     values = np.concatenate([np.zeros((0, len(texts))), *scored])
-    likelihoods = mean_over_templates(values, len(templates))
+    mean = mean_score_of_templates if scorer.info.unit == "reweighted_loss" else mean_over_templates
+    likelihoods = mean(values, len(templates))
     return Posterior(log_softmax(likelihoods / temperature + log_prior, axis=-1), likelihoods)
 
 
@@ -88,10 +94,22 @@ def mean_over_templates(
     values: Float[np.ndarray, "*rows texts"], num_templates: int
 ) -> Float[np.ndarray, "*rows classes"]:
     """log of the mean probability of each class' texts, as `class_texts` orders them."""
-    num_classes = values.shape[-1] // num_templates
-    by_template = values.reshape(*values.shape[:-1], num_classes, num_templates)
-    means: Float[np.ndarray, "*rows classes"] = logsumexp(by_template, axis=-1)
+    means: Float[np.ndarray, "*rows classes"] = logsumexp(_by_class(values, num_templates), axis=-1)
     return means - np.log(num_templates)
+
+
+def mean_score_of_templates(
+    values: Float[np.ndarray, "*rows texts"], num_templates: int
+) -> Float[np.ndarray, "*rows classes"]:
+    """Mean of each class' texts: for losses, which are no log-probabilities."""
+    means: Float[np.ndarray, "*rows classes"] = _by_class(values, num_templates).mean(-1)
+    return means
+
+
+def _by_class(
+    values: Float[np.ndarray, "*rows texts"], num_templates: int
+) -> Float[np.ndarray, "*rows classes templates"]:
+    return values.reshape(*values.shape[:-1], values.shape[-1] // num_templates, num_templates)
 
 
 def check_temperature(temperature: float) -> None:

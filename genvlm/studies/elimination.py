@@ -1,4 +1,4 @@
-"""How often elimination changes the answer, measured against exhaustive scoring.
+"""How often elimination changes the answer of the transformer, measured against exhaustive scoring.
 
 A race is fitted on one half of the pictures; every method is run on the other half, where answers
 are compared with exhaustive ones. Labels are not needed: a flip is another best class, right or
@@ -75,15 +75,17 @@ class Measurement:
     """One method with one setting, beside exhaustive scoring."""
 
     name: str
-    """bound, race:LOST (share of the fitting pictures it may lose) or halving:PARTS."""
+    """bound, race:LOST (share of the fitting pictures it may lose) or halving:PARTS; of diffusion
+    models published, published-nested, sequential or sequential:LOST."""
     parts: int
+    """Of the codes; of diffusion models the samples of exhaustive scoring."""
     threshold: float | None
-    """Of a race, in nats."""
+    """Of a race, in nats; of a sequential test, in standard errors."""
     spent: float
-    """Code positions scored, as a share of those of exhaustive scoring."""
+    """Evaluations, as a share of those of exhaustive scoring: of code positions or of samples."""
     speedup: float
     """Processor seconds of exhaustive scoring over those of this method, one run of each: what
-    else the machine does counts little."""
+    else the machine does counts little. Of diffusion models 1 / spent: the network takes it all."""
     flips: int
     num_images: int
     interval: tuple[float, float]
@@ -112,7 +114,7 @@ class Calibration:
 
     key: str
     model: str
-    """Fingerprint."""
+    """Fingerprint of the model, or of the scorer of a diffusion model."""
     num_fitted: int
     measured: Sequence[Measurement]
 
@@ -184,17 +186,18 @@ def save_calibration(calibration: Calibration, task: Task, model_folder: Path) -
     return path
 
 
-def find_measurement(
-    name: str, task: Task, pretrained: PretrainedModel, model_folder: Path
-) -> Measurement:
+def find_measurement(name: str, key: str, fingerprint: str, model_folder: Path) -> Measurement:
     """The measurement of a method; `race` alone is `race:0`, and `halving` alone `halving:2`.
+
+    Args:
+        key, fingerprint: those of the calibration.
 
     Raises:
         ConfigError: nothing was measured for this model and task, or not this method.
     """
     name = {"race": f"race:{LOST[0]:g}", "halving": f"halving:{HALVINGS[0]}"}.get(name, name)
-    stored = _read_tasks(model_folder / FILE).get(task.key)
-    if stored is None or stored.get("model") != pretrained.fingerprint:
+    stored = _read_tasks(model_folder / FILE).get(key)
+    if stored is None or stored.get("model") != fingerprint:
         raise ConfigError(
             f"--eliminate {name} changes answers, and nobody measured how often with this model "
             f"and these classes and templates: {MEND}"

@@ -113,10 +113,10 @@ def test_one_part_or_a_wide_race_drops_nothing_and_is_exhaustive() -> None:
 )
 def test_halving_counts_the_positions_that_it_scores(parts: int, per_image: int) -> None:
     found = eliminated(pretrained(0), Halving(parts))
-    np.testing.assert_array_equal(found.codes_scored, per_image)
-    np.testing.assert_array_equal(found.codes_exhaustive, 6 * 16)
+    np.testing.assert_array_equal(found.evaluations, per_image)
+    np.testing.assert_array_equal(found.exhaustive, 6 * 16)
     both = eliminated(pretrained(0), Halving(parts), templates=TEMPLATES)
-    np.testing.assert_array_equal(both.codes_scored, 2 * per_image)
+    np.testing.assert_array_equal(both.evaluations, 2 * per_image)
 
 
 @pytest.mark.parametrize("method", [Bound(5), Race(1.0, 5), Halving(5)], ids=str)
@@ -124,7 +124,7 @@ def test_counted_positions_are_those_that_the_model_was_asked_for(method: Method
     p, scored = pretrained(3, std=1.0), []
     p.model.head.register_forward_hook(lambda _, inputs, __: scored.append(len(inputs[0])))
     found = eliminated(p, method, templates=TEMPLATES)
-    assert found.codes_scored.sum() == sum(scored)
+    assert found.evaluations.sum() == sum(scored)
 
 
 @pytest.mark.parametrize("method", [Bound(5), Race(1.0, 5), Halving(5)], ids=str)

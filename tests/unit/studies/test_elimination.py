@@ -78,7 +78,7 @@ def test_what_was_measured_is_found_again_and_the_model_stays_the_same(
     assert (model_folder / "manifest.json").read_bytes() == manifest
     measured = {m.name: m for m in calibration.measured}
     for name, stored in (("race", "race:0"), ("halving", "halving:2"), ("race:0.05",) * 2):
-        assert find_measurement(name, TASK, again, model_folder) == measured[stored]
+        assert find_measurement(name, TASK.key, again.fingerprint, model_folder) == measured[stored]
     race = measured["race:0.05"]
     assert race.threshold is not None
     assert race.method == Race(race.threshold, 8)
@@ -91,7 +91,7 @@ def test_another_task_model_or_method_was_not_measured(
     model: PretrainedModel, calibration: Calibration, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match="run `genvlm classify --calibrate-elimination`"):
-        find_measurement("race", TASK, model, tmp_path)
+        find_measurement("race", TASK.key, model.fingerprint, tmp_path)
     save_calibration(calibration, TASK, tmp_path)
     others = [
         replace(TASK, classes=[*TASK.classes, "more"]),
@@ -100,11 +100,11 @@ def test_another_task_model_or_method_was_not_measured(
     ]
     for task in others:
         with pytest.raises(ConfigError, match="nobody measured"):
-            find_measurement("halving:2", task, model, tmp_path)
+            find_measurement("halving:2", task.key, model.fingerprint, tmp_path)
     with pytest.raises(ConfigError, match="nobody measured"):
-        find_measurement("race", TASK, tiny_pretrained(seed=1), tmp_path)
+        find_measurement("race", TASK.key, tiny_pretrained(seed=1).fingerprint, tmp_path)
     with pytest.raises(ConfigError, match=r"race:0\.2 was not measured; choose one of bound"):
-        find_measurement("race:0.2", TASK, model, tmp_path)
+        find_measurement("race:0.2", TASK.key, model.fingerprint, tmp_path)
 
 
 def test_tasks_stand_side_by_side_and_a_damaged_file_is_named(
