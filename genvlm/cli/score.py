@@ -75,13 +75,17 @@ def add_parser(commands: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Score and write one line per pair."""
     from genvlm.data.readers import read_pairs
-    from genvlm.models.diffusion.folder import is_diffusion
+    from genvlm.models.diffusion.open import holds_diffusion
     from genvlm.models.pretrained import load_pretrained
     from genvlm.nn.whole_files import write_whole
     from genvlm.scoring.autoregressive import Likelihood
     from genvlm.scoring.transformers_folder import is_foreign
 
-    if arguments.method is not None or is_foreign(arguments.model) or is_diffusion(arguments.model):
+    if (
+        arguments.method is not None
+        or is_foreign(arguments.model)
+        or holds_diffusion(arguments.model)
+    ):
         return _run_method(arguments)
     if arguments.reduction != "sum" or arguments.prompt or arguments.template:
         raise ConfigError("--reduction, --prompt and --template need --method")
