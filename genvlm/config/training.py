@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from genvlm.config.data import DataConfig
-from genvlm.config.schema import Beta, Count, Positive, Probability, Seed, Weight, strict
+from genvlm.config.schema import Beta, Count, Positive, Seed, Weight, strict
 from genvlm.config.syntax import SyntaxConfig
 from genvlm.config.transformer import TransformerConfig
 from genvlm.errors import ConfigError
@@ -30,8 +30,6 @@ class ObjectiveConfig:
     image_weight: Weight = 1.0
     z_loss_weight: Weight = 1e-5
     """Of the squared log normalizer (PaLM), which keeps logits from drifting between modalities."""
-    code_noise: Probability = 0.0
-    """Share of the codes that are read, not of those to be predicted, replaced by random ones."""
 
     def __post_init__(self) -> None:
         if self.text_weight == self.image_weight == 0:

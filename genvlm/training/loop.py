@@ -67,12 +67,7 @@ def train(
             modality_weights=weights,
         )
         source.check()
-        objective = NextTokenObjective(
-            model,
-            config.objective.z_loss_weight,
-            code_noise=config.objective.code_noise,
-            codes=vocabulary.image_range,
-        )
+        objective = NextTokenObjective(model, config.objective.z_loss_weight)
         ran = run_steps(config, out, resume, source, objective, progress, unit="tokens")
         pretrained = PretrainedModel(
             model=model,

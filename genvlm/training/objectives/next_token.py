@@ -12,29 +12,16 @@ TERMS = {Modality.TEXT: "text", Modality.IMAGE: "image", Modality.VIDEO: "video"
 
 
 class NextTokenObjective(nn.Module):
-    """-log p(token | tokens before it) + z_loss_weight * log(Z)^2, each times its loss weight.
+    """-log p(token | tokens before it) + z_loss_weight * log(Z)^2, each times its loss weight."""
 
-    Args:
-        code_noise: share of the image codes that are read as other ones, drawn evenly.
-        codes: ids that they are drawn from.
-    """
-
-    def __init__(
-        self,
-        model: MixedModalTransformer,
-        z_loss_weight: float,
-        *,
-        code_noise: float = 0.0,
-        codes: range = range(0),
-    ) -> None:
+    def __init__(self, model: MixedModalTransformer, z_loss_weight: float) -> None:
         super().__init__()
         self.model = model
         self.z_loss_weight = z_loss_weight
-        self.code_noise, self.codes = code_noise, codes
 
     def forward(self, batch: Batch) -> Losses:
         """Losses of one micro-batch; positions of weight 0 are never computed by the head."""
-        hidden = self.model(self._read(batch)[:, :-1], positions=batch.positions)
+        hidden = self.model(batch.token_ids[:, :-1], positions=batch.positions)
         weights = batch.loss_weights[:, 1:]
         learned = weights > 0
         weights = weights[learned]
@@ -48,15 +35,6 @@ class NextTokenObjective(nn.Module):
             terms[name] = nll.detach()[of_kind].sum()
             counts[name] = of_kind.sum().float()
         return Losses((loss * weights).sum(), terms, counts)
-
-    def _read(self, batch: Batch) -> Tensor:
-        """The ids that the model reads; those to be predicted stay what they are."""
-        token_ids = batch.token_ids
-        if not self.code_noise or not self.training:
-            return token_ids
-        noisy = torch.rand(token_ids.shape, device=token_ids.device) < self.code_noise
-        drawn = torch.randint_like(token_ids, self.codes.start, self.codes.stop)
-        return torch.where(noisy & (batch.modality == Modality.IMAGE), drawn, token_ids)
 
 
 def modality_weights(text: float, image: float) -> tuple[float, ...]:
