@@ -135,9 +135,10 @@ def print_calibration(
         print(json.dumps(asdict(calibration)))
         return
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("method", f"{of}, %", "speed-up", "flips", "flip rate, %", "95 % interval")
+    method = Column("method", min_width=len("published-nested"))  # a cut name cannot be given
+    table = Table(method, f"{of}, %", "speed-up", "flips", "flip rate, %", "95 % interval")
     for m in calibration.measured:
         name = m.name if m.threshold is None else f"{m.name} ({m.threshold:.1f} {unit})"
         low, high = (100 * x for x in m.interval)

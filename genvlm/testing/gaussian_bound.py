@@ -66,7 +66,7 @@ def log_density(
 ) -> Float64[np.ndarray, "..."]:
     """log N(x; mean, diag deviation^2)."""
     terms = ((x - mean) / deviation) ** 2 + np.log(2 * np.pi * deviation**2)
-    density: Float64[np.ndarray, "..."] = -0.5 * terms.sum(-1)
+    density: Float64[np.ndarray, ...] = -0.5 * terms.sum(-1)
     return density
 
 

@@ -41,17 +41,20 @@ def test_the_estimate_is_the_closed_form_within_three_standard_errors(
     kind: ScheduleKind, prediction: Prediction
 ) -> None:
     # Betas of a linear schedule do not grow when levels are fewer: with 8 it would stay clean.
-    schedule = build_schedule(kind, 20 if kind == "linear" else 8)
+    schedule = build_schedule(kind, 100 if kind == "linear" else 8)
     model = gaussian_diffusion(MEANS, DEVIATIONS, schedule, prediction)
-    scorer = DiffusionScorer(model, "elbo", num_samples=4096)
+    scorer = DiffusionScorer(model, "elbo", num_samples=8192 if kind == "linear" else 4096)
     assert scorer.info.unit == "bound_nats"
     images = [picture_of(x) for x in X]
     [scores] = scorer.score([Grid(item_id="a", images=images, texts=TEXTS)])
     expected = np.array(
-        [[chain_bound(x, m, s, schedule) for m, s in zip(MEANS, DEVIATIONS, strict=True)] for x in X]
+        [
+            [chain_bound(x, m, s, schedule) for m, s in zip(MEANS, DEVIATIONS, strict=True)]
+            for x in X
+        ]
     )
     errors = stratified_errors(scores.samples, scorer.pairs.levels)
-    assert (errors < 0.6).all()  # or three of them would say little
+    assert (errors < 0.8).all()  # or three of them would say little
     assert (np.abs(scores.values - expected) < 3 * errors).all()
     # Of what decides, the difference of two texts at the same pairs, less is uncertain.
     differences = scores.samples[:, 0] - scores.samples[:, 1]
