@@ -9,6 +9,7 @@ from genvlm.cli.inputs import check_output_folder, record_command
 from genvlm.cli.parsing import Subparsers, add_command
 
 if TYPE_CHECKING:
+    from genvlm.config.diffusion import DiffusionTrainConfig
     from genvlm.config.image_tokenizer import VQGANTrainConfig
     from genvlm.config.training import TrainConfig
 
@@ -32,6 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train and print the model folder."""
     from genvlm.cli.overrides import load_with_overrides
     from genvlm.config.assets import resolve_path
+    from genvlm.config.diffusion import DiffusionTrainConfig
     from genvlm.config.image_tokenizer import VQGANTrainConfig
     from genvlm.config.kinds import config_class
     from genvlm.config.training import TrainConfig
@@ -43,6 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_with_overrides(config_class(path), path, arguments.overrides)
     if isinstance(config, TrainConfig):
         folder = _train_transformer(config, arguments)
+    elif isinstance(config, DiffusionTrainConfig):
+        folder = _train_diffusion(config, arguments)
     elif isinstance(config, VQGANTrainConfig):
         folder = _train_image_tokenizer(config, arguments)
     elif isinstance(config, PublishedShape):
@@ -66,6 +70,16 @@ def _train_transformer(config: "TrainConfig", arguments: argparse.Namespace) -> 
 
     with training_progress() as progress:
         folder = train(config, arguments.out, resume=arguments.resume, progress=progress)
+    record_command(arguments.out)
+    return folder
+
+
+def _train_diffusion(config: "DiffusionTrainConfig", arguments: argparse.Namespace) -> Path:
+    from genvlm.cli.training_progress import training_progress
+    from genvlm.training.diffusion import train_diffusion
+
+    with training_progress() as progress:
+        folder = train_diffusion(config, arguments.out, resume=arguments.resume, progress=progress)
     record_command(arguments.out)
     return folder
 

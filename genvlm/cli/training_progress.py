@@ -1,4 +1,4 @@
-"""The progress bar of training: loss per modality, tokens/s, time left, on standard error."""
+"""The progress bar of training: loss by term, speed, time left, on standard error."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,11 +6,13 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from genvlm.training import loop
+from genvlm.training import steps
+
+_RATE = "_per_second"
 
 
 @contextmanager
-def training_progress() -> Iterator[loop.Progress]:
+def training_progress() -> Iterator[steps.Progress]:
     """Callbacks that draw."""
     console = Console(stderr=True)
     columns = (
@@ -22,7 +24,7 @@ def training_progress() -> Iterator[loop.Progress]:
         encoding = bar.add_task("encoding pictures", total=1, shown="", visible=False)
         training = bar.add_task("training", total=1, shown="", visible=False)
 
-        def tokenize(done: int, total: int) -> None:
+        def encode(done: int, total: int) -> None:
             bar.update(encoding, completed=done, total=total, visible=done < total)
 
         def step(record: dict[str, float], num_steps: int) -> None:
@@ -31,9 +33,10 @@ def training_progress() -> Iterator[loop.Progress]:
                 for name, value in record.items()
                 if name.startswith("loss_")
             )
-            shown = f"nats/token: {losses}  {record['tokens_per_second']:.0f} tokens/s"
+            (rate,) = (name for name in record if name.endswith(_RATE))
+            shown = f"loss: {losses}  {record[rate]:.0f} {rate.removesuffix(_RATE)}/s"
             bar.update(
                 training, completed=record["step"], total=num_steps, shown=shown, visible=True
             )
 
-        yield loop.Progress(tokenize=tokenize, step=step, say=lambda m: console.print(m))
+        yield steps.Progress(encode=encode, step=step, say=lambda m: console.print(m))

@@ -1,11 +1,13 @@
-"""Configuration of a diffusion model: network, text encoder, latent space, noise schedule."""
+"""Configuration of a diffusion model: network, text encoder, latents, schedule, training."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from genvlm.config.schema import Positive, Probability, strict
+from genvlm.config.data import CaptionsSource, EmojiSource, ScenesSource, Source
+from genvlm.config.schema import Beta, Positive, PositiveFloat, Probability, strict
+from genvlm.config.training import RunConfig
 from genvlm.errors import ConfigError
 
 ScheduleKind = Literal["linear", "scaled_linear", "cosine", "flow"]
@@ -177,4 +179,61 @@ class DiffusionConfig:
             raise ConfigError(
                 "the flow schedule ends without signal, where noise tells nothing of the picture: "
                 "set prediction to flow or v_prediction"
+            )
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class PairDataConfig:
+    """Sources of captioned pictures, mixed by their sizes."""
+
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    condition_dropout: Probability = 0.1
+    """Probability that a picture loses its caption: p(image), which guidance needs, is learned."""
+
+    def __post_init__(self) -> None:
+        for number, source in enumerate(self.sources):
+            if not isinstance(source, ScenesSource | EmojiSource | CaptionsSource):
+                raise ConfigError(
+                    f"sources.{number} is of kind {source.kind}, whose documents are no pairs of "
+                    "one text and one picture: a diffusion model learns from scenes, emoji and "
+                    "captions"
+                )
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class DenoisingConfig:
+    """Squared error of the network's prediction."""
+
+    weighting: Literal["equal", "min_snr"] = "equal"
+    """equal: every level as it is. min_snr: min(SNR, gamma) on the clean picture's error, written
+    for what is predicted (Hang et al. 2023, arXiv 2303.09556)."""
+    min_snr_gamma: PositiveFloat = 5.0
+    level_sampling: Literal["uniform", "logit_normal"] = "uniform"
+    """logit_normal: levels of the flow schedule around its middle (Esser et al. 2024, SD3)."""
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class DiffusionTrainConfig(RunConfig):
+    """A whole run of a diffusion model: `genvlm train FILE --out RUN`."""
+
+    kind: Literal["diffusion"] = "diffusion"
+    model: DiffusionConfig
+    data: PairDataConfig
+    objective: DenoisingConfig = field(default_factory=DenoisingConfig)
+    ema_decay: Beta | None = 0.999
+    """Of the moving average of the weights, which the model folder then holds; None: no average."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.objective.weighting == "min_snr" and self.model.prediction == "flow":
+            raise ConfigError(
+                "objective.weighting min_snr is for predictions epsilon and v_prediction: set it "
+                "to equal for flow"
+            )
+        if self.objective.level_sampling == "logit_normal" and self.model.schedule.kind != "flow":
+            raise ConfigError(
+                "objective.level_sampling logit_normal is for the flow schedule: set it to uniform"
             )

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from genvlm.config.diffusion import DiffusionTrainConfig
 from genvlm.config.image_tokenizer import VQGANTrainConfig
 from genvlm.config.schema import read_yaml
 from genvlm.config.text_tokenizer import TextTokenizerConfig
@@ -9,10 +10,11 @@ from genvlm.config.training import TrainConfig
 from genvlm.config.transformer import PublishedShape
 from genvlm.errors import ConfigError
 
-RunConfig = TrainConfig | VQGANTrainConfig | TextTokenizerConfig
-AnyConfig = RunConfig | PublishedShape
+Trainable = TrainConfig | DiffusionTrainConfig | VQGANTrainConfig | TextTokenizerConfig
+AnyConfig = Trainable | PublishedShape
 _KINDS: dict[str, type[AnyConfig]] = {
     "mixed_modal": TrainConfig,
+    "diffusion": DiffusionTrainConfig,
     "vqgan": VQGANTrainConfig,
     "sentencepiece": TextTokenizerConfig,
     "shape": PublishedShape,

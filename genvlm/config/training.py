@@ -58,21 +58,15 @@ class OptimizerConfig:
 
 @strict
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """A whole run: `genvlm train FILE --out RUN`."""
+class RunConfig:
+    """What every run of the training loop has."""
 
-    kind: Literal["mixed_modal"] = "mixed_modal"
-    model: TransformerConfig
-    tokenizers: TokenizersConfig = field(default_factory=TokenizersConfig)
-    syntax: SyntaxConfig = field(default_factory=SyntaxConfig)
-    data: DataConfig
-    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig
     num_steps: Positive
     global_batch_size: Positive
-    """Documents per optimizer step, over all processes and accumulation steps."""
+    """Samples per optimizer step, over all processes and accumulation steps."""
     micro_batch_size: Positive
-    """Documents per process and forward pass."""
+    """Samples per process and forward pass."""
     precision: Literal["float32", "bfloat16"] = "float32"
     deepspeed: str | None = None
     """A DeepSpeed JSON of `configs/deepspeed/`; None trains with Accelerate alone."""
@@ -83,11 +77,6 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.num_steps < 1 or self.micro_batch_size < 1 or self.global_batch_size < 1:
             raise ConfigError("num_steps, micro_batch_size and global_batch_size must be positive")
-        if self.data.infill is not None and not self.syntax.num_gaps:
-            raise ConfigError(
-                "data.infill needs sentinels: set syntax.num_gaps to the most spans of a document, "
-                "4 for example"
-            )
         if self.optimizer.kind == "muon" and self.deepspeed is not None:
             raise ConfigError(
                 "optimizer.kind muon needs whole matrices, which DeepSpeed's ZeRO flattens: set it "
@@ -108,3 +97,24 @@ class TrainConfig:
                 f"{self.micro_batch_size} x {num_processes} processes"
             )
         return self.global_batch_size // per_pass
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(RunConfig):
+    """A whole run of a mixed-modal transformer: `genvlm train FILE --out RUN`."""
+
+    kind: Literal["mixed_modal"] = "mixed_modal"
+    model: TransformerConfig
+    tokenizers: TokenizersConfig = field(default_factory=TokenizersConfig)
+    syntax: SyntaxConfig = field(default_factory=SyntaxConfig)
+    data: DataConfig
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.data.infill is not None and not self.syntax.num_gaps:
+            raise ConfigError(
+                "data.infill needs sentinels: set syntax.num_gaps to the most spans of a document, "
+                "4 for example"
+            )

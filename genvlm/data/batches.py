@@ -5,8 +5,9 @@ B documents, T tokens of the longest one.
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,9 @@ from genvlm.errors import DataError
 from genvlm.tokenization.document import EncodedDocument, encode_document
 from genvlm.tokenization.text import TextTokenizer
 from genvlm.tokenization.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 # Batches whose documents are sorted by length together: less padding, still a random order.
 _POOL = 16
@@ -161,15 +165,13 @@ def collate(documents: Sequence[EncodedDocument], pad: int, denominator: float) 
     )
 
 
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch on another device."""
-    return replace(
-        batch,
-        token_ids=batch.token_ids.to(device),
-        modality=batch.modality.to(device),
-        positions=batch.positions.to(device),
-        loss_weights=batch.loss_weights.to(device),
-    )
+AnyBatch = TypeVar("AnyBatch", bound="DataclassInstance")
+
+
+def to_device(batch: AnyBatch, device: torch.device) -> AnyBatch:
+    """A batch of any objective with all its tensors on another device."""
+    found = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    return replace(batch, **{n: t.to(device) for n, t in found.items() if isinstance(t, Tensor)})
 
 
 def _length(segments: Sequence[str | int]) -> int:

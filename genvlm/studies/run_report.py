@@ -8,6 +8,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from genvlm.config.diffusion import DiffusionTrainConfig
 from genvlm.config.kinds import config_class
 from genvlm.config.schema import load_config
 from genvlm.config.training import TrainConfig
@@ -56,7 +57,12 @@ def build_report(run: Path) -> Path:
     """
     if not (run / CONFIG_FILE).is_file() or not (run / LOG_FILE).is_file():
         raise DataError(f"{run} is no run folder: it lacks {CONFIG_FILE} or {LOG_FILE}")
-    if config_class(run / CONFIG_FILE) is not TrainConfig:
+    if (found := config_class(run / CONFIG_FILE)) is DiffusionTrainConfig:
+        raise DataError(
+            f"{run} trained a diffusion model: its card is {run / MODEL_FOLDER / 'README.md'}, and "
+            f"its losses are in {run / LOG_FILE}"
+        )
+    if found is not TrainConfig:
         raise DataError(
             f"{run} trained a tokenizer: its card and picture are in {run / 'tokenizer'}"
         )

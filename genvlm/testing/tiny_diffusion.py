@@ -1,13 +1,17 @@
 """Tiny diffusion models of a few thousand parameters, and tiny foreign parts as folders."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+from genvlm.config.data import CaptionsSource
 from genvlm.config.diffusion import (
     DiffusionConfig,
+    DiffusionTrainConfig,
     DiTConfig,
+    PairDataConfig,
     PixelSpaceConfig,
     Prediction,
     ScheduleConfig,
@@ -16,12 +20,18 @@ from genvlm.config.diffusion import (
     UNetConfig,
     VQLatentsConfig,
 )
+from genvlm.config.training import OptimizerConfig
 from genvlm.models.diffusion.build import assemble, build_denoiser
 from genvlm.models.diffusion.latents import PixelSpace, VQLatents, measure_scale, raw_latents
 from genvlm.models.diffusion.model import DiffusionModel, LatentSpace
 from genvlm.models.diffusion.text_encoder import small_texts
 from genvlm.testing.foreign_models import tiny_tokenizer
-from genvlm.testing.tiny import tiny_image_tokenizer, tiny_pairs, tiny_text_tokenizer
+from genvlm.testing.tiny import (
+    tiny_image_tokenizer,
+    tiny_pairs,
+    tiny_text_tokenizer,
+    write_tiny_captions,
+)
 
 _SIDE = 8
 # How far weights are moved from their beginning, at which nothing would be predicted yet.
@@ -97,6 +107,37 @@ def tiny_diffusion(
         for parameter in denoiser.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=_STD)
     return assemble(denoiser, config, space, texts.coder, condition_dropout)
+
+
+def tiny_diffusion_train_config(
+    folder: Path,
+    kind: NetworkKind = "dit",
+    prediction: Prediction = "v_prediction",
+    *,
+    num_steps: int = 8,
+    global_batch_size: int = 4,
+    micro_batch_size: int = 4,
+    deepspeed: str | None = None,
+) -> DiffusionTrainConfig:
+    """A run on the tiny pairs; tokenizer and pictures are written into `folder`."""
+    (folder / "text").mkdir(parents=True, exist_ok=True)
+    tiny_text_tokenizer().save(folder / "text")
+    model = tiny_diffusion_config(kind, "pixels", prediction, max_tokens=32)
+    assert isinstance(model.text_encoder, SmallTextEncoderConfig)
+    encoder = replace(model.text_encoder, tokenizer=str(folder / "text"))
+    captions = CaptionsSource(path=str(write_tiny_captions(folder / "pairs")))
+    return DiffusionTrainConfig(
+        model=replace(model, text_encoder=encoder),
+        data=PairDataConfig(sources=(captions,)),
+        optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=2),
+        ema_decay=0.9,
+        num_steps=num_steps,
+        global_batch_size=global_batch_size,
+        micro_batch_size=micro_batch_size,
+        deepspeed=deepspeed,
+        log_every=1,
+        checkpoint_every=4,
+    )
 
 
 def write_tiny_text_encoder(folder: Path, kind: Literal["clip", "t5"] = "clip") -> Path:

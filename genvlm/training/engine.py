@@ -21,11 +21,14 @@ from torch import Tensor, nn
 
 from genvlm.config.training import OptimizerConfig
 from genvlm.data.batches import Batch, to_device
+from genvlm.data.pairs import PairBatch
 from genvlm.errors import ConfigError, TrainingError
 from genvlm.training.muon import Muon
 from genvlm.training.objectives.losses import Losses
 
 MAX_SKIPPED = 10
+# Learned tables that shift and scale activations: shaped like matrices and none all the same.
+_NO_MATRICES = ("norm", "scale_shift_table")
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class StepResult:
     """What one optimizer step did, over all processes."""
 
     terms: dict[str, float]
-    """Mean nats per token by modality; without tokens of it, absent."""
+    """Means by term, such as nats per token of a modality; without any of it, absent."""
     counts: dict[str, int]
     grad_norm: float
     skipped: bool
@@ -93,6 +96,12 @@ class Engine:
         self._num_skipped = 0
 
     @property
+    def shards_parameters(self) -> bool:
+        """ZeRO 3: no process holds whole weights."""
+        plugin = self._accelerator.state.deepspeed_plugin if self._uses_deepspeed else None
+        return plugin is not None and plugin.zero_stage == 3
+
+    @property
     def rank(self) -> int:
         """Number of this process."""
         return int(self._accelerator.process_index)
@@ -107,7 +116,7 @@ class Engine:
         """True in the one process that prints and writes."""
         return bool(self._accelerator.is_main_process)
 
-    def train_step(self, step: int, batches: Sequence[Batch]) -> StepResult:
+    def train_step(self, step: int, batches: Sequence[Batch | PairBatch]) -> StepResult:
         """One optimizer step from this process's micro-batches.
 
         Raises:
@@ -203,8 +212,9 @@ def build_optimizers(
 ) -> list[torch.optim.Optimizer]:
     """AdamW of all parameters; or Muon of the matrices inside blocks and AdamW of the rest."""
     named = {n: p for n, p in objective.named_parameters() if p.requires_grad}
-    # A norm with a weight per head has two dimensions and is no matrix all the same.
-    matrices = {n: p for n, p in named.items() if p.dim() >= 2 and "norm" not in n}
+    matrices = {
+        n: p for n, p in named.items() if p.dim() >= 2 and not any(w in n for w in _NO_MATRICES)
+    }
     hidden = {n: p for n, p in matrices.items() if config.kind == "muon" and "blocks." in n}
     adamw = torch.optim.AdamW(
         [

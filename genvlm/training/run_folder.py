@@ -3,14 +3,17 @@
 import contextlib
 import fcntl
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from genvlm.config.schema import dump_config, load_config, to_plain
+from genvlm.config.training import RunConfig
 from genvlm.errors import CheckpointError, TrainingError
 from genvlm.nn.whole_files import write_whole
 from genvlm.training.checkpoint import list_checkpoints
+from genvlm.training.objectives.next_token import bfloat16_supported
 
 CONFIG_FILE, LOG_FILE, INPUTS_FILE = "config.yaml", "log.jsonl", "inputs.json"
 MODEL_FOLDER, CHECKPOINTS = "model", "checkpoints"
@@ -28,6 +31,22 @@ def lock_run(folder: Path) -> Iterator[None]:
                 f"another run is writing into {folder}: wait for it or choose another --out"
             ) from None
         yield
+
+
+@contextlib.contextmanager
+def hold_run(config: RunConfig, out: Path, resume: bool) -> Iterator[bool]:
+    """Hold and claim the folder of a run; True in the one process that writes into it.
+
+    Raises:
+        TrainingError: as `lock_run` and `claim_run`, or the processor has no bfloat16.
+    """
+    if config.precision == "bfloat16" and not bfloat16_supported():
+        raise TrainingError("this processor has no bfloat16 units: set precision to float32")
+    first = os.environ.get("RANK", "0") == "0"
+    with lock_run(out) if first else contextlib.nullcontext():
+        if first:
+            claim_run(config, out, resume)
+        yield first
 
 
 def claim_run(config: object, out: Path, resume: bool) -> None:

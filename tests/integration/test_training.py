@@ -2,11 +2,8 @@
 
 import importlib.util
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +11,6 @@ import pytest
 import torch
 
 from genvlm.config.data import CaptionsSource
-from genvlm.config.schema import dump_config
 from genvlm.config.training import OptimizerConfig, TrainConfig
 from genvlm.data.batches import BatchSource
 from genvlm.data.corpus import build_corpus
@@ -22,14 +18,13 @@ from genvlm.errors import CheckpointError, ConfigError, DataError, TrainingError
 from genvlm.models.build import build_transformer
 from genvlm.models.pretrained import build_vocabulary, load_pretrained
 from genvlm.nn.safetensors_folder import fingerprint_tensors, load_tensors
+from genvlm.testing.processes import train_elsewhere
 from genvlm.testing.tiny import tiny_image_tokenizer, tiny_text_tokenizer, tiny_train_config
 from genvlm.training.checkpoint import list_checkpoints
 from genvlm.training.engine import Engine
 from genvlm.training.loop import Progress, train
 from genvlm.training.objectives.next_token import NextTokenObjective
 from genvlm.training.stopping import StoppedError, stop_signals
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -329,7 +324,7 @@ import contextlib
 import os
 import signal
 from genvlm.training.engine import Engine
-from genvlm.training.loop import StoppedError
+from genvlm.training.stopping import StoppedError
 
 plain = Engine.train_step
 
@@ -350,28 +345,7 @@ def run_elsewhere(
     resume: bool = False,
     code: str = TRAIN,
 ) -> None:
-    """Train in processes of their own: DeepSpeed and process groups leave marks behind."""
-    script = out.with_suffix(".py")
-    script.write_text(code)
-    out.with_suffix(".yaml").write_text(dump_config(config))
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-    command = [
-        sys.executable,
-        *([*launcher, str(num_processes)] if num_processes > 1 else []),
-        *(str(script), str(out.with_suffix(".yaml")), str(out)),
-        *(["resume"] if resume else []),
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, start_new_session=True,
-    ) as run:  # fmt: skip
-        try:
-            _, errors = run.communicate(timeout=300)
-        except subprocess.TimeoutExpired:
-            os.killpg(run.pid, signal.SIGKILL)  # workers of the launcher too
-            raise
-    assert run.returncode == 0, errors[-3000:]
+    train_elsewhere(code, config, out, num_processes=num_processes, resume=resume)
 
 
 def same_losses(a: Path, b: Path) -> None:

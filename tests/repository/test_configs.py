@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from genvlm.config.diffusion import DiffusionTrainConfig
 from genvlm.config.image_tokenizer import VQGANConfig, VQGANTrainConfig
 from genvlm.config.schema import dump_config, load_config, parse_config, read_yaml
 from genvlm.config.text_tokenizer import TextTokenizerConfig
@@ -18,6 +19,7 @@ from genvlm.tokenization.vqgan import VQGAN
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = {
     "mixed_modal": TrainConfig,
+    "diffusion": DiffusionTrainConfig,
     "vqgan": VQGANTrainConfig,
     "sentencepiece": TextTokenizerConfig,
     "shape": PublishedShape,
@@ -59,10 +61,16 @@ def test_a_configuration_opens_with_its_own_command(path: Path) -> None:
 @pytest.mark.parametrize("path", CONFIGS, ids=_name)
 def test_a_configuration_names_shipped_files_only(path: Path) -> None:
     content = read_yaml(path)
-    if content["kind"] != "mixed_modal":
+    if content["kind"] == "mixed_modal":
+        config = parse_config(TrainConfig, content, _name(path))
+        names = [config.tokenizers.text, config.tokenizers.image, config.deepspeed]
+    elif content["kind"] == "diffusion":
+        model = parse_config(DiffusionTrainConfig, content, _name(path)).model
+        names = [getattr(model.text_encoder, "tokenizer", None)]
+        names.append(getattr(model.latents, "path", None))
+    else:
         return
-    config = parse_config(TrainConfig, content, _name(path))
-    for named in (config.tokenizers.text, config.tokenizers.image, config.deepspeed):
+    for named in names:
         assert named is None or (ROOT / named).exists(), named
 
 

@@ -5,6 +5,7 @@ are a VQ-GAN's), autoencoder/ and text_encoder/ (parts of other people, copied),
 (sha256 of every file), README.md (the card).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,6 +31,7 @@ from genvlm.models.diffusion.text_encoder import (
     ForeignCoder,
     FrozenTextEncoder,
     PieceCoder,
+    Texts,
     build_texts,
 )
 from genvlm.models.model_folder import (
@@ -109,6 +111,25 @@ def trained_state(denoiser: Denoiser) -> dict[str, Tensor]:
     return {n: t for n, t in state.items() if not (frozen and n.startswith("text_encoder."))}
 
 
+def restore_denoiser(
+    config: DiffusionConfig,
+    shape: tuple[int, int, int],
+    texts: Texts,
+    trained: Mapping[str, Tensor],
+    source: str,
+) -> Denoiser:
+    """Network and text encoder with their trained weights; a frozen encoder stays as it was read.
+
+    Raises:
+        CheckpointError: the weights are of another configuration; `source` names them.
+    """
+    denoiser = build_denoiser(config, shape, texts)
+    state: dict[str, Tensor] = denoiser.state_dict()
+    frozen = {n: t for n, t in state.items() if n not in trained_state(denoiser)}
+    load_into(denoiser, {**trained, **frozen}, source)
+    return denoiser
+
+
 def load_diffusion(folder: Path, device: str | torch.device = "cpu") -> DiffusionModel:
     """Read a folder; in eval mode, without gradients.
 
@@ -144,10 +165,8 @@ def load_diffusion(folder: Path, device: str | torch.device = "cpu") -> Diffusio
                 f"the {part} in {folder} is not the one the model was trained with (fingerprint "
                 f"{found[:12]}, expected {expected[:12]}): copy the folder again"
             )
-    denoiser = build_denoiser(config, latents.shape, texts)
-    others = denoiser.state_dict().keys() - trained_state(denoiser).keys()
-    kept = {name: denoiser.state_dict()[name] for name in others}
-    load_into(denoiser, load_tensors(folder / WEIGHTS) | kept, str(folder / WEIGHTS))
+    tensors = load_tensors(folder / WEIGHTS)
+    denoiser = restore_denoiser(config, latents.shape, texts, tensors, str(folder / WEIGHTS))
     model = assemble(denoiser, config, latents, texts.coder, written.condition_dropout)
     if model.fingerprint != written.fingerprint:
         raise CheckpointError(

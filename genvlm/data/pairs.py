@@ -1,0 +1,183 @@
+"""Captioned pictures as noisy latents: batches that are a pure function of (seed, step).
+
+B rows, C H W of a latent, T tokens. Nothing that is drawn depends on the number of processes or on
+accumulation, so that resuming needs no state.
+"""
+
+import hashlib
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.special import expit, ndtri
+from torch import Tensor
+
+from genvlm.config.diffusion import PairDataConfig
+from genvlm.data.images import RGBImage
+from genvlm.data.sources import Encoding, Sample, encode_sources, samples_json
+from genvlm.errors import DataError
+
+LevelSampling = Literal["uniform", "logit_normal"]
+EncodeTexts = Callable[[Sequence[str]], tuple[Tensor, Tensor]]
+"""Texts to padded pieces and where they stand; "" is the text that says nothing."""
+
+# What a batch's own numbers are drawn for.
+_LEVELS, _NOISE = 1, 2
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Captions and latents; captions may share a picture."""
+
+    samples: Sequence[Sample]
+    """A text and the number of a latent."""
+    latents: Float[Tensor, "pictures c h w"]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def text(self, index: int) -> str:
+        """The caption of a sample."""
+        return next(s for s in self.samples[index].segments if isinstance(s, str))
+
+    def picture(self, index: int) -> int:
+        """The number of its latent."""
+        return next(s for s in self.samples[index].segments if isinstance(s, int))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over captions and latents: what a run must find again to go on."""
+        digest = hashlib.sha256(samples_json(self.samples))
+        digest.update(self.latents.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def build_pairs(
+    config: PairDataConfig,
+    encode: Callable[[Sequence[RGBImage]], Float[Tensor, "pictures c h w"]],
+    key: str,
+    cache: Path | None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Pairs:
+    """Render or read every source and encode each picture once.
+
+    Args:
+        encode: latents of pictures of any size, on the CPU.
+        key: fingerprint of what `encode` computes.
+        cache: a folder for the result.
+
+    Raises:
+        DataError: the sources are empty, or a file of one does not fit.
+    """
+    encoding = Encoding(
+        "latents", (key,), lambda picture: picture, lambda pictures: encode(pictures).numpy()
+    )
+    samples, latents = encode_sources(config.sources, encoding, cache, progress)
+    return Pairs(samples, torch.from_numpy(latents))
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Rows of one forward pass."""
+
+    latents: Float[Tensor, "batch c h w"]
+    pieces: Int[Tensor, "batch tokens"]
+    """Of the captions, some of which are dropped."""
+    mask: Bool[Tensor, "batch tokens"]
+    levels: Int[Tensor, " batch"]
+    noise: Float[Tensor, "batch c h w"]
+    loss_denominator: float
+    """Rows of the whole global batch, over all processes and accumulation steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairSource:
+    """Cuts pairs into global batches."""
+
+    pairs: Pairs
+    encode_texts: EncodeTexts
+    condition_dropout: float
+    num_levels: int
+    level_sampling: LevelSampling
+    global_batch_size: int
+    seed: int
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Every pair occurs once an epoch; some batches hold a few more than others."""
+        return max(1, len(self.pairs) // self.global_batch_size)
+
+    def batch(
+        self, step: int, *, rank: int = 0, num_ranks: int = 1, accum: int = 1
+    ) -> list[PairBatch]:
+        """The micro-batches of one process at one optimizer step."""
+        epoch, number = divmod(step, self.batches_per_epoch)
+        indices = self._order(epoch)[number]
+        rows = np.arange(len(indices))
+        levels, noise = self._levels(step, len(rows)), self._noise(step, len(rows))
+        parts = np.array_split(rows, num_ranks * accum)
+        return [
+            self._rows(indices[part], epoch, levels[part], noise[part], float(len(rows)))
+            for part in parts[rank * accum : (rank + 1) * accum]
+        ]
+
+    def check(self) -> None:
+        """Encode every caption once, so that one that is too long is named before training.
+
+        Raises:
+            DataError: fewer pairs than one global batch, of which processes would go without.
+            TokenError: a caption that the text encoder does not take.
+        """
+        if len(self.pairs) < self.global_batch_size:
+            raise DataError(
+                f"the data sources hold {len(self.pairs)} pairs, fewer than global_batch_size "
+                f"{self.global_batch_size}: lower it or add pairs"
+            )
+        for text in sorted({self.pairs.text(i) for i in range(len(self.pairs))}):
+            self.encode_texts([text])
+
+    @cached_property
+    def _order(self) -> Callable[[int], list[np.ndarray]]:
+        return lru_cache(maxsize=1)(self._order_of)  # of the current epoch: every step asks for it
+
+    def _order_of(self, epoch: int) -> list[np.ndarray]:
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.pairs))
+        return np.array_split(order, self.batches_per_epoch)
+
+    def _levels(self, step: int, num: int) -> Int[Tensor, " batch"]:
+        """Levels that cover the schedule evenly (Kingma et al. 2021, App. I.1: less variance)."""
+        start = np.random.default_rng([self.seed, step, _LEVELS]).random()
+        shares = (start + np.arange(num) / num) % 1
+        if self.level_sampling == "logit_normal":
+            shares = expit(ndtri(shares))
+        levels = np.floor(shares * self.num_levels).astype(np.int64)
+        return torch.from_numpy(np.minimum(levels, self.num_levels - 1))
+
+    def _noise(self, step: int, num: int) -> Float[Tensor, "batch c h w"]:
+        state = np.random.SeedSequence([self.seed, step, _NOISE]).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(state[0]))
+        return torch.randn(num, *self.pairs.latents.shape[1:], generator=generator)
+
+    def _rows(
+        self, indices: np.ndarray, epoch: int, levels: Tensor, noise: Tensor, denominator: float
+    ) -> PairBatch:
+        texts = ["" if self._dropped(i, epoch) else self.pairs.text(i) for i in indices]
+        pieces, mask = self.encode_texts(texts)
+        latents = self.pairs.latents[[self.pairs.picture(i) for i in indices]]
+        return PairBatch(latents, pieces, mask, levels, noise, denominator)
+
+    def _dropped(self, index: int, epoch: int) -> bool:
+        name = zlib.crc32(self.pairs.samples[index].id.encode())
+        drawn = np.random.default_rng([self.seed, epoch, name]).random()
+        return bool(drawn < self.condition_dropout)
+
+
+def standardised(pairs: Pairs, mean: Float[Tensor, " c"], std: Float[Tensor, " c"]) -> Pairs:
+    """The same pairs with latents of unit scale."""
+    return replace(pairs, latents=(pairs.latents - mean[:, None, None]) / std[:, None, None])
