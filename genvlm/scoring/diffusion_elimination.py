@@ -267,7 +267,7 @@ class _Race:
     ) -> Iterator[tuple[int, Int64[np.ndarray, " left"], Float64[np.ndarray, "left asked"]]]:
         """Images of which several classes are left, these, and their scores so far."""
         alive = self._alive
-        for image in np.flatnonzero(alive.sum(1) > 1):
+        for image in np.flatnonzero(alive.sum(1) > 1).tolist():
             classes = np.flatnonzero(alive[image])
             yield image, classes, self._scores[image, classes, : len(self._asked)]
 

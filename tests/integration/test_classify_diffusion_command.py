@@ -94,7 +94,7 @@ def test_elimination_is_calibrated_once_and_then_used(
         said = capsys.readouterr().out
         assert f"{name}: another best class than exhaustive scoring for" in said
         assert "% of the samples of exhaustive scoring" in said
-    assert classify(model, *command, "--eliminate", "published", "--json") == 0
+    assert classify(model, *command, "--eliminate", "sequential:0.05", "--json") == 0
     found = answer(capsys)["elimination"]
     assert found["samples_exhaustive"] == 12 * 4 * 16
     assert found["samples_scored"] < found["samples_exhaustive"]

@@ -9,7 +9,12 @@ from genvlm.models.diffusion.schedule import build_schedule
 from genvlm.scoring.diffusion import DiffusionScorer
 from genvlm.scoring.protocols import Grid
 from genvlm.scoring.zero_shot import classify
-from genvlm.testing.gaussian_bound import chain_bound, log_density, log_linear_schedule
+from genvlm.testing.gaussian_bound import (
+    bound_gaps,
+    chain_bound,
+    log_density,
+    log_linear_schedule,
+)
 from genvlm.testing.gaussian_diffusion import class_text, gaussian_diffusion, picture_of
 
 RNG = np.random.default_rng(0)
@@ -79,6 +84,13 @@ def test_the_bound_nears_log_p_as_levels_grow() -> None:
     [scores] = scorer.score([Grid(item_id="a", images=[picture_of(X[0])], texts=TEXTS[:1])])
     error = scores.samples.std() / 64
     assert abs(scores.values[0, 0] - log_density(X[0], MEANS[0], DEVIATIONS[0])) < 3 * error + 0.25
+
+
+def test_a_straight_flow_never_comes_nearer_than_its_first_steps() -> None:
+    """Its first levels double the noise however many there are: Euler's constant + pi^2 / 12."""
+    gaps = bound_gaps([build_schedule("flow", n) for n in (30, 300, 1000)], num_draws=50)
+    assert gaps == sorted(gaps, reverse=True)
+    assert abs(gaps[-1] - (np.euler_gamma + np.pi**2 / 12)) < 0.02
 
 
 def test_two_gaussian_classes_are_told_apart_as_bayes_would() -> None:
