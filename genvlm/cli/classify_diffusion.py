@@ -103,7 +103,7 @@ def _calibrate(
     with progress_bar("elimination") as bar:
         calibration = calibrate_diffusion(scorer, keys, images, task, progress=bar)
     path = save_calibration(calibration, task, arguments.model)
-    print_calibration(calibration, path, as_json=arguments.json, of="samples", unit="errors")
+    print_calibration(calibration, path, as_json=arguments.json, of="samples", unit="s.e.")
     return 0
 
 

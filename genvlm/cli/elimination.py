@@ -134,10 +134,14 @@ def print_calibration(
     if as_json:
         print(json.dumps(asdict(calibration)))
         return
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("method", f"{of}, %", "speed-up", "flips", "flip rate, %", "95 % interval")
+    # No name is cut, and no lines between columns, so that 80 characters are enough.
+    method = Column("method", min_width=len("published-nested"))
+    headings = (f"{of}, %", "speed-up", "flips", "flip rate, %", "95 % interval")
+    table = Table(method, *headings, box=SIMPLE_HEAD)
     for m in calibration.measured:
         name = m.name if m.threshold is None else f"{m.name} ({m.threshold:.1f} {unit})"
         low, high = (100 * x for x in m.interval)

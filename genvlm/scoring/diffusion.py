@@ -28,7 +28,7 @@ SampleScores = Callable[
     [Int[np.ndarray, " rows"], Int[np.ndarray, " rows"], Int[np.ndarray, " rows"]],
     Float64[np.ndarray, " rows"],
 ]
-"""The score of each row (image, text, pair); that of an image and a text is the mean over pairs."""
+"""The score of each row (image, text, pair); that of an image and a text is their mean."""
 
 NUM_SAMPLES = 64
 # Of grids that are scored together: rows of the network, and texts whose states are kept.

@@ -1,31 +1,28 @@
 """Zero-shot classification by a diffusion model that drops classes on the way.
 
-Scores of samples come from a callable, so that the same code runs on a network and on the samples of
-an exhaustive run (`replayed`). The answer of exhaustive scoring, the mean over all pairs, is the
+Scores of samples come from a callable, so that the same code runs on a network and on the samples
+of an exhaustive run (`replayed`). The answer of exhaustive scoring, the mean over all pairs, is the
 reference; how often a method gives another one is to be measured. P images, C classes, K pairs.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Int64
 from scipy.special import log_softmax
-from scipy.stats import norm
 
 from genvlm.data.images import RGBImage
 from genvlm.errors import ConfigError
 from genvlm.scoring.diffusion import DiffusionScorer, SampleScores
 from genvlm.scoring.elimination import Eliminated
+from genvlm.scoring.paired_test import surely_behind, threshold_of_confidence
 from genvlm.scoring.zero_shot import check_temperature, class_texts, log_prior_of
 
 # Samples of the images that are classified together, in memory at once.
-_SAMPLES_TOGETHER = 2**24
-# Weight of the variance that the classes of an image share, in samples: with 4 samples a class' own
-# variance says little, and a class that seems to have none would be dropped at once.
-_SHARED_SAMPLES = 8
+_SAMPLES_TOGETHER = 2**22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,17 +45,16 @@ class PublishedSchedule:
 class SequentialTest:
     """Drop a class as soon as it is surely behind the leader; stop when one class is left.
 
-    Both are compared at the same pairs. A class goes when its mean is more than `threshold`
-    standard errors behind: a one-sided paired z-test, taken at sample numbers that grow by a
-    factor. What has not been drawn of the finite number of pairs is all that is uncertain.
+    A class goes when its mean is more than `threshold` standard errors behind, by a one-sided test
+    of differences at the same pairs (`paired_test.surely_behind`).
     """
 
     threshold: float
-    """In standard errors: `threshold_of_confidence`, or fitted by `fit_threshold`."""
+    """In standard errors: of `confident_test`, or fitted by `fit_threshold`."""
     first: int = 4
     """Pairs before the first test."""
-    growth: float = 1.5
-    """From one test to the next."""
+    growth: float = 1.25
+    """Of the number of pairs from one test to the next."""
 
 
 Method = PublishedSchedule | SequentialTest
@@ -82,15 +78,20 @@ def published_schedule(
     return PublishedSchedule(samples=tuple(samples), keep=keep, nested=nested)
 
 
-def threshold_of_confidence(confidence: float, num_classes: int) -> float:
-    """Standard errors of a one-sided normal test, Bonferroni's correction for all rivals.
+def confident_test(confidence: float, num_classes: int, num_pairs: int) -> SequentialTest:
+    """A test that gives another answer than exhaustive scoring with at most 1 - `confidence`.
+
+    This holds even where two classes are equal, by Bonferroni's correction for all rivals and for
+    all tests that are taken; with classes as they are it is wrong far less often.
 
     Raises:
         ConfigError: a confidence outside (0, 1).
     """
     if not 0 < confidence < 1:
         raise ConfigError(f"a confidence lies between 0 and 1, got {confidence:g}")
-    return float(norm.isf((1 - confidence) / max(1, num_classes - 1)))
+    wide = SequentialTest(threshold=0.0)
+    num_comparisons = (num_classes - 1) * len(_tested_at(wide, num_pairs))
+    return replace(wide, threshold=threshold_of_confidence(confidence, num_comparisons))
 
 
 def replayed(samples: Float[np.ndarray, "images classes pairs"]) -> SampleScores:
@@ -182,8 +183,8 @@ def fit_threshold(
 ) -> tuple[float, int]:
     """Smallest threshold of a sequential test that changes at most a share `lost` of answers.
 
-    It is sought in steps of an eighth up to 8 standard errors, as if a larger threshold never
-    changed more; where 8 changes too many, it is infinite, which drops none.
+    It is sought in steps of an eighth from 1 to 8 standard errors, as if a larger threshold never
+    changed more; it is 8 where none is large enough.
 
     Returns:
         The threshold, and how many of these very images it changes. On others it may be more: with
@@ -199,54 +200,24 @@ def fit_threshold(
         )
     shift = 0 if offsets is None else offsets
     best = (samples.mean(2, dtype=np.float64) + shift).argmax(1)
-    chosen, flips = math.inf, 0
-    low, high = 0, 65
+
+    def changed(eighths: int) -> int:
+        test = SequentialTest(threshold=eighths / 8)
+        found = eliminate(replayed(samples), samples.shape[:2], levels, test, offsets)
+        return int((found.ranking[:, 0] != best).sum())
+
+    low, high = 8, 64
     while low < high:
         tried = (low + high) // 2
-        found = eliminate(
-            replayed(samples),
-            samples.shape[:2],
-            levels,
-            SequentialTest(threshold=tried / 8),
-            offsets,
-        )
-        changed = int((found.ranking[:, 0] != best).sum())
-        if changed > math.floor(lost * len(samples)):
+        if changed(tried) > math.floor(lost * len(samples)):
             low = tried + 1
         else:
-            chosen, flips, high = tried / 8, changed, tried
-    return chosen, flips
-
-
-def standard_errors_behind(
-    scores: Float64[np.ndarray, "classes pairs"],
-    levels: Int[np.ndarray, " pairs"],
-    num_pairs: int,
-    offsets: Float64[np.ndarray, " classes"],
-) -> Float64[np.ndarray, " classes"]:
-    """How many standard errors each class is behind the leader, at the same pairs; the leader: 0.
-
-    The levels are spread, so that what differs from level to level does not add to the error of a
-    mean; differences of neighbouring levels tell what does (von Neumann 1941). A class' variance is
-    drawn towards that of all of them. The error is that of the mean over `num_pairs` pairs, of
-    which these are a part.
-    """
-    means = scores.mean(1) + offsets
-    leader = means.argmax()
-    behind = means[leader] - means
-    differences = (scores[leader] - scores)[:, np.argsort(levels, kind="stable")]
-    num = scores.shape[1]
-    variances = 0.5 * (np.diff(differences, axis=1) ** 2).mean(1)
-    shared = variances.sum() / max(1, len(variances) - 1)  # the leader's own is 0
-    variances = _SHARED_SAMPLES * shared + (num - 1) * variances
-    variances /= _SHARED_SAMPLES + num - 1
-    errors = np.sqrt(variances / num * (1 - num / num_pairs))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(behind > 0, behind / errors, 0.0)
+            high = tried
+    return high / 8, changed(high)
 
 
 class _Race:
-    """Scores of all samples so far, and who is left."""
+    """Scores of all samples so far, in the order in which they were asked, and who is left."""
 
     def __init__(
         self,
@@ -267,36 +238,38 @@ class _Race:
 
     def score(self, pairs: Int[np.ndarray, " stage"]) -> None:
         """Ask every class that is left at these pairs; an image with one class is done."""
-        rows = []
-        for image, alive in enumerate(self._alive):
-            if alive.sum() > 1:
-                classes = np.flatnonzero(alive)
-                pair, of_class = np.meshgrid(pairs, classes, indexing="ij")
-                rows.append([np.full(pair.size, image), of_class.ravel(), pair.ravel()])
-                self._counts[image, classes] += len(pairs)
+        alive = self._alive
+        alive &= alive.sum(1, keepdims=True) > 1
+        # Classes last: those of one image and pair stand together and share its x_t.
+        images, places, classes = np.nonzero(np.repeat(alive[:, None], len(pairs), axis=1))
+        if len(images):
+            found = self._sample_scores(images, classes, pairs[places])
+            self._scores[images, classes, len(self._asked) + places] = found
+        self._counts += len(pairs) * alive
         self._asked = np.concatenate([self._asked, pairs])
-        if rows:
-            images, of_class, pair = (np.concatenate(c) for c in zip(*rows, strict=True))
-            self._scores[images, of_class, pair] = self._sample_scores(images, of_class, pair)
 
     def keep_best(self, num: int, stage: int) -> None:
         """Drop all but the best of each image, by the mean over all their samples."""
-        for image, alive in enumerate(self._alive):
-            classes = np.flatnonzero(alive)
-            means = self._scores[image][np.ix_(classes, self._asked)].mean(1)
-            order = np.argsort(-(means + self._offsets[classes]), kind="stable")
+        for image, classes, scores in self._undecided():
+            order = np.argsort(-(scores.mean(1) + self._offsets[classes]), kind="stable")
             self._left_at[image, classes[order[num:]]] = stage
 
     def drop_behind(self, threshold: float, stage: int) -> None:
         """Drop those that are more than so many standard errors behind."""
-        for image, alive in enumerate(self._alive):
-            classes = np.flatnonzero(alive)
-            if len(classes) > 1:
-                behind = standard_errors_behind(
-                    self._scores[image][np.ix_(classes, self._asked)],
-                    self._levels[self._asked], len(self._levels), self._offsets[classes],
-                )  # fmt: skip
-                self._left_at[image, classes[behind > threshold]] = stage
+        levels, num_pairs = self._levels[self._asked], len(self._levels)
+        for image, classes, scores in self._undecided():
+            offsets = self._offsets[classes]
+            behind = surely_behind(scores, levels, num_pairs, threshold, offsets)
+            self._left_at[image, classes[behind]] = stage
+
+    def _undecided(
+        self,
+    ) -> Iterator[tuple[int, Int64[np.ndarray, " left"], Float64[np.ndarray, "left asked"]]]:
+        """Images of which several classes are left, these, and their scores so far."""
+        alive = self._alive
+        for image in np.flatnonzero(alive.sum(1) > 1).tolist():
+            classes = np.flatnonzero(alive[image])
+            yield image, classes, self._scores[image, classes, : len(self._asked)]
 
     def finish(self, temperature: float) -> Eliminated:
         """What was found."""
@@ -318,16 +291,15 @@ class _Race:
         What the winner scored at the pairs that it shares with a class tells how far these are from
         its own mean.
         """
-        order = self._asked
-        found = np.zeros(self._alive.shape)
-        for image, (scores, counts) in enumerate(zip(self._scores, self._counts, strict=True)):
-            most = order[: counts.max()]
-            means = np.array([s[order[:n]].mean() for s, n in zip(scores, counts, strict=True)])
-            of_alive = np.where(self._alive[image], means + self._offsets, -np.inf)
-            winner = scores[of_alive.argmax()]
-            shared = np.array([winner[order[:n]].mean() for n in counts])
-            found[image] = winner[most].mean() + means - shared
-        return found
+        rows, last = np.arange(len(self._scores)), self._counts - 1
+        sums = self._scores.cumsum(2)
+        means = np.take_along_axis(sums, last[..., None], 2)[..., 0] / self._counts
+        best = np.where(self._alive, means + self._offsets, -np.inf).argmax(1)
+        shared = np.take_along_axis(sums[rows, best], last, 1) / self._counts
+        estimates: Float64[np.ndarray, "images classes"] = (
+            means[rows, best][:, None] + means - shared
+        )
+        return estimates
 
 
 def _stages(method: Method, levels: Int[np.ndarray, " pairs"]) -> list[Int64[np.ndarray, " stage"]]:
@@ -356,11 +328,18 @@ def _stages(method: Method, levels: Int[np.ndarray, " pairs"]) -> list[Int64[np.
                     "a sequential test has a threshold of 0 or more, at least 2 pairs before its "
                     f"first test and a growth above 1; got {threshold:g}, {first} and {growth:g}"
                 )
-            ends = [first]
-            while ends[-1] < num_pairs:
-                ends.append(math.ceil(ends[-1] * growth))
-            return np.split(np.arange(num_pairs), ends[:-1])
+            return np.split(np.arange(num_pairs), _tested_at(method, num_pairs))
     assert_never(method)
+
+
+def _tested_at(test: SequentialTest, num_pairs: int) -> list[int]:
+    """Numbers of pairs after which there is a test."""
+    numbers = []
+    num = test.first
+    while num < num_pairs:
+        numbers.append(num)
+        num = math.ceil(num * test.growth)
+    return numbers
 
 
 def _published_stages(

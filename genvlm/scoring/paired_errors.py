@@ -4,6 +4,7 @@ Exhaustive scoring and elimination both stand on these rows; where the errors of
 elimination can be replayed without a network.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -21,6 +22,8 @@ Precision = Literal["float32", "bfloat16"]
 
 # Rows of one pass of the network, and texts of one pass of the text encoder.
 ROWS_PER_BATCH, _TEXTS_PER_BATCH = 256, 64
+# Numbers of noise that are kept (256 MB); more are drawn again for every batch.
+_KEPT_NUMBERS = 2**26
 
 
 class PairedErrors:
@@ -54,6 +57,9 @@ class PairedErrors:
         self.latents = model.latents.encode(images).float()
         """Of every image, on the CPU."""
         self._conditioning = _read(model, texts)
+        every = np.arange(len(pairs))
+        small = len(pairs) * math.prod(model.latents.shape) <= _KEPT_NUMBERS
+        self._kept_noise = self._draw(every) if small else None
 
     @torch.inference_mode()
     def __call__(
@@ -84,7 +90,7 @@ class PairedErrors:
         image, pair = np.divmod(asked, len(self._pairs))
         levels = torch.from_numpy(self._pairs.levels[pair])
         x = self.latents[torch.from_numpy(image)].to(device)
-        noise = self._pairs.noise(pair, model.latents.shape).to(device)
+        noise = self._draw(pair) if self._kept_noise is None else self._kept_noise[pair]
         x_t = model.schedule.add_noise(x, noise, levels)
         target = model.schedule.target(x, noise, levels, model.prediction)
         rows = torch.from_numpy(of_row)
@@ -96,6 +102,9 @@ class PairedErrors:
         error = difference.square() if self._kind == "squared" else difference.abs()
         # float64: texts differ in the last digits of sums over many dimensions.
         return error.mean(1, dtype=torch.float64)
+
+    def _draw(self, pairs: Int[np.ndarray, " chosen"]) -> Float[Tensor, "chosen c h w"]:
+        return self._pairs.noise(pairs, self._model.latents.shape).to(self._model.device)
 
 
 def _read(model: DiffusionModel, texts: Sequence[str]) -> Conditioning:

@@ -18,11 +18,11 @@ from genvlm.scoring.diffusion_elimination import (
     Method,
     SequentialTest,
     check_templates,
+    confident_test,
     eliminate,
     fit_threshold,
     published_schedule,
     replayed,
-    threshold_of_confidence,
 )
 from genvlm.scoring.protocols import Grid
 from genvlm.scoring.zero_shot import class_texts, log_prior_of
@@ -61,9 +61,7 @@ def calibrate_diffusion(
     methods: dict[str, Method] = {
         "published": published_schedule(len(task.classes), num_samples),
         "published-nested": published_schedule(len(task.classes), num_samples, nested=True),
-        "sequential": SequentialTest(
-            threshold=threshold_of_confidence(CONFIDENCE, len(task.classes))
-        ),
+        "sequential": confident_test(CONFIDENCE, len(task.classes), num_samples),
     }
     for lost in LOST:
         threshold, _ = fit_threshold(samples[first], levels, lost, offsets)

@@ -3,6 +3,8 @@
 Nothing here knows of weights of levels or of signal-to-noise ratios. D dimensions.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float64
 
@@ -68,6 +70,18 @@ def log_density(
     terms = ((x - mean) / deviation) ** 2 + np.log(2 * np.pi * deviation**2)
     density: Float64[np.ndarray, ...] = -0.5 * terms.sum(-1)
     return density
+
+
+def bound_gaps(
+    schedules: Sequence[NoiseSchedule], *, num_dims: int = 4, num_draws: int = 200, seed: int = 0
+) -> list[float]:
+    """Mean of log p(x) minus its bound, in nats a dimension, of x drawn from one Gaussian."""
+    rng = np.random.default_rng(seed)
+    mean, deviation = rng.normal(size=num_dims), rng.uniform(0.3, 1.2, num_dims)
+    x = mean + deviation * rng.normal(size=(num_draws, num_dims))
+    exact = float(log_density(x, mean, deviation).mean())
+    bounds = [np.mean([chain_bound(row, mean, deviation, s) for row in x]) for s in schedules]
+    return [(exact - float(bound)) / num_dims for bound in bounds]
 
 
 def log_linear_schedule(num_levels: int, highest: float = 10.0) -> NoiseSchedule:

@@ -12,10 +12,12 @@ from genvlm.scoring.autoregressive import LikelihoodScorer
 from genvlm.scoring.contrastive import ContrastiveScorer
 from genvlm.scoring.controls import ConstantScorer, FormatScorer, LengthScorer
 from genvlm.scoring.copies import CopiesScorer
+from genvlm.scoring.diffusion import DiffusionScorer
 from genvlm.scoring.image_text_to_text import ForeignLikelihoodScorer, ForeignPYesScorer
 from genvlm.scoring.ngram import NGramScorer, fit_trigram
 from genvlm.scoring.p_yes import PYesScorer
 from genvlm.scoring.protocols import Grid, Scorer
+from genvlm.scoring.timestep_weights import TimestepWeights
 from genvlm.scoring.transformers_folder import Kind, load_foreign
 from genvlm.testing.foreign_models import (
     CHAT_TEMPLATE,
@@ -26,6 +28,7 @@ from genvlm.testing.foreign_models import (
     write_tiny_siglip2,
 )
 from genvlm.testing.tiny import tiny_pairs, tiny_pretrained
+from genvlm.testing.tiny_diffusion import NetworkKind, tiny_diffusion
 
 PAIRS = tiny_pairs()
 Build = Callable[[int, Path], Scorer]
@@ -55,6 +58,21 @@ def llava(scorer: Callable[..., Scorer], **settings: Any) -> Build:
     return foreign(write, "image_text_to_text", scorer, **settings)
 
 
+def diffusion(
+    network: NetworkKind = "dit", *, weights: tuple[float, ...] | None = None, **settings: Any
+) -> Build:
+    def build(seed: int, folder: Path) -> Scorer:
+        model = tiny_diffusion(network, seed=seed, num_levels=100)
+        learned = None
+        if weights is not None:
+            learned = TimestepWeights(
+                model=model.fingerprint, weights=weights, num_images=1, num_samples=1
+            )
+        return DiffusionScorer(model, num_samples=4, weights=learned, **settings)
+
+    return build
+
+
 LEARNED: dict[str, Build] = {
     "log p(text | image)": ours(LikelihoodScorer, direction="text_given_image"),
     "log p(image | text)": ours(LikelihoodScorer, direction="image_given_text"),
@@ -77,6 +95,11 @@ LEARNED: dict[str, Build] = {
     "Llava, P(Yes)": llava(ForeignPYesScorer),
     "Llava, P(Yes) against P(No)": llava(ForeignPYesScorer, against="No"),
     "Llava, P(Yes), another template": llava(ForeignPYesScorer, template="{text}?"),
+    "diffusion, squared error": diffusion(),
+    "diffusion, absolute error": diffusion(method="absolute_error"),
+    "diffusion, bound": diffusion(method="elbo"),
+    "diffusion, learned weights": diffusion(method="learned", weights=(1.0, 0.5)),
+    "diffusion, another seed, U-Net": diffusion("unet", seed=1),
 }
 CONTROLS: dict[str, Build] = {
     kind.__name__: lambda seed, folder, kind=kind: kind()

@@ -74,7 +74,11 @@ class BrightScorer:
 
     info = ScorerInfo(name="bright", unit="cosine")
 
+    def __init__(self) -> None:
+        self.num_scored = 0
+
     def score(self, grids: list[Grid]) -> list[Scores]:
+        self.num_scored += sum(len(g.images) * len(g.texts) for g in grids)
         return [
             Scores(np.array([[float(image.mean())] * len(g.texts) for image in g.images]))
             for g in grids
@@ -88,3 +92,15 @@ def test_what_is_no_log_probability_is_averaged_as_it_is(grids: list[Grid]) -> N
     assert blind.score(grids)[0].values == pytest.approx(np.full((2, 2), expected))
     assert blind.info.unit == "cosine"
     assert blind.info.fingerprint != blind_control(ConstantScorer(), pool).info.fingerprint
+
+
+def test_a_text_is_scored_once_with_each_other_picture(grids: list[Grid]) -> None:
+    """Classes are the texts of every item: scored anew for each, they would cost 8 times more."""
+    pool, scorer = [grid.images[0] for grid in grids], BrightScorer()
+    blind = blind_control(scorer, pool)
+    together = blind.score(grids)
+    assert scorer.num_scored == 3 * len(TEXTS)
+    again = blind.score(grids[1:])
+    assert scorer.num_scored == 3 * len(TEXTS)
+    for a, b in zip(together[1:], again, strict=True):
+        np.testing.assert_array_equal(a.values, b.values)

@@ -11,7 +11,7 @@ from genvlm.config.diffusion import Prediction
 from genvlm.errors import ConfigError, ModelError, TokenError
 from genvlm.models.diffusion.model import Denoiser, DiffusionModel
 from genvlm.models.diffusion.schedule import build_schedule
-from genvlm.scoring import diffusion
+from genvlm.scoring import diffusion, paired_errors
 from genvlm.scoring.diffusion import DiffusionMethod, DiffusionScorer
 from genvlm.scoring.noise_pairs import NoisePairs
 from genvlm.scoring.paired_errors import PairedErrors
@@ -127,6 +127,7 @@ def test_grids_are_scored_as_alone_however_they_are_put_together(
     together = scorer.score(grids)
     alone = [scores for grid in grids for scores in scorer.score([grid])]
     monkeypatch.setattr(diffusion, "_ROWS_TOGETHER", 1)
+    monkeypatch.setattr(paired_errors, "_KEPT_NUMBERS", 1)
     apart = scorer.score(grids)
     for a, b, c, grid in zip(together, alone, apart, grids, strict=True):
         assert a.samples.shape == (len(grid.images), len(grid.texts), 4)

@@ -10,13 +10,19 @@ import pytest
 from genvlm.cli.main import main
 from genvlm.data.images import load_image
 from genvlm.errors import CheckpointError, ConfigError
+from genvlm.models.diffusion.folder import save_diffusion
 from genvlm.models.pretrained import save_pretrained
 from genvlm.scoring.open import METHODS, open_answerer, open_scorer
 from genvlm.scoring.protocols import Grid, Question
+from genvlm.scoring.timestep_weights import TimestepWeights, save_timestep_weights
 from genvlm.testing.foreign_models import write_tiny_clip, write_tiny_llava
 from genvlm.testing.tiny import tiny_pairs, tiny_pretrained, write_tiny_captions
+from genvlm.testing.tiny_diffusion import tiny_diffusion, tiny_diffusion_config
 
-KINDS = {"genvlm": "genvlm", "clip": "contrastive", "llava": "image_text_to_text"}
+KINDS = {
+    "genvlm": "genvlm", "clip": "contrastive", "llava": "image_text_to_text",
+    "diffusion": "diffusion",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +32,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tiny_clip(root / "clip")
     write_tiny_llava(root / "llava")
     write_tiny_captions(root / "pairs")
+    model = tiny_diffusion()
+    save_diffusion(model, tiny_diffusion_config(), root / "diffusion", "A toy.\n")
+    weights = TimestepWeights(
+        model=model.fingerprint, weights=(1.0, 2.0), num_images=1, num_samples=1
+    )
+    save_timestep_weights(weights, root / "diffusion")
     return root
 
 
@@ -51,6 +63,10 @@ def test_options_of_other_methods_are_refused(folders: Path) -> None:
         open_scorer(folders / "llava", "text_given_image", template="{text}?")
     with pytest.raises(ConfigError, match="prompt"):
         open_scorer(folders / "genvlm", "text_given_image", prompt="Describe it.")
+    with pytest.raises(ConfigError, match="num_samples and seed are of diffusion models"):
+        open_scorer(folders / "clip", "cosine", seed=0)
+    with pytest.raises(ConfigError, match="float32 or bfloat16, not in float16"):
+        open_scorer(folders / "diffusion", dtype="float16")
     with pytest.raises(CheckpointError, match="no model folder"):
         open_scorer("nowhere")
 
@@ -84,6 +100,8 @@ def score(folders: Path, tmp_path: Path) -> Callable[..., list[dict]]:
         ("llava", ("--method", "p_yes", "--template", "{text}?"), "probability"),
         ("genvlm", ("--method", "p_yes"), "probability"),
         ("genvlm", ("--method", "image_given_text", "--reduction", "mean"), "nats"),
+        ("diffusion", ("--num-samples", "2"), "reweighted_loss"),
+        ("diffusion", ("--method", "elbo", "--dtype", "bfloat16"), "bound_nats"),
     ],
 )
 def test_the_command_writes_one_score_a_pair(
@@ -122,6 +140,8 @@ def test_the_command_scores_what_the_scorer_says(
         ("clip", ("--method", "p_yes"), "choose cosine or clipscore"),
         ("clip", ("--per-token",), "--per-token"),
         ("genvlm", ("--reduction", "mean"), "need --method"),
+        ("genvlm", ("--seed", "0"), "of diffusion models"),
+        ("clip", ("--num-samples", "3"), "of diffusion models"),
         ("genvlm", ("--method", "cosine"), "choose text_given_image or image_given_text or p_yes"),
         ("pairs", ("--method", "cosine"), "not a finished model folder"),
     ],
