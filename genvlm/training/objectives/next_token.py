@@ -1,7 +1,7 @@
 """Next-token prediction over all modalities, with a z-loss. B batch, T tokens, D hidden."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from genvlm.data.batches import Batch
 from genvlm.models.mixed_modal.transformer import MixedModalTransformer
