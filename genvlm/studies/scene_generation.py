@@ -1,5 +1,6 @@
 """How often a model draws what its caption says, read by nearest icon, beside controls."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,8 +10,10 @@ from genvlm.data.emoji import Vendor
 from genvlm.data.images import RGBImage
 from genvlm.data.scenes import Scene, render_scene, sample_scenes
 from genvlm.evaluation.scene_reader import ReadingShares, judge_scenes, reading_shares
+from genvlm.generation.diffusion import SamplerSettings, sample_images
 from genvlm.generation.interleaved import sample_documents
 from genvlm.generation.sampling import SamplingSettings
+from genvlm.models.diffusion.model import DiffusionModel
 from genvlm.models.pretrained import PretrainedModel
 from genvlm.tokenization.document import Text
 
@@ -60,7 +63,7 @@ def generate_scenes(
     Args:
         vendors: whose icons the model has learned; a caption does not say which it wants.
     """
-    scenes = list(sample_scenes(num, _SEED_OF_SCENES, held_out=True))
+    scenes = held_out_scenes(num)
     documents = sample_documents(
         pretrained,
         [[Text(s.caption)] for s in scenes],
@@ -72,22 +75,81 @@ def generate_scenes(
     codes = np.stack([d.images[0] for d in documents])
     tokenizer = pretrained.image_tokenizer
     images = list(tokenizer.decode(codes))
-    real = [render_scene(s, vendors[i % len(vendors)]) for i, s in enumerate(scenes)]
+    real = _real(scenes, vendors)
     reconstructed = list(tokenizer.decode(tokenizer.encode(real)))
     known = {c.tobytes() for c in training_codes.astype(np.int64)}
     verdicts = judge_scenes(images, scenes, vendors)
-
-    def shares(pictures: list[RGBImage], of: list[Scene]) -> ReadingShares:
-        return reading_shares(judge_scenes(pictures, of, vendors))
-
     return SceneGeneration(
         scenes=scenes,
         codes=codes,
         images=images,
         verdicts=verdicts,
-        generated=reading_shares(verdicts),
-        real=shares(real, scenes),
-        reconstructed=shares(reconstructed, scenes),
-        shuffled=shares(images, [*scenes[1:], scenes[0]]),
+        **_shares(images, real, reconstructed, scenes, vendors),
         copied=100 * float(np.mean([c.astype(np.int64).tobytes() in known for c in codes])),
     )
+
+
+@dataclass(frozen=True)
+class DrawnScenes:
+    """Pictures that a diffusion model drew of held-out captions; fields as in SceneGeneration."""
+
+    scenes: list[Scene]
+    images: list[RGBImage]
+    verdicts: list[tuple[bool, bool]]
+    generated: ReadingShares
+    real: ReadingShares
+    reconstructed: ReadingShares
+    """The reader on real pictures after the latent space."""
+    shuffled: ReadingShares
+
+
+def draw_scenes(
+    model: DiffusionModel,
+    settings: SamplerSettings,
+    *,
+    num: int = 200,
+    seed: int = 0,
+    vendors: tuple[Vendor, ...] = ("noto",),
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> DrawnScenes:
+    """`generate_scenes` of a diffusion model, by the same captions and the same reader."""
+    scenes = held_out_scenes(num)
+    captions = [s.caption for s in scenes]
+    images = list(sample_images(model, captions, settings, seed=seed, progress=progress))
+    real = _real(scenes, vendors)
+    reconstructed = list(model.latents.decode(model.latents.encode(real)))
+    return DrawnScenes(
+        scenes=scenes,
+        images=images,
+        verdicts=judge_scenes(images, scenes, vendors),
+        **_shares(images, real, reconstructed, scenes, vendors),
+    )
+
+
+def held_out_scenes(num: int, seed: int = _SEED_OF_SCENES) -> list[Scene]:
+    """Two-icon scenes whose pairs of icons no training scene has."""
+    return list(sample_scenes(num, seed, held_out=True))
+
+
+def _real(scenes: list[Scene], vendors: tuple[Vendor, ...]) -> list[RGBImage]:
+    return [render_scene(s, vendors[i % len(vendors)]) for i, s in enumerate(scenes)]
+
+
+def _shares(
+    images: list[RGBImage],
+    real: list[RGBImage],
+    reconstructed: list[RGBImage],
+    scenes: list[Scene],
+    vendors: tuple[Vendor, ...],
+) -> dict[str, ReadingShares]:
+    """What the reader says of the generated pictures, and of those beside them."""
+
+    def shares(pictures: list[RGBImage], of: list[Scene]) -> ReadingShares:
+        return reading_shares(judge_scenes(pictures, of, vendors))
+
+    return {
+        "generated": shares(images, scenes),
+        "real": shares(real, scenes),
+        "reconstructed": shares(reconstructed, scenes),
+        "shuffled": shares(images, [*scenes[1:], scenes[0]]),
+    }
