@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from genvlm.evaluation.blocks import (
 )
 from genvlm.evaluation.plots import point_curves
 from genvlm.evaluation.report import render_report, save_report
+from genvlm.generation.diffusion import SamplerSettings
 from genvlm.nn.whole_files import write_whole
 from genvlm.studies.backbones import (
     CONFLICTS,
@@ -30,8 +32,9 @@ from genvlm.studies.backbones import (
     paired,
     summary_of,
 )
+from genvlm.studies.scene_generation import DrawnScenes
 
-_SHOWN = 12
+_SHOWN, _DRAWN = 12, 24
 Side = Sequence[dict[str, Any]]
 """What `summary_of` says of each seed."""
 
@@ -64,6 +67,40 @@ def write_comparison(
         heads,
         sections,
     )
+    save_report(page, out / "report.html")
+    return out / "report.html"
+
+
+def write_drawn(drawn: DrawnScenes, settings: SamplerSettings, out: Path) -> Path:
+    """results.json and report.html of pictures that a diffusion model drew; the page."""
+    shares = {
+        "generated": drawn.generated,
+        "control: captions shuffled": drawn.shuffled,
+        "real pictures after the latent space": drawn.reconstructed,
+        "real pictures": drawn.real,
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    results = {
+        "schema": 1,
+        "sampler": asdict(settings),
+        "shares": {name: share._asdict() for name, share in shares.items()},
+    }
+    write_whole(out / "results.json", json.dumps(results, indent=1) + "\n")
+    rows: list[list[Cell]] = [[k, v.both_icons, v.relation, v.n] for k, v in shares.items()]
+    table = Table(
+        ["pictures", "both icons", "icons and relation", "captions"],
+        rows,
+        "Percent that show what a held-out caption says, by the nearest icon in each half.",
+    )
+    tiles = [
+        Tile([image], [""], scene.caption, good=related)
+        for scene, image, (_, related) in zip(
+            drawn.scenes[:_DRAWN], drawn.images[:_DRAWN], drawn.verdicts[:_DRAWN], strict=True
+        )
+    ]
+    head = Headline("icons and relation", f"{drawn.generated.relation:.1f} %")
+    section = Section("Held-out captions drawn", [table, Gallery(tiles)])
+    page = render_report("Scenes drawn by a diffusion model", f"{settings}", [head], [section])
     save_report(page, out / "report.html")
     return out / "report.html"
 
