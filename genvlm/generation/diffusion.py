@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from genvlm.errors import ConfigError, GenerationError, GuidanceWarning
+from genvlm.errors import ConfigError, GenerationError, GuidanceWarning, ModelError
 from genvlm.generation.sampling import row_generators
 from genvlm.models.diffusion.foreign import import_diffusers
 from genvlm.models.diffusion.model import Conditioning, DiffusionModel
@@ -149,16 +149,25 @@ def _denoise(
     for step, (time, level) in enumerate(zip(scheduler.timesteps, levels.tolist(), strict=True)):
         x_t = scheduler.scale_model_input(x, time) if scaled else x
         rows = torch.full((len(x_t),), level)
-        predicted = _predict(model, x_t, level, conditioning, settings.guidance_scale)
+        try:
+            predicted = _predict(model, x_t, level, conditioning, settings.guidance_scale)
+        except ModelError:
+            if step and settings.guidance_scale != 1:  # the noise it read, and then no longer
+                raise _driven_away(settings) from None
+            raise
         clean = model.schedule.denoised(x_t, predicted, rows, model.prediction)
         output = clean if scaled else (x_t - clean) / model.schedule.sigmas[level]
         x = scheduler.step(output, time, x, return_dict=False)[0]
         done(step + 1)
     if not torch.isfinite(x).all():
-        raise GenerationError(
-            f"the latents became infinite at guidance scale {settings.guidance_scale}: lower it"
-        )
+        raise _driven_away(settings)
     return x
+
+
+def _driven_away(settings: SamplerSettings) -> GenerationError:
+    return GenerationError(
+        f"the latents became too large at guidance scale {settings.guidance_scale}: lower it"
+    )
 
 
 def _read(model: DiffusionModel, prompts: Sequence[str], *, guided: bool) -> Conditioning:

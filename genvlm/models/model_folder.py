@@ -48,6 +48,8 @@ def verify_folder(folder: Path) -> list[str]:
     except (OSError, ValueError, AttributeError):
         inside = folder / "model"
         hint = f"; did you mean {inside}?" if is_finished(inside) else ""
+        if (folder / "model_index.json").is_file():
+            hint = "; a pipeline of diffusers goes with generate, score, classify and eval run"
         raise CheckpointError(
             f"{folder} is not a finished model folder: it has no readable {MANIFEST}{hint}"
         ) from None

@@ -79,7 +79,8 @@ def test_pictures_of_a_prompt_are_written_like_documents(
         ("ours", ["--device", "nonsense"], "no computing on device 'nonsense'"),
         ("tokens", ["--sampler", "ddim"], "--sampler is of diffusion models"),
         ("tokens", ["--num-steps", "5"], "--num-steps is of diffusion models"),
-        ("tokens", ["--device", "cpu"], "--device is of diffusion models"),
+        ("tokens", ["--device", "nonsense"], "no computing on device 'nonsense'"),
+        ("sd", ["--device", "cuda:99"], "no computing on device 'cuda:99'"),
         ("nowhere", ["--sampler", "ddim"], "no model folder at nowhere"),
     ],
 )

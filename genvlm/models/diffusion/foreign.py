@@ -88,7 +88,9 @@ def load_part(cls: Any, folder: Path) -> Any:
             model, found = cls.from_pretrained(
                 folder, use_safetensors=True, local_files_only=True, output_loading_info=True
             )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+    except (
+        OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, SafetensorError,
+    ) as error:  # fmt: skip
         said = " ".join(str(error).split())[:160]
         raise CheckpointError(
             f"{folder} holds no {cls.__name__} that can be read here ({said}): give a local folder "

@@ -3,6 +3,7 @@
 B images, C H W of a latent. Latents are on the CPU and of about unit scale.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -190,7 +191,7 @@ def load_kl(folder: Path, side: int) -> KLLatents:
     """
     content = read_config(folder)
     factor = content.get("scaling_factor")
-    if isinstance(factor, bool) or not isinstance(factor, int | float) or not factor > 0:
+    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < math.inf:
         # diffusers would take Stable Diffusion 1's, whatever the autoencoder.
         raise CheckpointError(
             f"{folder / 'config.json'} names no positive scaling_factor, without which the scale "
@@ -202,8 +203,14 @@ def load_kl(folder: Path, side: int) -> KLLatents:
             f"{folder} standardises its latents by channels (latents_mean), which is not "
             "supported: choose one with a scaling_factor alone"
         )
+    shift = content.get("shift_factor") or 0.0
+    if not isinstance(shift, int | float) or not math.isfinite(shift):
+        raise CheckpointError(
+            f"{folder / 'config.json'} has shift_factor {shift!r}, which is no number: give that "
+            "of its release, or null"
+        )
     autoencoder = load_part(import_diffusers().AutoencoderKL, folder)
-    return KLLatents(autoencoder, side, float(factor), content.get("shift_factor") or 0.0, folder)
+    return KLLatents(autoencoder, side, float(factor), float(shift), folder)
 
 
 @torch.no_grad()

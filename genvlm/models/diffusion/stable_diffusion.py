@@ -27,6 +27,7 @@ from genvlm.models.diffusion.latents import load_kl
 from genvlm.models.diffusion.model import Denoiser, DiffusionModel
 from genvlm.models.diffusion.schedule import NoiseSchedule, Prediction, schedule_of
 from genvlm.models.diffusion.text_encoder import FrozenTextEncoder
+from genvlm.nn.devices import move_to
 from genvlm.nn.safetensors_folder import fingerprint_of, fingerprint_tensors
 
 DType = Literal["float32", "bfloat16", "float16"]
@@ -128,7 +129,7 @@ def load_stable_diffusion(
     Raises:
         CheckpointError: another pipeline, an unknown component, Python code, pickled weights alone,
             a part missing or not fitting the others, no scaling_factor of the latents.
-        ConfigError: diffusers or transformers is not installed.
+        ConfigError: diffusers or transformers is not installed, or there is no such device.
     """
     _check_folder(folder)
     configs = {name: read_config(folder / name) for name in ("unet", "vae", "text_encoder")}
@@ -150,7 +151,7 @@ def load_stable_diffusion(
         "latents": latents.fingerprint,
         "texts": texts.fingerprint,
     }
-    latents.autoencoder.to(device)
+    move_to(latents.autoencoder, device)
     return DiffusionModel(
         denoiser=denoiser.eval().requires_grad_(False),
         schedule=schedule,
@@ -235,10 +236,10 @@ def _check_fit(folder: Path, configs: dict[str, dict[str, Any]]) -> int:
             f"text encoder gives {text.get('hidden_size')}: copy the folder again"
         )
     size, blocks = unet.get("sample_size"), vae.get("block_out_channels")
-    if not isinstance(size, int) or not isinstance(blocks, list):
+    if not isinstance(size, int) or size < 1 or not isinstance(blocks, list) or not blocks:
         raise CheckpointError(
-            f"{folder} does not say how large a picture is: its unet needs a whole sample_size and "
-            "its vae block_out_channels"
+            f"{folder} does not say how large a picture is: its unet needs a sample_size of 1 or "
+            "more and its vae block_out_channels"
         )
     return int(size * 2 ** (len(blocks) - 1))
 
@@ -256,6 +257,11 @@ def _load_tokenizer(folder: Path, text_encoder: dict[str, Any]) -> ClipCoder:
             "release"
         ) from None
     limit = text_encoder.get("max_position_embeddings", 77)
+    if not isinstance(limit, int):
+        raise CheckpointError(
+            f"the text encoder of {folder.parent} has max_position_embeddings {limit!r}, which is "
+            "no whole number: copy the folder again"
+        )
     return ClipCoder(tokenizer, min(limit, tokenizer.model_max_length))
 
 
@@ -279,6 +285,11 @@ def _read_schedule(config: dict[str, Any], folder: Path) -> tuple[NoiseSchedule,
             f"{folder} says no betas: scheduler_config.json needs trained_betas, or beta_start, "
             "beta_end, num_train_timesteps and beta_schedule linear or scaled_linear"
         ) from None
+    if betas.ndim != 1 or len(betas) < 2 or not ((betas > 0) & (betas < 1)).all():
+        raise CheckpointError(
+            f"{folder} needs 2 or more betas, each between 0 and 1: copy its scheduler_config.json "
+            "from the release"
+        )
     alphas = np.cumprod(1 - betas)
     if config.get("rescale_betas_zero_snr"):  # Lin et al. 2024, arXiv 2305.08891, algorithm 1
         roots = np.sqrt(alphas)

@@ -6,7 +6,7 @@ from genvlm.errors import ConfigError
 from genvlm.nn.devices import move_to
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta"])
 def test_a_device_that_there_is_not_is_named(device: str) -> None:
     with pytest.raises(ConfigError, match=f"no computing on device '{device}'"):
         move_to(nn.Linear(2, 2), device)

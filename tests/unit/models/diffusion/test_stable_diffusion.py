@@ -13,6 +13,7 @@ import torch
 from genvlm.errors import CheckpointError, CheckpointWarning, ConfigError, TokenError
 from genvlm.generation.diffusion import SamplerSettings, sample_latents
 from genvlm.models.diffusion.stable_diffusion import is_stable_diffusion, load_stable_diffusion
+from genvlm.models.pretrained import load_pretrained
 from genvlm.testing.tiny_stable_diffusion import CONTEXT, SIDE, write_tiny_stable_diffusion
 from genvlm.tokenization.image import fit_square
 
@@ -155,6 +156,12 @@ REFUSED: list[tuple[Callable[[Path], object], str]] = [
     (lambda f: edit(f / "unet" / "config.json", class_embed_type="timestep"), "class_embed_type"),
     (lambda f: edit(f / "unet" / "config.json", cross_attention_dim=32), "width 32"),
     (lambda f: edit(f / "unet" / "config.json", sample_size=None), "how large"),
+    (lambda f: edit(f / "unet" / "config.json", sample_size=0), "how large"),
+    (lambda f: edit(f / "vae" / "config.json", block_out_channels=[]), "how large"),
+    (lambda f: edit(f / "vae" / "config.json", shift_factor="a"), "shift_factor 'a'"),
+    (lambda f: edit(f / "text_encoder" / "config.json", max_position_embeddings="x"), "'x'"),
+    (lambda f: edit(f / "scheduler" / "scheduler_config.json", trained_betas=[]), "2 or more"),
+    (lambda f: edit(f / "scheduler" / "scheduler_config.json", beta_end=2.0), "between 0 and 1"),
     (lambda f: edit(f / "scheduler" / "scheduler_config.json", prediction_type="sample"),
      "'sample': only epsilon"),
     (lambda f: edit(f / "scheduler" / "scheduler_config.json", beta_end=...), "says no betas"),
@@ -170,6 +177,16 @@ def test_what_cannot_be_read_is_refused_by_name(
     spoil(folder)
     with pytest.raises(CheckpointError, match=said):
         load_stable_diffusion(folder)
+
+
+def test_a_device_that_there_is_not_is_named(written: Path) -> None:
+    with pytest.raises(ConfigError, match="no computing on device 'cuda:99'"):
+        load_stable_diffusion(written, "cuda:99")
+
+
+def test_a_pipeline_is_named_where_a_transformer_is_needed(written: Path) -> None:
+    with pytest.raises(CheckpointError, match="pipeline of diffusers goes with"):
+        load_pretrained(written)
 
 
 def test_a_tensor_that_is_missing_is_named(folder: Path) -> None:
