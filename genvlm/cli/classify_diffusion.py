@@ -62,6 +62,9 @@ def _check(arguments: argparse.Namespace) -> None:
         if getattr(arguments, name):
             option = name.replace("_", "-")
             raise ConfigError(f"--fit-timestep-weights does not go with --{option}: leave it out")
+    for name, without in (("copies", 1), ("temperature", 1.0)):
+        if getattr(arguments, name) != without:
+            raise ConfigError(f"--fit-timestep-weights does not go with --{name}: leave it out")
 
 
 def _fit_weights(

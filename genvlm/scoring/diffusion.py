@@ -66,6 +66,12 @@ class DiffusionScorer:
             raise ConfigError("timestep weights go with the method learned, and it needs them")
         if weights is not None:
             weights.check_model(model.fingerprint)
+        if method == "elbo" and spread == "even" and num_samples != len(model.schedule):
+            # It leaves levels out, among them the decoder's, whose terms no others make up for.
+            raise ConfigError(
+                "evenly spaced levels estimate the bound where they are all of them: take nested "
+                f"ones, or {len(model.schedule)} samples"
+            )
         self.model, self.method = model, method
         self.pairs = draw_pairs(num_samples, len(model.schedule), seed, spread)
         self._precision, self._keep_samples = precision, keep_samples

@@ -76,12 +76,14 @@ def fit_timestep_weights(
         errors: mean squared errors.
         right: number of each image's class.
         model: its fingerprint.
+        num_bins: fewer where the schedule has fewer levels.
 
     Raises:
         ConfigError: no image, or a bin without a sample.
     """
     if not len(errors):
         raise ConfigError("timestep weights are fitted on labelled pictures: give some")
+    num_bins = min(num_bins, num_levels)
     bins = bin_of(np.asarray(levels), num_levels, num_bins)
     if empty := num_bins - len(np.unique(bins)):
         raise ConfigError(

@@ -129,6 +129,8 @@ def test_timestep_weights_are_fitted_once_and_then_used(
         (["--bfloat16"], "--bfloat16"),
         (["--fit-timestep-weights", "--method", "elbo"], "does not go with --method"),
         (["--fit-timestep-weights", "--eliminate", "published"], "does not go with --eliminate"),
+        (["--fit-timestep-weights", "--copies", "2"], "does not go with --copies"),
+        (["--fit-timestep-weights", "--temperature", "2"], "does not go with --temperature"),
         (["--device", "no-such-thing"], "no computing on device"),
     ],
 )
@@ -140,9 +142,9 @@ def test_what_makes_no_sense_with_a_diffusion_model_is_one_sentence(
 
 
 @pytest.mark.parametrize(
-    "more", [["--method", "elbo"], ["--num-samples", "3"], ["--seed", "0"], ["--device", "cuda"],
-             ["--fit-timestep-weights"]],
-)  # fmt: skip
+    "more",
+    [["--method", "elbo"], ["--num-samples", "3"], ["--seed", "0"], ["--fit-timestep-weights"]],
+)
 def test_what_is_of_diffusion_models_alone_is_refused_elsewhere(
     more: list[str], pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

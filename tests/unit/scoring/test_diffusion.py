@@ -204,11 +204,18 @@ def test_what_cannot_be_scored_is_refused() -> None:
         DiffusionScorer(model, num_samples=0)
     with pytest.raises(ConfigError, match="go with the method learned"):
         DiffusionScorer(model, "learned")
+    with pytest.raises(ConfigError, match="take nested ones, or 1000 samples"):
+        DiffusionScorer(model, "elbo", spread="even", num_samples=500)
     other = TimestepWeights(model="x", weights=(1.0,), num_images=1, num_samples=1)
     with pytest.raises(ConfigError, match="fitted on another model"):
         DiffusionScorer(model, "learned", weights=other)
     with pytest.raises(TokenError):
         DiffusionScorer(model).score([replace(GRID, texts=["red " * 100])])
+
+
+def test_the_bound_of_all_even_levels_is_their_sum() -> None:
+    scorer = DiffusionScorer(tiny_diffusion(num_levels=8), "elbo", spread="even", num_samples=8)
+    assert sorted(scorer.pairs.levels) == list(range(8))
 
 
 def test_templates_of_a_class_are_averaged_as_losses_and_bounds_as_probabilities() -> None:

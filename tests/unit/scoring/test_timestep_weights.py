@@ -105,6 +105,12 @@ def test_missing_or_damaged_weights_are_named(tmp_path: Path) -> None:
             load_timestep_weights(tmp_path, "m")
 
 
+def test_a_short_schedule_has_a_bin_for_each_level() -> None:
+    errors, right = errors_of(3, 0)
+    weights = fit_timestep_weights(errors, right, LEVELS * 8 // 1000, 8, model="m")
+    assert len(weights.weights) == 8
+
+
 def test_too_little_to_fit_on_is_refused() -> None:
     errors, right = errors_of(3, 0)
     with pytest.raises(ConfigError, match="labelled pictures"):
