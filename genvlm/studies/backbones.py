@@ -5,7 +5,9 @@ C classes, K samples.
 """
 
 import json
+import os
 import time
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +62,7 @@ class ScoredDrawings:
     """What turns a sample into nats, up to what all classes share."""
 
     def save(self, path: Path) -> None:
-        """Write one NPZ file without pickles."""
+        """Write one NPZ file without pickles, whole or not at all."""
         named = {
             **{f"values-{k}": v for k, v in self.values.items()},
             **{f"samples-{k}": v.astype(np.float32) for k, v in self.samples.items()},
@@ -71,16 +73,23 @@ class ScoredDrawings:
         about = {name: getattr(self, name) for name in _ABOUT}
         named["about"] = np.array(json.dumps(about))
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(path, **named)
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        with temporary.open("wb") as file:  # to a name NumPy would add its own suffix
+            np.savez_compressed(file, **named)
+        temporary.replace(path)
 
 
 def load_scored(path: Path) -> ScoredDrawings:
     """Read what `save` wrote. Raises EvaluationError for another file."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         about = json.loads(str(arrays.pop("about")))
-    except (OSError, ValueError, KeyError):
+        if about.keys() != set(_ABOUT):
+            raise ValueError
+    except (
+        OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile,
+    ):  # fmt: skip
         raise EvaluationError(f"{path} holds no scores of drawings: write it anew") from None
 
     def of(prefix: str) -> dict[str, np.ndarray]:
@@ -112,7 +121,17 @@ def score_drawings(
     sets: Mapping[str, Sequence[RGBImage]] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ScoredDrawings:
-    """Score every drawing against the labels of the 100 classes, exhaustively."""
+    """Score every drawing against the labels of the 100 classes, exhaustively.
+
+    Raises:
+        EvaluationError: a diffusion model by another method than squared_error, of whose samples
+            other weights could not be computed.
+        ConfigError: a diffusion model without a bound.
+    """
+    diffusion = scorer if isinstance(scorer, DiffusionScorer) else None
+    if diffusion is not None and diffusion.method != "squared_error":
+        raise EvaluationError(f"scores by {diffusion.method}: take squared_error")
+    elbo_weights = level_weights(diffusion.model, "elbo") if diffusion else None
     sets = drawing_sets() if sets is None else sets
     labels = [concept.label for concept in class_concepts()]
     values: dict[str, np.ndarray] = {}
@@ -130,7 +149,6 @@ def score_drawings(
         values[of_set] = np.stack(rows)
         if drawn:
             samples[of_set] = np.stack(drawn)
-    diffusion = scorer if isinstance(scorer, DiffusionScorer) else None
     return ScoredDrawings(
         name=name,
         fingerprint=scorer.info.fingerprint,
@@ -139,7 +157,7 @@ def score_drawings(
         values=values,
         samples=samples,
         levels=dict.fromkeys(samples, diffusion.pairs.levels) if diffusion else {},
-        elbo_weights=level_weights(diffusion.model, "elbo") if diffusion else None,
+        elbo_weights=elbo_weights,
     )
 
 

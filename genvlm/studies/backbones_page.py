@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from genvlm.data.emoji import UNSEEN_VENDOR, class_concepts
+from genvlm.errors import EvaluationError
 from genvlm.evaluation.blocks import (
     Cell,
     Figure,
@@ -45,7 +46,16 @@ def write_comparison(
     """Write results.json and report.html into a folder; the page.
 
     Seeds of the two sides are paired in their order for McNemar's test.
+
+    Raises:
+        EvaluationError: scores of a model of the other side, or of none.
     """
+    if not (transformers and diffusions):
+        raise EvaluationError("a comparison needs scores of both sides: give at least one of each")
+    for side, sampled in ((transformers, False), (diffusions, True)):
+        for scored in side:
+            if bool(scored.samples) != sampled:
+                raise EvaluationError(f"scores of a {scored.name} stand on the other side")
     sides = [[summary_of(s) for s in side] for side in (transformers, diffusions)]
     tests = [paired(d, t, UNSEEN_VENDOR) for t, d in zip(transformers, diffusions, strict=False)]
     out.mkdir(parents=True, exist_ok=True)

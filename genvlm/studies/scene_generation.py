@@ -8,7 +8,7 @@ from jaxtyping import Int
 
 from genvlm.data.emoji import Vendor
 from genvlm.data.images import RGBImage
-from genvlm.data.scenes import Scene, render_scene, sample_scenes
+from genvlm.data.scenes import SIZE, Scene, render_scene, sample_scenes
 from genvlm.evaluation.scene_reader import ReadingShares, judge_scenes, reading_shares
 from genvlm.generation.diffusion import SamplerSettings, sample_images
 from genvlm.generation.interleaved import sample_documents
@@ -16,6 +16,7 @@ from genvlm.generation.sampling import SamplingSettings
 from genvlm.models.diffusion.model import DiffusionModel
 from genvlm.models.pretrained import PretrainedModel
 from genvlm.tokenization.document import Text
+from genvlm.tokenization.image import fit_square
 
 # Chosen on 300 held-out captions of another seed (91,000), with two demo models: without guidance
 # 80 and 87 % of the pictures were right, at 1.5 88 and 94 %, at 2 87 and 90 %.
@@ -115,9 +116,14 @@ def draw_scenes(
     """`generate_scenes` of a diffusion model, by the same captions and the same reader."""
     scenes = held_out_scenes(num)
     captions = [s.caption for s in scenes]
-    images = list(sample_images(model, captions, settings, seed=seed, progress=progress))
     real = _real(scenes, vendors)
-    reconstructed = list(model.latents.decode(model.latents.encode(real)))
+    images, reconstructed = (
+        [fit_square(picture, SIZE) for picture in pictures]  # as the reader reads them
+        for pictures in (
+            sample_images(model, captions, settings, seed=seed, progress=progress),
+            model.latents.decode(model.latents.encode(real)),
+        )
+    )
     return DrawnScenes(
         scenes=scenes,
         images=images,
