@@ -106,7 +106,7 @@ def _codes(image: ImageTokenizer, data: DataConfig, folder: Path, settings: Sett
 
     def read_codes() -> object:
         with np.load(io.BytesIO(content)) as arrays:
-            return arrays["codes"][: len(paths)]
+            return arrays["encoded"][: len(paths)]
 
     tasks: dict[str, Callable[[], object]] = {
         "codes": read_codes, "png": lambda: [load_image(path) for path in paths],
@@ -121,4 +121,4 @@ def _codes(image: ImageTokenizer, data: DataConfig, folder: Path, settings: Sett
 
 def _pictures(image: ImageTokenizer, codes_file: Path, num: int) -> Sequence[RGBImage]:
     with np.load(codes_file) as arrays:
-        return list(image.decode(arrays["codes"][:num]))
+        return list(image.decode(arrays["encoded"][:num]))
