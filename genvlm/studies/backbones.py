@@ -237,7 +237,8 @@ def by_weights(scored: ScoredDrawings) -> dict[str, Any]:
     def right(chosen: np.ndarray) -> int:
         return int((chosen.mean(2).argmax(1) == np.arange(len(chosen))).sum())
 
-    counts = [2**k for k in range(samples.shape[2].bit_length())]
+    doubled = [2**k for k in range(samples.shape[2].bit_length())]
+    counts = sorted({*doubled, samples.shape[2]})
     return {
         "right": {
             name: share_right(right(samples * w[levels]), len(samples))
