@@ -23,12 +23,17 @@ class CopiesScorer:
     geometric mean and no probability of any one picture. It costs `copies` times as much.
 
     Raises:
-        ConfigError: fewer than 1 copy.
+        ConfigError: fewer than 1 copy, or more of a bound.
     """
 
     def __init__(self, scorer: Scorer, *, copies: int, seed: int = 0) -> None:
         if copies < 1:
             raise ConfigError(f"a picture is scored at least once, got {copies} copies")
+        if copies > 1 and scorer.info.unit == "bound_nats":
+            raise ConfigError(
+                "a mean over moved copies bounds no picture's log p: leave copies out with elbo, "
+                "or score by squared_error"
+            )
         self._scorer, self._copies, self._seed = scorer, copies, seed
         self.info = ScorerInfo(
             name=f"{scorer.info.name}, mean of {copies} copies",

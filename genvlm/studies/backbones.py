@@ -250,8 +250,12 @@ def by_weights(scored: ScoredDrawings) -> dict[str, Any]:
 
 
 def elimination(scored: ScoredDrawings) -> list[dict[str, Any]]:
-    """Evaluations and changed answers of each way to drop classes, replayed on all sampled sets."""
+    """Evaluations and changed answers of each way to drop classes, by vendor and of all.
+
+    Replayed on the vendors with the most samples.
+    """
     samples, levels = _all_samples(scored)
+    vendors = np.repeat(_most_sampled(scored), len(class_concepts()))
     num_classes, num_pairs = samples.shape[1:]
     ways: dict[str, Method | None] = {
         "exhaustive": None,
@@ -263,12 +267,23 @@ def elimination(scored: ScoredDrawings) -> list[dict[str, Any]]:
     best = samples.mean(2, dtype=np.float64).argmax(1)
     rows = []
     for name, way in ways.items():
-        spent, changed = float(num_classes * num_pairs), 0
+        spent, changed = np.full(len(samples), num_classes * num_pairs), np.zeros_like(best, bool)
         if way is not None:
             found = eliminate(replayed(samples), samples.shape[:2], levels, way)
-            spent = float(found.evaluations.mean())
-            changed = int((found.ranking[:, 0] != best).sum())
-        rows.append({"way": name, "evaluations": spent, "changed": changed, "n": len(samples)})
+            spent, changed = found.evaluations, found.ranking[:, 0] != best
+        by_vendor = {
+            vendor: {
+                "evaluations": float(spent[vendors == vendor].mean()),
+                "changed": int(changed[vendors == vendor].sum()),
+            }
+            for vendor in _most_sampled(scored)
+        }
+        rows.append(
+            {
+                "way": name, "evaluations": float(spent.mean()), "changed": int(changed.sum()),
+                "n": len(samples), "by_vendor": by_vendor,
+            }
+        )  # fmt: skip
     return rows
 
 
@@ -323,8 +338,12 @@ def _num_bins(levels: np.ndarray, num_levels: int) -> int:
     )
 
 
-def _all_samples(scored: ScoredDrawings) -> tuple[np.ndarray, np.ndarray]:
-    """Of the sets with the most samples, one below the other, and their levels."""
+def _most_sampled(scored: ScoredDrawings) -> list[str]:
     most = max(s.shape[2] for s in scored.samples.values())
-    sets = [v for v in VENDORS if scored.samples[v].shape[2] == most]
-    return np.concatenate([scored.samples[v] for v in sets]), scored.levels[sets[0]]
+    return [v for v in VENDORS if scored.samples[v].shape[2] == most]
+
+
+def _all_samples(scored: ScoredDrawings) -> tuple[np.ndarray, np.ndarray]:
+    """Of the vendors with the most samples, one below the other, and their levels."""
+    vendors = _most_sampled(scored)
+    return np.concatenate([scored.samples[v] for v in vendors]), scored.levels[vendors[0]]

@@ -57,7 +57,12 @@ def write_comparison(
             if bool(scored.samples) != sampled:
                 raise EvaluationError(f"scores of a {scored.name} stand on the other side")
     sides = [[summary_of(s) for s in side] for side in (transformers, diffusions)]
-    tests = [paired(d, t, UNSEEN_VENDOR) for t, d in zip(transformers, diffusions, strict=False)]
+    if len(transformers) != len(diffusions):
+        raise EvaluationError(
+            f"{len(transformers)} transformers and {len(diffusions)} diffusion models: give as "
+            "many seeds of each, they are compared in pairs"
+        )
+    tests = [paired(d, t, UNSEEN_VENDOR) for t, d in zip(transformers, diffusions, strict=True)]
     out.mkdir(parents=True, exist_ok=True)
     results = {"schema": 1, "transformer": sides[0], "diffusion": sides[1], "paired": tests}
     write_whole(out / "results.json", json.dumps(results, indent=1) + "\n")
@@ -185,21 +190,23 @@ def _weights(side: Side) -> Section:
 
 def _elimination(side: Side) -> Section:
     rows: list[list[Cell]] = []
-    for number, ways in enumerate(zip(*(s["elimination"] for s in side), strict=True)):
+    vendors = list(side[0]["elimination"][0]["by_vendor"])
+    published = float(np.mean([s["elimination"][1]["evaluations"] for s in side]))
+    for ways in zip(*(s["elimination"] for s in side), strict=True):
         evaluations = float(np.mean([w["evaluations"] for w in ways]))
-        exhaustive = side[0]["elimination"][0]["evaluations"]
-        published = float(np.mean([s["elimination"][1]["evaluations"] for s in side]))
-        changed, n = sum(w["changed"] for w in ways), sum(w["n"] for w in ways)
-        rows.append(
-            [
-                side[0]["elimination"][number]["way"], f"{evaluations:,.0f}",
-                exhaustive / evaluations, published / evaluations, f"{changed} of {n}",
-            ]
-        )  # fmt: skip
+        row: list[Cell] = [ways[0]["way"], f"{evaluations:,.0f}", published / evaluations]
+        for vendor in vendors:
+            of_vendor = [w["by_vendor"][vendor] for w in ways]
+            mean = float(np.mean([w["evaluations"] for w in of_vendor]))
+            row += [f"{mean:,.0f}", f"{sum(w['changed'] for w in of_vendor)}"]
+        rows.append(row)
+    of_vendors = [f"{v}: {what}" for v in vendors for what in ("evaluations", "other answers")]
+    num = sum(s["elimination"][0]["n"] for s in side) // len(vendors)
     table = Table(
-        ["way", "evaluations an image", "fewer than all", "fewer than published", "other answers"],
+        ["way", "evaluations an image", "fewer than published", *of_vendors],
         rows,
-        f"Mean over {len(side)} models; an evaluation is one class at one level and noise.",
+        f"Mean over {len(side)} models; an evaluation is one class at one level and noise; other "
+        f"answers than exhaustive scoring, of {num} of each vendor.",
     )
     curves = side[0]["evaluations_by_classes"]
     figure = Figure(

@@ -70,3 +70,12 @@ def test_copies_depend_on_seed_and_picture_alone() -> None:
 def test_no_copy_is_refused() -> None:
     with pytest.raises(ConfigError, match="at least once"):
         CopiesScorer(Brightness(), copies=0)
+
+
+def test_a_bound_is_not_averaged_over_copies() -> None:
+    class Bound(Brightness):
+        info = ScorerInfo(name="bound", unit="bound_nats")
+
+    with pytest.raises(ConfigError, match="bounds no picture's log p"):
+        CopiesScorer(Bound(), copies=2)
+    assert CopiesScorer(Bound(), copies=1).info.unit == "bound_nats"

@@ -196,6 +196,9 @@ def test_evaluations_of_each_way_are_counted_by_class_and_sample(
     assert ways["exhaustive"]["evaluations"] == NUM * NUM_SAMPLES
     assert ways["exhaustive"]["changed"] == 0
     assert {row["n"] for row in ways.values()} == {3 * NUM}
+    for row in ways.values():
+        assert list(row["by_vendor"]) == list(VENDORS)
+        assert sum(v["changed"] for v in row["by_vendor"].values()) == row["changed"]
     # Stages of 1, 1, 1 and 4 samples: all classes once, then 5 of them thrice.
     for name in ("published schedule", "published schedule, nested"):
         assert ways[name]["evaluations"] == NUM + 5 * 3
@@ -340,3 +343,10 @@ def test_the_script_reports_files_and_says_what_is_wrong_with_them(
     assert capsys.readouterr().out.strip() == str(tmp_path / "page/report.html")
     with pytest.raises(SystemExit, match="holds no scores of drawings"):
         call(script, monkeypatch, *command, "--diffusion", tmp_path / "none.npz")
+
+
+def test_seeds_without_a_partner_are_refused(
+    transformer: ScoredDrawings, diffusion: ScoredDrawings, tmp_path: Path
+) -> None:
+    with pytest.raises(EvaluationError, match="2 transformers and 1 diffusion models"):
+        write_comparison([transformer] * 2, [diffusion], tmp_path)
