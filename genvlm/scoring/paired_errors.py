@@ -20,8 +20,9 @@ from genvlm.scoring.noise_pairs import NoisePairs
 ErrorKind = Literal["squared", "absolute"]
 Precision = Literal["float32", "bfloat16"]
 
-# Rows of one pass of the network, and texts of one pass of the text encoder.
-ROWS_PER_BATCH, _TEXTS_PER_BATCH = 256, 64
+# Numbers of the latents of one pass of the network: 256 rows of 8 x 8 x 8; a GPU wants more, which
+# are 64 rows of Stable Diffusion's. Texts of one pass of the text encoder.
+_NUMBERS_CPU, _NUMBERS_GPU, _TEXTS_PER_BATCH = 2**17, 2**20, 64
 # Numbers of noise that are kept (256 MB); more are drawn again for every batch.
 _KEPT_NUMBERS = 2**26
 
@@ -49,11 +50,12 @@ class PairedErrors:
         *,
         kind: ErrorKind = "squared",
         precision: Precision = "float32",
-        rows_per_batch: int = ROWS_PER_BATCH,
     ) -> None:
         model.schedule.check(pairs.levels)
         self._model, self._pairs, self._kind = model, pairs, kind
-        self._precision, self._rows_per_batch = precision, rows_per_batch
+        self._precision = precision
+        numbers = _NUMBERS_CPU if model.device.type == "cpu" else _NUMBERS_GPU
+        self._rows_per_batch = max(1, numbers // math.prod(model.latents.shape))
         self.latents = model.latents.encode(images).float()
         """Of every image, on the CPU."""
         self._conditioning = _read(model, texts)
