@@ -12,8 +12,12 @@ from genvlm.generation.diffusion import Sampler, SamplerSettings, sample_images,
 from genvlm.generation.sampling import row_generators
 from genvlm.models.diffusion.model import DiffusionModel
 from genvlm.models.diffusion.stable_diffusion import load_stable_diffusion
+from genvlm.scoring.noise_pairs import draw_pairs
+from genvlm.scoring.open import open_scorer
+from genvlm.scoring.protocols import Grid
 from genvlm.testing.tiny import tiny_pairs
 from genvlm.testing.tiny_stable_diffusion import SIDE, write_tiny_stable_diffusion
+from genvlm.tokenization.image import to_pixels
 
 PROMPTS = ["a red square", "two bars!"]
 AS_WE_STEP = {"timestep_spacing": "trailing", "set_alpha_to_one": True, "clip_sample": False}
@@ -125,3 +129,25 @@ def test_pictures_are_encoded_as_the_mean_of_the_posterior(
     found = model.latents.encode(pictures)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
     assert torch.equal(found, model.latents.encode(pictures))
+
+
+def test_a_pipeline_folder_scores_as_its_own_parts_say(tmp_path: Path) -> None:
+    """The published classifier, from `open_scorer`, beside the UNet asked by hand."""
+    pipeline = write_tiny_stable_diffusion(tmp_path / "sd", "1.5")
+    scorer: Any = open_scorer(tmp_path / "sd", "squared_error", num_samples=3, seed=1)
+    picture = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    texts = ["a cat", "a dog"]
+    [scores] = scorer.score([Grid(item_id="a", images=[picture], texts=texts)])
+    pairs = draw_pairs(3, len(pipeline.scheduler.alphas_cumprod), 1)
+    with torch.no_grad():
+        pixels = to_pixels(picture[None])
+        mean = pipeline.vae.encode(pixels).latent_dist.mean * pipeline.vae.config.scaling_factor
+        noise = pairs.noise(np.arange(3), mean.shape[1:])
+        levels = torch.from_numpy(pairs.levels)
+        x_t = pipeline.scheduler.add_noise(mean.expand(3, -1, -1, -1), noise, levels)
+        for column, text in enumerate(texts):
+            states = pipeline.encode_prompt(text, "cpu", 3, False)[0]
+            predicted = pipeline.unet(x_t, levels, states).sample
+            expected = -(predicted - noise).square().mean((1, 2, 3))
+            np.testing.assert_allclose(scores.samples[0, column], expected, atol=1e-5)
+    assert scorer.info.unit == "reweighted_loss"
