@@ -115,9 +115,14 @@ def write_drawn(drawn: DrawnScenes, settings: SamplerSettings, out: Path) -> Pat
     ]
     head = Headline("icons and relation", f"{drawn.generated.relation:.1f} %")
     section = Section("Held-out captions drawn", [table, Gallery(tiles)])
-    page = render_report("Scenes drawn by a diffusion model", f"{settings}", [head], [section])
+    page = render_report("Scenes drawn by a diffusion model", _said(settings), [head], [section])
     save_report(page, out / "report.html")
     return out / "report.html"
+
+
+def _said(settings: SamplerSettings) -> str:
+    sampler = settings.sampler or "the schedule's own sampler"
+    return f"{settings.num_steps} steps of {sampler}, guidance scale {settings.guidance_scale:g}."
 
 
 def _accuracy(sides: Sequence[Side], tests: Sequence[dict[str, Any]]) -> Section:
