@@ -141,7 +141,7 @@ class _Result:
         return 100 * float(np.mean([1 / n for n in options])) if options else chance
 
     def gains(self, tag: str = WHOLE) -> dict[str, Gain]:
-        """By metric that is defined; the best control is chosen anew in every bootstrap sample."""
+        """By metric that is defined, over the control that is best on these items."""
         if not self.members[tag].any():
             return {}
         return {
@@ -218,43 +218,67 @@ class _Result:
         interval = self._interval(name, metric, tag, strict)
         return Measured(strict, half, n, interval, tied, unit)
 
-    def _interval(self, name: str, metric: str, tag: str, value: float) -> Interval | None:
+    def _interval(
+        self, name: str, metric: str, tag: str, value: float, kind: Kind = "strict"
+    ) -> Interval | None:
         of_items = self._metric(metric).of_items is not None
         if of_items and (name != _SCORER or tag != WHOLE):
             return None  # thousands of correlations: for the scorer on all items alone
-        resampled = self._resampled(name, metric, "strict", tag)
-        if resampled is None or len(set(self.groups[self.members[tag]])) < 2:
+        resampled = self._resampled(name, metric, kind, tag)
+        if resampled is None or self._num_groups(tag) < 2:
             return None
-        is_share = self._metric(metric).unit == "percent" and not of_items
-        if is_share and resampled.min() == resampled.max() and value in (0.0, 100.0):
-            # No resample can differ from all right or all wrong: count clusters as the trials.
-            num_groups = len(set(self.groups[self.members[tag]]))
-            wilson = wilson_interval(num_groups * value / 100, num_groups)
-            if isinstance(wilson, Undefined):
-                return None
-            return Interval(100 * wilson.low, 100 * wilson.high)
+        if self._metric(metric).unit == "percent" and not of_items and _constant(resampled):
+            # No resample can differ, as where all are right or all wrong.
+            return self._wilson(value, tag)
         return percentile_interval(resampled)
+
+    def _num_groups(self, tag: str) -> int:
+        return len(set(self.groups[self.members[tag]]))
+
+    def _wilson(self, percent: float, tag: str) -> Interval | None:
+        """Wilson's interval of a share, with groups as the trials."""
+        num_groups = self._num_groups(tag)
+        wilson = wilson_interval(num_groups * percent / 100, num_groups)
+        if isinstance(wilson, Undefined):
+            return None
+        return Interval(100 * wilson.low, 100 * wilson.high)
 
     def _gain(self, metric: str, tag: str) -> Gain:
         chance = self.chance(metric, tag)
         own = self._value(_SCORER, metric, "half", tag)
         assert own is not None  # `gains` asks for nothing else
         assert chance is not None
-        known = {
-            name: value
-            for name in UNSEEING
-            if name in self.parts and (value := self._value(name, metric, "half", tag)) is not None
-        }
-        rivals = {RANDOM: chance, **known}
+        rivals = {RANDOM: chance}
+        for name in UNSEEING:
+            if name in self.parts:
+                value = self._value(name, metric, "half", tag)
+                rivals |= {} if value is None else {name: value}
         best = max(rivals, key=lambda name: rivals[name])
-        interval = None
-        drawn = self._draws(_SCORER, metric, "half", tag)
-        if drawn is not None:
-            others = [self._draws(name, metric, "half", tag) for name in known]
-            rival = np.max([np.full(len(drawn), chance), *(o for o in others if o is not None)], 0)
-            gains = (drawn - rival)[~np.isnan(drawn - rival)]
-            interval = percentile_interval(gains) if len(gains) else None
+        interval = self._gain_interval(metric, tag, own, best, rivals[best])
         return Gain(own - rivals[best], interval, best)
+
+    def _gain_interval(
+        self, metric: str, tag: str, own: float, rival: str, level: float
+    ) -> Interval | None:
+        """Of the gain over this one control, paired: were the best chosen anew in every resample,
+        the interval would be that of another number, and could lie below what is possible."""
+        mine = self._interval(_SCORER, metric, tag, own, "half")
+        above = None if mine is None else Interval(mine.low - level, mine.high - level)
+        theirs = None if rival == RANDOM else self._draws(rival, metric, "half", tag)
+        drawn = self._draws(_SCORER, metric, "half", tag)
+        if above is None or drawn is None or theirs is None:
+            return above
+        gains = (drawn - theirs)[~np.isnan(drawn - theirs)]
+        if len(gains) == 0:
+            return None
+        if not _constant(gains):
+            return percentile_interval(gains)
+        if _constant(drawn[~np.isnan(drawn)]):
+            return above  # the control does not vary either: as over a fixed level
+        # Both vary as one: they may still differ in as large a share as was never seen to differ.
+        apart = self._wilson(0.0, tag)
+        gain = own - level
+        return None if apart is None else Interval(gain - apart.high, gain + apart.high)
 
     def _metric(self, metric: str) -> Metric:
         return self.rule.metrics[metric.removeprefix(MACRO)]
@@ -317,6 +341,11 @@ class _Result:
 def _of_sums(metric: Metric, sums: np.ndarray) -> np.ndarray:
     assert metric.of_sums is not None
     return metric.of_sums(sums)
+
+
+def _constant(draws: Float64[np.ndarray, " draws"]) -> bool:
+    """Whether no draw differs, but for rounding."""
+    return bool(draws.max() - draws.min() < 1e-9)
 
 
 def _scale(metric: Metric) -> float:
