@@ -11,7 +11,12 @@ from jaxtyping import Bool, Float64
 
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.cards import MACRO, Card, with_chance
-from genvlm.evaluation.coverage import check_one_run, count_coverage, unanswered_flags
+from genvlm.evaluation.coverage import (
+    check_one_run,
+    count_coverage,
+    unanswered_flags,
+    unsaid_flags,
+)
 from genvlm.evaluation.measures import Judged, Metric, Parts, ratio
 from genvlm.evaluation.records import SCHEMA, ItemRecord
 from genvlm.evaluation.resampling import Resampling
@@ -50,7 +55,7 @@ def summarize(records: Sequence[ItemRecord], card: Card, *, num_truncated: int =
     check_one_run(records, card)
     coverage = count_coverage(records)
     flags = [f"the log ends in {num_truncated} line that was cut short"] if num_truncated else []
-    flags += unanswered_flags(records)
+    flags += unanswered_flags(records) + unsaid_flags(records)
     left_out = {name: reason for r in records for name, reason in r.left_out.items()}
     flags += [f"the control {name!r} was left out: {why}" for name, why in left_out.items()]
     counted = [r for r in records if r.status != "failed"]
@@ -101,6 +106,7 @@ class _Result:
         self.card, self.parts = card, parts
         self.rule = card.decision
         self.targets = [r.target for r in records]
+        self.of_matrices = any(r.scores is not None for r in records)
         self.resampling = Resampling([r.group for r in records])
         everything = np.ones(len(records), np.bool_)
         self.members: dict[str, Bool[np.ndarray, " items"]] = {
@@ -169,6 +175,7 @@ class _Result:
                     f"{metric}: ties matter, {found.value:.2f} when a tie is wrong and {half:.2f} "
                     f"when it is decided by chance (ties in {found.tie_rate:.2f} % of items)"
                 )
+            flags += self._rival_flag(metric, half)
             for name in controls:
                 if name != RANDOM and name in SUSPECT and not self._of_the_order(name, metric):
                     flags += self._control_flag(name, metric)
@@ -184,6 +191,31 @@ class _Result:
         """Whether a control gets what it gets by the order of options alone, which is no fault of
         the benchmark: the first option is always right in one order and never in the other."""
         return name == FIRST_OPTION and (metric in self.card.orders or not self.every_order)
+
+    def _rival_flag(self, metric: str, own: float) -> list[str]:
+        """Where no chance level is known there is no gain; that a control gets more is told."""
+        if not self._metric(metric).rising or metric in self.card.chance:
+            return []
+        found = {
+            name: value
+            for name in UNSEEING
+            if name in self.parts
+            and self._comparable(name, metric)
+            and (value := self._value(name, metric, "half")) is not None
+        }
+        best = max(found, key=lambda name: found[name], default=None)
+        if best is None or found[best] <= own:
+            return []
+        return [
+            f"{metric}: control {best!r} gets {found[best]:.4f} without the picture, more than the "
+            f"{own:.4f} of what is judged"
+        ]
+
+    def _comparable(self, name: str, metric: str) -> bool:
+        """Whether a control has this metric in the unit of the scorer: not a length in characters
+        beside a score of 0 to 1; the scorer itself without its picture has."""
+        same = name in (_SCORER, BLIND, SHUFFLED)
+        return same or not (self._metric(metric).of_scale and self.of_matrices)
 
     def _control_flag(self, name: str, metric: str) -> list[str]:
         chance = self.card.chance.get(metric)
@@ -211,7 +243,7 @@ class _Result:
             tied = None if chance is None else 0.0
             return Measured(chance, chance, n, None, tied, unit)
         strict, half = (self._value(name, metric, kind, tag) for kind in ("strict", "half"))
-        if n == 0 or strict is None:
+        if n == 0 or strict is None or not self._comparable(name, metric):
             return Measured(None, None, n, None, None, unit)
         column = list(self.rule.metrics).index(metric.removeprefix(MACRO))
         tied = 100 * float(self.parts[name].tied[self.members[tag], column].mean())

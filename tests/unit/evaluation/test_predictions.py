@@ -258,6 +258,18 @@ def test_the_question_of_pope_is_not_read_as_its_answer(tmp_path: Path) -> None:
     assert records[0].answers[0].raw == "No"
 
 
+def test_answers_of_pope_that_say_neither_are_counted(tmp_path: Path) -> None:
+    rows = shipped_data().jsonl("pope/coco_pope_random.json")
+    said = ["I cannot tell.", "Sure", *["Yes, there is"] * len(rows)]
+    path = tmp_path / "answers.jsonl"
+    lines = [json.dumps({**row, "answer": a}) for row, a in zip(rows, said, strict=False)]
+    path.write_text("\n".join(lines) + "\n")
+    benchmark, records = judge_predictions("pope/random", [path], shipped_data())
+    result = summarize(records, benchmark.card)
+    assert result.metrics["yes ratio"].value == 100
+    assert any("2 answers say neither yes nor no, such as" in flag for flag in result.flags)
+
+
 def test_chance_of_a_part_is_that_of_its_own_options() -> None:
     path = Path(__file__).parents[3] / "eval/data/scienceqa_llava15_13b.jsonl.gz"
     whole, part = (

@@ -366,3 +366,35 @@ def test_an_undefined_metric_has_no_gain() -> None:
     result = summarize(records, card)
     assert result.metrics["all orders"].value is None
     assert list(result.controls.gain.metrics) == ["given"]
+
+
+def rated(number: int, score: float) -> ItemRecord:
+    """An item whose rating the length of its text tells, and the score does not."""
+    return replace(
+        record(number, (0.0, 0.0)),
+        rule="correlation",
+        target={"human": float(number)},
+        scores=((score,),),
+        credit={},
+        controls={"constant": ((0.0,),), "length": ((-90.0 + number,),)},
+    )
+
+
+def test_a_control_above_a_correlation_is_told_and_has_no_mean_in_another_unit() -> None:
+    card = replace(
+        CARD,
+        rule="correlation",
+        chance={},
+        metrics={"mean score": "in the unit of the scorer", "pearson": "correlation"},
+    )
+    records = [rated(k, 0.5 + 0.1 * (k % 3)) for k in range(40)]
+    result = summarize(records, card)
+    assert any("pearson: control 'length' gets 1.0000" in flag for flag in result.flags)
+    assert not any("mean score: control" in flag for flag in result.flags)
+    assert result.controls.scores["length"].metrics["mean score"].value is None
+    assert result.controls.scores["length"].metrics["pearson"].value == pytest.approx(1)
+    # The scorer without its picture has the unit of the scorer.
+    blind = [replace(r, controls={"blind": ((0.9,),)}) for r in records]
+    result = summarize(blind, card)
+    assert result.controls.scores["blind"].metrics["mean score"].value == pytest.approx(0.9)
+    assert any("mean score: control 'blind' gets 0.9000" in flag for flag in result.flags)
