@@ -286,7 +286,7 @@ def test_chance_of_a_part_is_that_of_its_own_options() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("winoground", '{"label": "0_c0_i0", "sim": 1}', "line 1 lacks 'score', and has label, sim"),
+        ("winoground", '{"label": "0_c0_i0", "sim": 1}', "line 1 lacks 'score', and has label"),
         ("winoground", '{"id": "0"}', "line 1 has neither 'scores' nor 'answer', but 'id'"),
         ("winoground", '{"id": "0", "score": 1}', "neither 'scores' nor 'answer', but 'id', 'sc"),
         ("winoground", "", "is empty: write the predictions anew"),
