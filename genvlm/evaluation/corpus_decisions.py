@@ -72,11 +72,11 @@ def _correlate(of: Callable[[ArrayLike, ArrayLike], float | Undefined]) -> Metri
         found = of(parts[:, 0], parts[:, 1])
         return np.nan if isinstance(found, Undefined) else found
 
-    return Metric(of_items=of_items, unit="number")
+    return Metric(of_items=of_items, unit="number", rising=True)
 
 
 _CORRELATION = {
-    "mean score": Metric(of_sums=mean(0).of_sums, unit="number"),
+    "mean score": Metric(of_sums=mean(0).of_sums, unit="number", rising=True, of_scale=True),
     "pearson": _correlate(pearson),
     "spearman": _correlate(spearman),
     "kendall": _correlate(kendall),
@@ -92,7 +92,11 @@ def _caption_parts(judged: Judged) -> Parts:
 
 
 def _caption_metric(name: str) -> Metric:
-    return Metric(of_sums=lambda sums: caption_text.caption_metrics(sums)[name], unit="number")
+    return Metric(
+        of_sums=lambda sums: caption_text.caption_metrics(sums)[name],
+        unit="number",
+        rising=name != "length",
+    )
 
 
 _CAPTIONS = {

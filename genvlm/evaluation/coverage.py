@@ -1,5 +1,6 @@
 """Whether a log is one run, and whole: what was answered, refused, unreadable, failed."""
 
+import re
 from collections.abc import Sequence
 
 from genvlm.errors import EvaluationError
@@ -52,3 +53,23 @@ def unanswered_flags(records: Sequence[ItemRecord]) -> list[str]:
             reason = f" ({problem})" if problem else ""
             flags.append(f"{len(ids)} items {status}, such as {ids[0]!r}{reason}")
     return flags
+
+
+def unsaid_flags(records: Sequence[ItemRecord]) -> list[str]:
+    """Answers to yes-no questions that say neither, where the official rule reads them all the same
+    (POPE): they can be right without an answer."""
+    ids = [
+        r.id
+        for r in records
+        if r.rule == "yes-no"
+        and any(
+            one.parsed is not None and not re.search(r"\b(yes|no|not)\b", one.raw, re.IGNORECASE)
+            for one in r.answers
+        )
+    ]
+    if not ids:
+        return []
+    return [
+        f"{len(ids)} answers say neither yes nor no, such as that of {ids[0]!r}, and are read all "
+        "the same (official rule)"
+    ]

@@ -21,8 +21,10 @@ def read_file(path: Path) -> bytes:
     """The content of a file, uncompressed where its name ends in .gz.
 
     Raises:
-        DataError: missing, damaged, or over a gigabyte.
+        DataError: missing, a folder, damaged, or over a gigabyte.
     """
+    if path.is_dir():
+        raise DataError(f"{path} is a folder: name a file in it")
     try:
         if path.suffix != ".gz":
             if path.stat().st_size > MAX_BYTES:
@@ -33,7 +35,7 @@ def read_file(path: Path) -> bytes:
     except FileNotFoundError:
         raise DataError(f"no file {path}: check the path") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is damaged ({error}): fetch it again") from None
+        raise DataError(f"{path} is damaged ({error}): fetch or write it anew") from None
     if len(content) > MAX_BYTES:
         raise DataError(f"{path} holds more than {MAX_BYTES >> 30} GiB: split it")
     return content
@@ -52,10 +54,12 @@ def parse_lines(content: bytes, where: object) -> list[str]:
 
 def parse_json(content: bytes, where: object) -> Any:
     """JSON. Raises DataError naming `where`."""
+    if not content.strip():
+        raise DataError(f"{where} is empty: fetch or write it anew")
     try:
         return json.loads(content, object_pairs_hook=_unique)
     except ValueError as error:
-        raise DataError(f"{where} is no JSON ({error}): fetch it again") from None
+        raise DataError(f"{where} is no JSON ({error}): fetch or write it anew") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -131,7 +135,9 @@ def parse_csv(content: bytes, where: object, columns: tuple[str, ...]) -> list[d
         raise DataError(f"{where} lacks the column {missing[0]!r}: is it another file?")
     short = next((k for k, row in enumerate(rows, 2) if None in row.values()), None)
     if short is not None:
-        raise DataError(f"{where}, row {short}, has fewer cells than the head: fetch it again")
+        raise DataError(
+            f"{where}, row {short}, has fewer cells than the head: fetch or write it anew"
+        )
     return rows
 
 

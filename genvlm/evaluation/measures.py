@@ -54,6 +54,10 @@ class Metric:
     of_items: Callable[[Float[np.ndarray, "I P"]], float] | None = None
     """From the parts of all items; NaN where it is undefined."""
     unit: Unit = "percent"
+    rising: bool = False
+    """Of a number: more is better, so that a control with more than the scorer must be told."""
+    of_scale: bool = False
+    """Made of score matrices it is in the unit of whoever gave them, and not to be compared."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,12 +71,14 @@ def read_plain_predictions(paths: Sequence[Path]) -> Predictions | None:
     {"id", "question"?, "answer"}. None where the first line is neither.
 
     Raises:
-        EvaluationError: a line of another form, an id or question that occurs twice.
+        EvaluationError: an empty file, a line of another form, an id or question that occurs twice.
     """
     scores: dict[str, Matrix] = {}
     answers: dict[str, list[RawAnswer]] = {}
     for path in paths:
         content = read_file(path)
+        if not content.strip():
+            raise EvaluationError(f"{path} is empty: write the predictions anew")
         if not _is_plain(content):
             return None
         for number, row in enumerate(parse_jsonl(content, path), start=1):
@@ -84,6 +86,10 @@ def read_plain_predictions(paths: Sequence[Path]) -> Predictions | None:
             item = _string(row, "id", where)
             if "scores" in row:
                 add_once(scores, item, row["scores"], where)
+            elif "answer" not in row:
+                raise EvaluationError(
+                    f"{where} has neither 'scores' nor 'answer', but {', '.join(map(repr, row))}"
+                )
             else:
                 raw = RawAnswer(str(row.get("question", "")), _string(row, "answer", where))
                 add_answer(answers, item, raw, where)
@@ -130,9 +136,8 @@ def add_answer(found: dict[str, list[RawAnswer]], item: str, answer: RawAnswer, 
     """Raises EvaluationError: this question of the item was answered before."""
     known = found.setdefault(item, [])
     if any(one.question == answer.question for one in known):
-        raise EvaluationError(
-            f"{where}: the question {answer.question!r} of {item!r} is answered twice; remove one"
-        )
+        what = f"the question {answer.question!r} of {item!r}" if answer.question else repr(item)
+        raise EvaluationError(f"{where}: {what} is answered twice; remove one")
     known.append(answer)
 
 
@@ -251,7 +256,11 @@ def _is_plain(content: bytes) -> bool:
         first = json.loads(content.split(b"\n", 1)[0])
     except ValueError:
         return False
-    return isinstance(first, dict) and "id" in first and ("scores" in first or "answer" in first)
+    if not isinstance(first, dict) or "id" not in first:
+        return False
+    # No format of others is an id and nothing that says more: the scores were forgotten, or are
+    # under another name, and the error should be about that.
+    return "scores" in first or "answer" in first or first.keys() <= {"id", "question", "score"}
 
 
 def _string(row: Mapping[str, Any], key: str, where: str) -> str:

@@ -11,7 +11,12 @@ from jaxtyping import Bool, Float64
 
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.cards import MACRO, Card, with_chance
-from genvlm.evaluation.coverage import check_one_run, count_coverage, unanswered_flags
+from genvlm.evaluation.coverage import (
+    check_one_run,
+    count_coverage,
+    unanswered_flags,
+    unsaid_flags,
+)
 from genvlm.evaluation.measures import Judged, Metric, Parts, ratio
 from genvlm.evaluation.records import SCHEMA, ItemRecord
 from genvlm.evaluation.resampling import Resampling
@@ -50,7 +55,7 @@ def summarize(records: Sequence[ItemRecord], card: Card, *, num_truncated: int =
     check_one_run(records, card)
     coverage = count_coverage(records)
     flags = [f"the log ends in {num_truncated} line that was cut short"] if num_truncated else []
-    flags += unanswered_flags(records)
+    flags += unanswered_flags(records) + unsaid_flags(records)
     left_out = {name: reason for r in records for name, reason in r.left_out.items()}
     flags += [f"the control {name!r} was left out: {why}" for name, why in left_out.items()]
     counted = [r for r in records if r.status != "failed"]
@@ -101,6 +106,7 @@ class _Result:
         self.card, self.parts = card, parts
         self.rule = card.decision
         self.targets = [r.target for r in records]
+        self.of_matrices = any(r.scores is not None for r in records)
         self.resampling = Resampling([r.group for r in records])
         everything = np.ones(len(records), np.bool_)
         self.members: dict[str, Bool[np.ndarray, " items"]] = {
@@ -141,7 +147,7 @@ class _Result:
         return 100 * float(np.mean([1 / n for n in options])) if options else chance
 
     def gains(self, tag: str = WHOLE) -> dict[str, Gain]:
-        """By metric that is defined; the best control is chosen anew in every bootstrap sample."""
+        """By metric that is defined, over the control that is best on these items."""
         if not self.members[tag].any():
             return {}
         return {
@@ -169,6 +175,7 @@ class _Result:
                     f"{metric}: ties matter, {found.value:.2f} when a tie is wrong and {half:.2f} "
                     f"when it is decided by chance (ties in {found.tie_rate:.2f} % of items)"
                 )
+            flags += self._rival_flag(metric, half)
             for name in controls:
                 if name != RANDOM and name in SUSPECT and not self._of_the_order(name, metric):
                     flags += self._control_flag(name, metric)
@@ -184,6 +191,31 @@ class _Result:
         """Whether a control gets what it gets by the order of options alone, which is no fault of
         the benchmark: the first option is always right in one order and never in the other."""
         return name == FIRST_OPTION and (metric in self.card.orders or not self.every_order)
+
+    def _rival_flag(self, metric: str, own: float) -> list[str]:
+        """Where no chance level is known there is no gain; that a control gets more is told."""
+        if not self._metric(metric).rising or metric in self.card.chance:
+            return []
+        found = {
+            name: value
+            for name in UNSEEING
+            if name in self.parts
+            and self._comparable(name, metric)
+            and (value := self._value(name, metric, "half")) is not None
+        }
+        best = max(found, key=lambda name: found[name], default=None)
+        if best is None or found[best] <= own:
+            return []
+        return [
+            f"{metric}: control {best!r} gets {found[best]:.4f} without the picture, more than the "
+            f"{own:.4f} of what is judged"
+        ]
+
+    def _comparable(self, name: str, metric: str) -> bool:
+        """Whether a control has this metric in the unit of the scorer: not a length in characters
+        beside a score of 0 to 1; the scorer itself without its picture has."""
+        same = name in (_SCORER, BLIND, SHUFFLED)
+        return same or not (self._metric(metric).of_scale and self.of_matrices)
 
     def _control_flag(self, name: str, metric: str) -> list[str]:
         chance = self.card.chance.get(metric)
@@ -211,50 +243,74 @@ class _Result:
             tied = None if chance is None else 0.0
             return Measured(chance, chance, n, None, tied, unit)
         strict, half = (self._value(name, metric, kind, tag) for kind in ("strict", "half"))
-        if n == 0 or strict is None:
+        if n == 0 or strict is None or not self._comparable(name, metric):
             return Measured(None, None, n, None, None, unit)
         column = list(self.rule.metrics).index(metric.removeprefix(MACRO))
         tied = 100 * float(self.parts[name].tied[self.members[tag], column].mean())
         interval = self._interval(name, metric, tag, strict)
         return Measured(strict, half, n, interval, tied, unit)
 
-    def _interval(self, name: str, metric: str, tag: str, value: float) -> Interval | None:
+    def _interval(
+        self, name: str, metric: str, tag: str, value: float, kind: Kind = "strict"
+    ) -> Interval | None:
         of_items = self._metric(metric).of_items is not None
         if of_items and (name != _SCORER or tag != WHOLE):
             return None  # thousands of correlations: for the scorer on all items alone
-        resampled = self._resampled(name, metric, "strict", tag)
-        if resampled is None or len(set(self.groups[self.members[tag]])) < 2:
+        resampled = self._resampled(name, metric, kind, tag)
+        if resampled is None or self._num_groups(tag) < 2:
             return None
-        is_share = self._metric(metric).unit == "percent" and not of_items
-        if is_share and resampled.min() == resampled.max() and value in (0.0, 100.0):
-            # No resample can differ from all right or all wrong: count clusters as the trials.
-            num_groups = len(set(self.groups[self.members[tag]]))
-            wilson = wilson_interval(num_groups * value / 100, num_groups)
-            if isinstance(wilson, Undefined):
-                return None
-            return Interval(100 * wilson.low, 100 * wilson.high)
+        if self._metric(metric).unit == "percent" and not of_items and _constant(resampled):
+            # No resample can differ, as where all are right or all wrong.
+            return self._wilson(value, tag)
         return percentile_interval(resampled)
+
+    def _num_groups(self, tag: str) -> int:
+        return len(set(self.groups[self.members[tag]]))
+
+    def _wilson(self, percent: float, tag: str) -> Interval | None:
+        """Wilson's interval of a share, with groups as the trials."""
+        num_groups = self._num_groups(tag)
+        wilson = wilson_interval(num_groups * percent / 100, num_groups)
+        if isinstance(wilson, Undefined):
+            return None
+        return Interval(100 * wilson.low, 100 * wilson.high)
 
     def _gain(self, metric: str, tag: str) -> Gain:
         chance = self.chance(metric, tag)
         own = self._value(_SCORER, metric, "half", tag)
         assert own is not None  # `gains` asks for nothing else
         assert chance is not None
-        known = {
-            name: value
-            for name in UNSEEING
-            if name in self.parts and (value := self._value(name, metric, "half", tag)) is not None
-        }
-        rivals = {RANDOM: chance, **known}
+        rivals = {RANDOM: chance}
+        for name in UNSEEING:
+            if name in self.parts:
+                value = self._value(name, metric, "half", tag)
+                rivals |= {} if value is None else {name: value}
         best = max(rivals, key=lambda name: rivals[name])
-        interval = None
-        drawn = self._draws(_SCORER, metric, "half", tag)
-        if drawn is not None:
-            others = [self._draws(name, metric, "half", tag) for name in known]
-            rival = np.max([np.full(len(drawn), chance), *(o for o in others if o is not None)], 0)
-            gains = (drawn - rival)[~np.isnan(drawn - rival)]
-            interval = percentile_interval(gains) if len(gains) else None
+        interval = self._gain_interval(metric, tag, own, best, rivals[best])
         return Gain(own - rivals[best], interval, best)
+
+    def _gain_interval(
+        self, metric: str, tag: str, own: float, rival: str, level: float
+    ) -> Interval | None:
+        """Of the gain over this one control, paired: were the best chosen anew in every resample,
+        the interval would be that of another number, and could lie below what is possible."""
+        mine = self._interval(_SCORER, metric, tag, own, "half")
+        above = None if mine is None else Interval(mine.low - level, mine.high - level)
+        theirs = None if rival == RANDOM else self._draws(rival, metric, "half", tag)
+        drawn = self._draws(_SCORER, metric, "half", tag)
+        if above is None or drawn is None or theirs is None:
+            return above
+        gains = (drawn - theirs)[~np.isnan(drawn - theirs)]
+        if len(gains) == 0:
+            return None
+        if not _constant(gains):
+            return percentile_interval(gains)
+        if _constant(drawn[~np.isnan(drawn)]):
+            return above  # the control does not vary either: as over a fixed level
+        # Both vary as one: they may still differ in as large a share as was never seen to differ.
+        apart = self._wilson(0.0, tag)
+        gain = own - level
+        return None if apart is None else Interval(gain - apart.high, gain + apart.high)
 
     def _metric(self, metric: str) -> Metric:
         return self.rule.metrics[metric.removeprefix(MACRO)]
@@ -317,6 +373,11 @@ class _Result:
 def _of_sums(metric: Metric, sums: np.ndarray) -> np.ndarray:
     assert metric.of_sums is not None
     return metric.of_sums(sums)
+
+
+def _constant(draws: Float64[np.ndarray, " draws"]) -> bool:
+    """Whether no draw differs, but for rounding."""
+    return bool(draws.max() - draws.min() < 1e-9)
 
 
 def _scale(metric: Metric) -> float:

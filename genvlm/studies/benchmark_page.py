@@ -1,5 +1,6 @@
 """What a reader sees of one benchmark: table beside controls, bars, warnings, items to browse."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from genvlm.evaluation.plots import Bar, bars_with_intervals
 from genvlm.evaluation.records import ItemRecord
 from genvlm.evaluation.report import render_report, save_report
 from genvlm.scoring.protocols import Question
-from genvlm.studies.evaluations import NEIGHBOUR, Evaluation
+from genvlm.studies.evaluations import NEIGHBOUR, Evaluation, hash_rank
 
 _MAX_BROWSED = 40
 _MAX_TEXTS = 5
@@ -85,13 +86,37 @@ def benchmark_section(
         ]
         alt = f"{headline} of model and controls"
         blocks.append(Figure(bars_with_intervals(bars, title=headline), "", alt))
+    blocks += _gains(summary)
     blocks += [Callout(flag, "warning") for flag in summary["flags"]]
-    blocks.append(Browser(items, "Items, wrong ones first."))
+    blocks.append(Browser(items, _selection(len(items), summary["coverage"])))
     value = "n/a" if shown["value"] is None else _number(shown)
     if summary["status"] == "incomplete":
         value = "incomplete"
     label = f"{summary['benchmark']}: {headline}"
     return Section(title, blocks), Headline(label, value, _neighbour_note(summary, headline))
+
+
+def _gains(summary: Mapping[str, Any]) -> list[Table]:
+    """What the model has over the best control without the picture, where that is known."""
+    rows: list[list[Any]] = []
+    for metric, gain in summary["controls"]["gain"]["metrics"].items():
+        interval = "" if not gain["interval"] else " [{:.1f}, {:.1f}]".format(*gain["interval"])
+        rows.append([metric, f"{gain['value']:+.1f}{interval}", gain["over"]])
+    if not rows:
+        return []
+    about = "Gain over the best control that never sees the picture, ties half on both sides."
+    return [Table(["metric", "gain", "over"], rows, about, align=["left", "right", "left"])]
+
+
+def _selection(num_shown: int, coverage: Mapping[str, int]) -> str:
+    """What the items of a page are, so that nobody reads shares off a selection."""
+    num_items = sum(coverage[status] for status in ("answered", "refused", "unparseable"))
+    if num_shown in (0, num_items):
+        return "Items, wrong ones first."
+    return (
+        f"{num_shown} of {num_items} shown, wrong ones first: a selection by the hash of the id, "
+        "spread over the categories; its shares of right and wrong are not those of all."
+    )
 
 
 def browse(benchmark: AnyBenchmark, records: Sequence[ItemRecord]) -> list[BrowserItem]:
@@ -103,10 +128,10 @@ def browse(benchmark: AnyBenchmark, records: Sequence[ItemRecord]) -> list[Brows
         return all(c.strict == 1 for c in record.credit.values())
 
     counted = [r for r in records if r.status != "failed"]
-    ordered = sorted(counted, key=lambda r: good(r) is True)
-    wrong = [r for r in ordered if not good(r)][: _MAX_BROWSED // 2]
-    right = [r for r in ordered if good(r)][: _MAX_BROWSED - len(wrong)]
-    chosen = [*wrong, *right]
+    right = _spread([r for r in counted if good(r)])
+    wrong = _spread([r for r in counted if not good(r)])
+    wrong = wrong[: _MAX_BROWSED - min(len(right), _MAX_BROWSED // 2)]
+    chosen = [*wrong, *right[: _MAX_BROWSED - len(wrong)]]
     if isinstance(benchmark, Benchmark):
         grids = {item.id: item.grid for item in benchmark.items}
         return [
@@ -115,6 +140,16 @@ def browse(benchmark: AnyBenchmark, records: Sequence[ItemRecord]) -> list[Brows
         ]
     asked = {item.id: item.questions for item in benchmark.items}
     return [_answered(r, good(r), asked[r.id]) for r in chosen]
+
+
+def _spread(records: Sequence[ItemRecord]) -> list[ItemRecord]:
+    """By the hash of the id, one of every combination of tags before a second of any."""
+    seen: Counter[tuple[str, ...]] = Counter()
+    turns = []
+    for record in sorted(records, key=lambda r: hash_rank(r.id)):
+        turns.append((seen[record.tags], record))
+        seen[record.tags] += 1
+    return [record for _, record in sorted(turns, key=lambda turn: turn[0])]
 
 
 def _scored(

@@ -144,13 +144,14 @@ def keep_some(benchmark: AnyBenchmark, limit: int | None) -> AnyBenchmark:
         return benchmark
     version = f"{benchmark.version}+limit={limit}"
     if isinstance(benchmark, Benchmark):
-        scored = tuple(sorted(benchmark.items, key=lambda item: _rank(item.id))[:limit])
+        scored = tuple(sorted(benchmark.items, key=lambda item: hash_rank(item.id))[:limit])
         return replace(benchmark, items=scored, version=version)
-    questions = tuple(sorted(benchmark.items, key=lambda item: _rank(item.id))[:limit])
+    questions = tuple(sorted(benchmark.items, key=lambda item: hash_rank(item.id))[:limit])
     return replace(benchmark, items=questions, version=version)
 
 
-def _rank(item_id: str) -> str:
+def hash_rank(item_id: str) -> str:
+    """Sorted by it, items stand in an order that has nothing to do with what they are."""
     return hashlib.sha256(item_id.encode()).hexdigest()
 
 
@@ -185,7 +186,7 @@ def build_controls(name: str, benchmark: Benchmark, scorer: Scorer) -> dict[str,
 def _pool_of_images(benchmark: Benchmark) -> list[RGBImage]:
     """A few pictures of different groups, whichever can be read."""
     pool: dict[str, RGBImage] = {}
-    for item in sorted(benchmark.items, key=lambda item: _rank(item.id)):
+    for item in sorted(benchmark.items, key=lambda item: hash_rank(item.id)):
         if len(pool) > NUM_UNRELATED:
             break
         if item.group not in pool:

@@ -58,6 +58,9 @@ def test_a_log_is_rescored_and_compared_without_a_model(
     assert "+3.25" in shown
     page = (tmp_path / "clip_l14/report.html").read_text()
     assert "predictions clip_l14.jsonl" in page
+    # What is browsed is a selection and says so; the gain stands there as on the screen.
+    assert "40 of 400 shown" in page
+    assert "Gain over the best control" in page
 
 
 def test_a_log_cut_short_is_incomplete(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

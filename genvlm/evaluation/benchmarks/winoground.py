@@ -70,24 +70,25 @@ def read_winoground(
     """Scores as JSONL of {"label": "<id>_c<caption>_i<image>", "score"}.
 
     Raises:
-        EvaluationError: a label of another form, one that occurs twice, or a missing cell.
+        EvaluationError: a label of another form, one that occurs twice, or no score.
     """
     cells: dict[str, dict[tuple[int, int], float]] = {}
     for path in paths:
         for number_of_line, row in enumerate(parse_jsonl(read_file(path), path), start=1):
+            where = f"{path}, line {number_of_line}"
             found = _LABEL.fullmatch(str(row.get("label")))
             if not found:
                 raise EvaluationError(
-                    f"{path}, line {number_of_line}: the label {row.get('label')!r} is not "
+                    f"{where}: the label {row.get('label')!r} is not "
                     "of the form <id>_c<caption>_i<image>"
                 )
+            if "score" not in row:
+                raise EvaluationError(f"{where} lacks 'score', and has {', '.join(row)}")
             place = int(found[3]), int(found[2])
             mine = cells.setdefault(found[1], {})
             if place in mine:
-                raise EvaluationError(
-                    f"{path}, line {number_of_line}: {found[0]} occurs twice; remove one"
-                )
-            mine[place] = number(row.get("score"), f"{path}, line {number_of_line}")
+                raise EvaluationError(f"{where}: {found[0]} occurs twice; remove one")
+            mine[place] = number(row["score"], where)
     scores = {}
     for item, mine in cells.items():
         nan = float("nan")  # an item with a missing cell fails

@@ -258,6 +258,18 @@ def test_the_question_of_pope_is_not_read_as_its_answer(tmp_path: Path) -> None:
     assert records[0].answers[0].raw == "No"
 
 
+def test_answers_of_pope_that_say_neither_are_counted(tmp_path: Path) -> None:
+    rows = shipped_data().jsonl("pope/coco_pope_random.json")
+    said = ["I cannot tell.", "Sure", *["Yes, there is"] * len(rows)]
+    path = tmp_path / "answers.jsonl"
+    lines = [json.dumps({**row, "answer": a}) for row, a in zip(rows, said, strict=False)]
+    path.write_text("\n".join(lines) + "\n")
+    benchmark, records = judge_predictions("pope/random", [path], shipped_data())
+    result = summarize(records, benchmark.card)
+    assert result.metrics["yes ratio"].value == 100
+    assert any("2 answers say neither yes nor no, such as" in flag for flag in result.flags)
+
+
 def test_chance_of_a_part_is_that_of_its_own_options() -> None:
     path = Path(__file__).parents[3] / "eval/data/scienceqa_llava15_13b.jsonl.gz"
     whole, part = (
@@ -269,3 +281,31 @@ def test_chance_of_a_part_is_that_of_its_own_options() -> None:
     )
     of_tag = whole.controls.scores["random"].categories["image"]["given"].value
     assert of_tag == pytest.approx(part.controls.scores["random"].metrics["given"].value, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("winoground", '{"label": "0_c0_i0", "sim": 1}', "line 1 lacks 'score', and has label"),
+        ("winoground", '{"id": "0"}', "line 1 has neither 'scores' nor 'answer', but 'id'"),
+        ("winoground", '{"id": "0", "score": 1}', "neither 'scores' nor 'answer', but 'id', 'sc"),
+        ("winoground", "", "is empty: write the predictions anew"),
+        ("tifa", " \n", "is empty: write the predictions anew"),
+        ("winoground", '{"label": "0_c', "line 1, is no JSON .*: fetch or write it anew"),
+        ("chair", '{"image_id": 569, "caption": "A"}\n' * 2, ": '569' is answered twice"),
+        ("vqa", '[{"question_id": 1, "answer": "a"}, {"question_id": 1, "answer": "a"}]',
+         ": '1' is answered twice"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_file_is_said(
+    tmp_path: Path, name: str, content: str, message: str
+) -> None:
+    path = tmp_path / "predictions.json"
+    path.write_text(content)
+    with pytest.raises((DataError, EvaluationError), match=message):
+        judge_predictions(name, [path], shipped_data())
+
+
+def test_a_folder_of_predictions_is_called_one(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is a folder: name a file in it"):
+        judge_predictions("winoground", [tmp_path], shipped_data())

@@ -125,7 +125,57 @@ def test_a_control_within_two_standard_errors_raises_no_flag(num_right: int, fla
 
 def test_gain_gives_half_credit_to_ties_on_both_sides() -> None:
     gain = summarize(log(num_right=0, num_tied=40), CARD).controls.gain.metrics["accuracy"]
-    assert gain[:2] == (0.0, (0.0, 0.0))
+    assert (gain.value, gain.over) == (0.0, "random")
+
+
+def test_a_gain_over_chance_is_the_value_with_its_interval_minus_chance() -> None:
+    for num_right in (0, 25, 40):
+        result = summarize(log(num_right=num_right), CARD)
+        own, gain = result.metrics["accuracy"], result.controls.gain.metrics["accuracy"]
+        assert own.interval is not None
+        assert gain.over == "random"
+        assert gain.interval == pytest.approx([bound - 50 for bound in own.interval])
+        # Nothing is below 0 %, whichever control would have been best in a resample.
+        assert gain.interval.low >= -50
+        assert gain.interval.low < gain.interval.high
+
+
+def test_a_gain_over_a_control_that_varies_is_paired_with_it_alone() -> None:
+    # Blind is right where the scorer is, and on four items more.
+    blind = [(1.0, 0.0) if k < 34 else (0.0, 1.0) for k in range(40)]
+    records = [replace(r, controls={"blind": (b,)}) for r, b in zip(log(30), blind, strict=True)]
+    gain = summarize(records, CARD).controls.gain.metrics["accuracy"]
+    assert (gain.value, gain.over) == (pytest.approx(-10), "blind")
+    assert gain.interval is not None
+    assert -30 < gain.interval.low < -10 < gain.interval.high <= 0
+
+
+@pytest.mark.parametrize(
+    ("num_right", "num_blind", "interval"),
+    [
+        # Neither varies: Wilson's interval of the value with 20 groups, minus the control.
+        (40, 40, (-16.11, 0.0)),
+        (0, 40, (-100.0, -83.89)),
+        # Both vary as one: 0 of 20 groups were seen to differ.
+        (30, 30, (-16.11, 16.11)),
+    ],
+)
+def test_a_gain_that_does_not_vary_has_no_interval_of_width_zero(
+    num_right: int, num_blind: int, interval: tuple[float, float]
+) -> None:
+    blind = [(1.0, 0.0) if k < num_blind else (0.0, 1.0) for k in range(40)]
+    records = [
+        replace(r, controls={"blind": (b,)}) for r, b in zip(log(num_right), blind, strict=True)
+    ]
+    gain = summarize(records, CARD).controls.gain.metrics["accuracy"]
+    assert gain.over == "blind"
+    assert gain.interval == pytest.approx(interval, abs=0.01)
+
+
+def test_a_category_of_one_group_has_a_gain_without_an_interval() -> None:
+    records = [replace(r, tags=("rare",) if k < 2 else ()) for k, r in enumerate(log())]
+    gain = summarize(records, CARD).controls.gain.categories["rare"]["accuracy"]
+    assert (gain.value, gain.interval) == (50.0, None)
 
 
 def test_ties_that_matter_raise_a_flag() -> None:
@@ -316,3 +366,35 @@ def test_an_undefined_metric_has_no_gain() -> None:
     result = summarize(records, card)
     assert result.metrics["all orders"].value is None
     assert list(result.controls.gain.metrics) == ["given"]
+
+
+def rated(number: int, score: float) -> ItemRecord:
+    """An item whose rating the length of its text tells, and the score does not."""
+    return replace(
+        record(number, (0.0, 0.0)),
+        rule="correlation",
+        target={"human": float(number)},
+        scores=((score,),),
+        credit={},
+        controls={"constant": ((0.0,),), "length": ((-90.0 + number,),)},
+    )
+
+
+def test_a_control_above_a_correlation_is_told_and_has_no_mean_in_another_unit() -> None:
+    card = replace(
+        CARD,
+        rule="correlation",
+        chance={},
+        metrics={"mean score": "in the unit of the scorer", "pearson": "correlation"},
+    )
+    records = [rated(k, 0.5 + 0.1 * (k % 3)) for k in range(40)]
+    result = summarize(records, card)
+    assert any("pearson: control 'length' gets 1.0000" in flag for flag in result.flags)
+    assert not any("mean score: control" in flag for flag in result.flags)
+    assert result.controls.scores["length"].metrics["mean score"].value is None
+    assert result.controls.scores["length"].metrics["pearson"].value == pytest.approx(1)
+    # The scorer without its picture has the unit of the scorer.
+    blind = [replace(r, controls={"blind": ((0.9,),)}) for r in records]
+    result = summarize(blind, card)
+    assert result.controls.scores["blind"].metrics["mean score"].value == pytest.approx(0.9)
+    assert any("mean score: control 'blind' gets 0.9000" in flag for flag in result.flags)

@@ -94,7 +94,7 @@ def test_what_is_no_caption_of_a_known_picture_is_named(
 
 def test_a_picture_that_is_described_twice_is_named(tmp_path: Path) -> None:
     row = {"image_id": 569, "caption": "A kite."}
-    with pytest.raises(EvaluationError, match=r"row 2: .* of '569' is answered twice"):
+    with pytest.raises(EvaluationError, match=r"row 2: '569' is answered twice"):
         judge(write(tmp_path / "twice.jsonl", row, row))
 
 
