@@ -204,8 +204,8 @@ def find_measurement(
         raise ConfigError(
             f"--eliminate {name} changes answers, and nobody measured how often with this model, "
             f"these classes, templates and prior{settings and f' and {settings}'}: run `genvlm "
-            f"classify --calibrate-elimination{settings and f' {settings}'}` with the same classes, "
-            "templates and prior"
+            f"classify --calibrate-elimination{settings and f' {settings}'}` with the same "
+            "classes, templates and prior"
         )
     rows = {row["name"]: row for row in stored["measured"]}
     if name not in rows:
