@@ -120,7 +120,7 @@ def audit(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(summary.to_json()))
         return 0
-    title = f"{summary.benchmark} ({summary.version}), percent, no picture seen"
+    title = f"{summary.benchmark} ({summary.version}), no picture seen"
     print_controls(title, summary.controls.scores, benchmark.card.chance)
     for flag in summary.flags:
         if "control" in flag:

@@ -103,6 +103,18 @@ def test_the_list_cuts_no_name_and_names_only_what_runs(
         assert terminal == (max(len(line) for line in shown.splitlines() if "/" not in line) <= 40)
 
 
+def test_an_audit_shows_units_and_a_column_once_where_nothing_ties(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    shown = run(capsys, "audit", "chair")
+    assert "percent" not in shown
+    assert "ties half" not in shown
+    assert "mentions, %" not in shown
+    assert "CHAIRs, %" in shown
+    assert "accuracy, %, ties half" in run(capsys, "audit", "sugarcrepe/add_att")
+
+
 def test_an_audit_says_what_needs_no_picture(capsys: pytest.CaptureFixture[str]) -> None:
     shown = run(capsys, "audit", "pope/popular")
     assert "line parity" in shown
