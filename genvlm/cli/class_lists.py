@@ -119,18 +119,18 @@ def print_ranked(results: list[dict], top: int) -> None:
 def print_accuracy(described: dict) -> None:
     """Accuracy and what else was measured, each with its interval."""
     print(f"right: {said_share(described['accuracy'])}")
-    if "top_k" in described:
+    # Among all classes everything is found: that says nothing.
+    if "top_k" in described and described["top_k"]["k"] < described["num_classes"]:
         print(f"among the best {described['top_k']['k']}: {said_share(described['top_k'])}")
     if "calibration" in described:
         c = described["calibration"]
-        after = (
-            "no temperature" if c["temperature"] is None else f"temperature {c['temperature']:.2f}"
-        )
-        ends = "" if c["ece_after"] is None else f", after {100 * c['ece_after']:.1f} %"
-        print(
-            f"calibration error of {c['num_reported']} pictures: {100 * c['ece_before']:.1f} %"
-            f"{ends} ({after}, fitted on the other {c['num_fitted']})"
-        )
+        said = f"calibration error of {c['num_reported']} pictures: {100 * c['ece_before']:.1f} %"
+        others = f"the other {c['num_fitted']}"
+        if c["temperature"] is None:
+            print(f"{said} (no temperature could be fitted on {others}: {c['reason']})")
+        else:
+            after = f"after {100 * c['ece_after']:.1f} %"
+            print(f"{said}, {after} (temperature {c['temperature']:.2f}, fitted on {others})")
 
 
 def said_share(share: dict) -> str:

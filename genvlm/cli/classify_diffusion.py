@@ -122,8 +122,15 @@ def _classify_by_dropping(
     from genvlm.studies.diffusion_elimination import calibration_key, method_of
     from genvlm.studies.elimination import find_measurement
 
+    # Errors by another method or at other noises are others: the whole scorer is in the key.
+    scored = scorer.info.settings
     measured = find_measurement(
-        arguments.eliminate, calibration_key(scorer, task), scorer.info.fingerprint, arguments.model
+        arguments.eliminate,
+        calibration_key(scorer, task),
+        scorer.info.fingerprint,
+        arguments.model,
+        settings=f"--method {scorer.method} --num-samples {scored['num_samples']} "
+        f"--seed {scored['seed']}",
     )
     method = method_of(measured, len(task.classes))
     found = classify_by_dropping(scorer, images, task.classes, method, **task.settings)

@@ -2,7 +2,12 @@
 
 import argparse
 import json
+import shutil
+import sys
+import textwrap
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from genvlm.cli.eval_table import print_controls
 from genvlm.cli.parsing import Subparsers, add_command
@@ -33,38 +38,68 @@ def add_parsers(actions: Subparsers) -> None:
 
 
 def show_list(arguments: argparse.Namespace) -> int:
-    """Print every benchmark."""
-    from dataclasses import asdict
-
-    from genvlm.evaluation.cards import card_names, load_card
-    from genvlm.evaluation.catalog import FILE_BENCHMARKS
-    from genvlm.studies.evaluations import DEMO_BENCHMARKS
-
-    rows = []
-    for name in (*(n for n in DEMO_BENCHMARKS if not n.startswith("scenes-")), *FILE_BENCHMARKS):
-        parts = FILE_BENCHMARKS[name].parts if name in FILE_BENCHMARKS else ()
-        run_as = [f"{name}/{part}" for part in parts] or [name]
-        # A benchmark may have a card for each way of asking, or for each part.
-        cards = [c for c in card_names() if c == name or c.startswith(f"{name}-")]
-        for card in (load_card(c) for c in cards if c == name or c not in FILE_BENCHMARKS):
-            rows.append({**asdict(card), "run_as": run_as})
+    """Print every benchmark: a line for each thing to know, which a pipe does not cut."""
+    rows = _list_rows()
     if arguments.json:
         print(json.dumps(rows))
         return 0
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("card", "run as", "rule", "metrics (chance)", "to run a model")
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for row in rows:
         metrics = ", ".join(
             metric + (f" ({row['chance'][metric]:.4g})" if metric in row["chance"] else "")
             for metric in row["metrics"]
         )
-        table.add_row(
-            row["name"], " ".join(row["run_as"]), row["rule"], metrics, row["fetch"] or "-"
-        )
-    Console().print(table)
+        print(_wrapped(" ".join(row["run_as"]), "", width))
+        for what, said in (
+            ("asked in words", "--method answers, or answers as --predictions"),
+            ("card", row["name"]),
+            ("rule", row["rule"]),
+            ("metrics (chance)", metrics),
+            ("licence", row["licence"]),
+            ("to run a model", row["fetch"]),
+        ):
+            if said and (row["by_answers"] or what != "asked in words"):
+                print(_wrapped(f"{what}: {said}", "  ", width))
     return 0
+
+
+def _wrapped(text: str, indent: str, width: int | None) -> str:
+    """No name and no address is cut; without a width, one line."""
+    if width is None:
+        return indent + text
+    return textwrap.fill(
+        text, width, initial_indent=indent, subsequent_indent=indent + "  ",
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+
+
+def _list_rows() -> list[dict[str, Any]]:
+    """A row for each card, with the names under which `genvlm eval run` takes it."""
+    from genvlm.evaluation.cards import card_names, load_card
+    from genvlm.evaluation.catalog import FILE_BENCHMARKS
+    from genvlm.studies.evaluations import CLASSES, PAIRS, SCENE_SETS, VALIDATION
+
+    own = {"scenes": list(SCENE_SETS), PAIRS: [PAIRS], CLASSES: [CLASSES, VALIDATION]}
+    names: list[tuple[str, list[str], bool]] = [
+        (card, run_as, False) for card, run_as in own.items()
+    ]
+    for name, source in FILE_BENCHMARKS.items():
+        # A benchmark may have a card for some of its parts, or for another way of asking.
+        of_parts = {
+            card: [p for p in source.parts if f"-{p}".endswith(card.removeprefix(name))]
+            for card in card_names()
+            if card.startswith(f"{name}-") and card not in FILE_BENCHMARKS
+        }
+        others = [p for p in source.parts if not any(p in parts for parts in of_parts.values())]
+        whole = [*([] if source.needs_part else [name]), *(f"{name}/{part}" for part in others)]
+        if name in card_names():
+            names.append((name, whole, False))
+        for card, parts in of_parts.items():
+            names.append((card, [f"{name}/{part}" for part in parts] or whole, not parts))
+    return [
+        {**asdict(load_card(card)), "run_as": run_as, "by_answers": by_answers}
+        for card, run_as, by_answers in names
+    ]
 
 
 def audit(arguments: argparse.Namespace) -> int:
@@ -85,7 +120,7 @@ def audit(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(summary.to_json()))
         return 0
-    title = f"{summary.benchmark} ({summary.version}), percent, no picture seen"
+    title = f"{summary.benchmark} ({summary.version}), no picture seen"
     print_controls(title, summary.controls.scores, benchmark.card.chance)
     for flag in summary.flags:
         if "control" in flag:

@@ -79,7 +79,11 @@ def add_parsers(actions: Subparsers) -> None:
         help="mean score over that many versions of each picture: itself and moved copies",
     )  # fmt: skip
     add_sampling_options(parser)
-    parser.add_argument("--limit", type=positive, help="fewer items; a smaller, other version")
+    parser.add_argument(
+        "--limit", type=positive,
+        help="at most so many items, as a smaller, other version: of each of the two sets of "
+        "scenes; for emoji-classes so many concepts of each vendor",
+    )  # fmt: skip
     parser.add_argument(
         "--no-shuffled", action="store_true",
         help="leave out the shuffled-image control, which costs as much as the model itself",

@@ -51,26 +51,36 @@ def print_summary(summary: "Summary", *, hide_headline: bool = False) -> None:
 def print_controls(title: str, scores: "dict[str, Table]", chance: Mapping[str, float]) -> None:
     """What needs no picture: value when a tie is wrong, and when it is decided by chance.
 
-    Of the metrics with a chance level.
+    Of the metrics with a chance level, or of all. Where no tie tells the two apart, once.
     """
     from rich.console import Console
     from rich.markup import escape
 
     first = next(iter(scores.values()))
     metrics = [name for name in first.metrics if name in chance] or list(first.metrics)
-    columns = [f"{metric}{kind}" for metric in metrics for kind in ("", ", ties half")]
-    table = _table(title, columns)
-    for name, found in scores.items():
+    rows = [
+        (label, label == name, measured)
+        for name, found in scores.items()
         for label, measured in (
             (name, found.metrics),
             *((f"  {tag}", by_metric) for tag, by_metric in found.categories.items()),
-        ):
-            cells = []
-            for metric in metrics:
-                one = measured.get(metric)
-                values = (None, None) if one is None else (one.value, one.half)
-                cells += ["n/a" if value is None else f"{value:.4g}" for value in values]
-            table.add_row(escape(label), *cells, style="bold" if label == name else "")
+        )
+    ]
+    columns = []
+    for metric in metrics:
+        known = [measured[metric] for _, _, measured in rows if metric in measured]
+        unit = ", %" if first.metrics[metric].unit == "percent" else ""
+        columns.append((metric, "value", metric + unit))
+        if any(one.half != one.value for one in known):
+            columns.append((metric, "half", f"{metric}{unit}, ties half"))
+    table = _table(title, [heading for _, _, heading in columns])
+    for label, whole, measured in rows:
+        found = [
+            getattr(measured[metric], kind) if metric in measured else None
+            for metric, kind, _ in columns
+        ]
+        cells = ["n/a" if value is None else f"{value:.4g}" for value in found]
+        table.add_row(escape(label), *cells, style="bold" if whole else "")
     Console().print(table)
 
 

@@ -70,7 +70,9 @@ class ComparedLogs:
 
 
 def compare(first: Sequence[ItemRecord], second: Sequence[ItemRecord], card: Card) -> ComparedLogs:
-    """Paired differences of every metric that is a mean of credit.
+    """Paired differences of every metric that is a mean of what single items earn.
+
+    Not of means of other things (words, mentions), for which no test of right and wrong is made.
 
     Raises:
         EvaluationError: logs of different benchmarks, versions or items, or failed items, or a rule
@@ -103,7 +105,8 @@ def compare(first: Sequence[ItemRecord], second: Sequence[ItemRecord], card: Car
     names = [name for name in card.metrics if name in next(iter(credits[0].values()))]
     if not names:
         raise EvaluationError(
-            f"{a.benchmark}: no metric is a mean over items; compare the summaries instead"
+            f"{a.benchmark}: under the rule {card.rule} no item alone earns credit, which is what "
+            "is compared; set the intervals of the two summaries side by side (genvlm eval rescore)"
         )
     by_tag = {
         tag: {name: _difference(mine, credits, name) for name in names}

@@ -61,6 +61,16 @@ def bin_of(levels: Int[np.ndarray, " n"], num_levels: int, num_bins: int) -> Int
     return levels * num_bins // num_levels
 
 
+def samples_that_fill(num_bins: int, num_levels: int) -> int:
+    """Nested samples that reach every bin at every seed.
+
+    The first 2^k of them are a shifted grid with steps of 1 / 2^k: none steps over a bin that is as
+    wide. With a lucky shift fewer do, never fewer than there are bins.
+    """
+    narrowest = num_levels // num_bins
+    return 1 << (-(-num_levels // narrowest) - 1).bit_length()
+
+
 def fit_timestep_weights(
     errors: Float[np.ndarray, "images classes pairs"],
     right: Int[np.ndarray, " images"],
@@ -87,8 +97,8 @@ def fit_timestep_weights(
     bins = bin_of(np.asarray(levels), num_levels, num_bins)
     if empty := num_bins - len(np.unique(bins)):
         raise ConfigError(
-            f"{empty} of {num_bins} bins of levels hold none of {len(levels)} samples: take more "
-            "samples"
+            f"{empty} of {num_bins} bins of levels hold none of {len(levels)} samples: take "
+            f"{samples_that_fill(num_bins, num_levels)} samples, which are enough at every seed"
         )
     means = np.stack([errors[:, :, bins == b].mean(2, dtype=np.float64) for b in range(num_bins)])
     # What classes of one image share decides nothing.

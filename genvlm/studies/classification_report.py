@@ -65,7 +65,8 @@ def _page(
     num, names = len(classified.keys), classified.classes
     headlines = [_headline("right", summary["accuracy"])]
     top_k = summary["top_k"]
-    headlines.append(_headline(f"among the best {top_k['k']}", top_k))
+    if top_k["k"] < len(names):
+        headlines.append(_headline(f"among the best {top_k['k']}", top_k))
     headlines.append(Headline("pictures", f"{num:,}", f"{len(names):,} classes"))
     sections = [
         _calibration_section(tempered),

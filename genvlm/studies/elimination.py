@@ -38,7 +38,6 @@ LOST = (0.0, 0.01, 0.05)
 """Shares of the fitting pictures whose best class a race may lose."""
 HALVINGS = (2, 4, 8)
 _SCHEMA = 1
-MEND = "run `genvlm classify --calibrate-elimination` with the same classes and templates"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,11 +185,15 @@ def save_calibration(calibration: Calibration, task: Task, model_folder: Path) -
     return path
 
 
-def find_measurement(name: str, key: str, fingerprint: str, model_folder: Path) -> Measurement:
+def find_measurement(
+    name: str, key: str, fingerprint: str, model_folder: Path, *, settings: str = ""
+) -> Measurement:
     """The measurement of a method; `race` alone is `race:0`, and `halving` alone `halving:2`.
 
     Args:
         key, fingerprint: those of the calibration.
+        settings: options that a calibration holds for besides classes, templates and prior, as
+            the error names them.
 
     Raises:
         ConfigError: nothing was measured for this model and task, or not this method.
@@ -199,8 +202,10 @@ def find_measurement(name: str, key: str, fingerprint: str, model_folder: Path) 
     stored = _read_tasks(model_folder / FILE).get(key)
     if stored is None or stored.get("model") != fingerprint:
         raise ConfigError(
-            f"--eliminate {name} changes answers, and nobody measured how often with this model "
-            f"and these classes and templates: {MEND}"
+            f"--eliminate {name} changes answers, and nobody measured how often with this model, "
+            f"these classes, templates and prior{settings and f' and {settings}'}: run `genvlm "
+            f"classify --calibrate-elimination{settings and f' {settings}'}` with the same "
+            "classes, templates and prior"
         )
     rows = {row["name"]: row for row in stored["measured"]}
     if name not in rows:

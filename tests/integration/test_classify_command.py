@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from genvlm.cli.class_lists import print_accuracy
 from genvlm.cli.main import main
 from genvlm.data.images import save_image
 from genvlm.models.pretrained import load_pretrained, save_pretrained
@@ -58,6 +59,24 @@ def test_folders_and_labels_report_the_same_accuracy(
     printed = capsys.readouterr().out
     assert f"right: {first['accuracy']['value']:.1f} % " in printed
     assert "95 % interval" in printed
+    assert "among the best" not in printed  # the best 5 of 4 classes are all of them
+    assert classify(model, "--folder", pictures / "by class", "--top", "2") == 0
+    assert "among the best 2: " in capsys.readouterr().out
+
+
+def test_a_temperature_that_could_not_be_fitted_is_explained(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    share = {"value": 50.0, "interval": [20.0, 80.0], "right": 6, "n": 12}
+    calibration = {
+        "num_fitted": 6, "num_reported": 6, "temperature": None, "reason": "none is best",
+        "ece_before": 0.5, "ece_after": None,
+    }  # fmt: skip
+    print_accuracy({"accuracy": share, "calibration": calibration})
+    assert (
+        "calibration error of 6 pictures: 50.0 % (no temperature could be fitted on the other 6: "
+        "none is best)"
+    ) in capsys.readouterr().out
 
 
 def test_out_holds_results_and_a_page(

@@ -101,7 +101,9 @@ def test_elimination_is_calibrated_once_and_then_used(
     assert classify(model, *command, "--eliminate", "bound") == 2
     assert "choose one of published" in capsys.readouterr().err
     assert classify(model, *command, "--seed", "1", "--eliminate", "published") == 2
-    assert "nobody measured" in capsys.readouterr().err
+    refused = capsys.readouterr().err
+    assert "nobody measured" in refused
+    assert "--calibrate-elimination --method squared_error --num-samples 16 --seed 1`" in refused
 
 
 def test_timestep_weights_are_fitted_once_and_then_used(

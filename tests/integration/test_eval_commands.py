@@ -10,6 +10,7 @@ from PIL import Image
 
 from genvlm.cli.main import main
 from genvlm.evaluation.records import read_records
+from genvlm.studies.evaluations import BENCHMARKS, check_benchmark
 from genvlm.testing.foreign_models import write_tiny_clip
 
 DATA = Path(__file__).parents[2] / "eval/data"
@@ -83,7 +84,38 @@ def test_every_benchmark_is_listed_with_its_chance(capsys: pytest.CaptureFixture
         "scenes",
     } <= names  # fmt: skip
     assert all(row["licence"] and row["description"] for row in rows)
-    assert "sugarcrepe" in run(capsys, "list")
+
+
+def test_the_list_cuts_no_name_and_names_only_what_runs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = json.loads(run(capsys, "list", "--json"))
+    run_as = {row["name"]: row["run_as"] for row in rows}
+    for name in (name for names in run_as.values() for name in names):
+        check_benchmark(name)
+    assert {name for names in run_as.values() for name in names} > {*BENCHMARKS, "sugarcrepe"}
+    assert run_as["aro-order"] == ["aro/coco-order", "aro/flickr-order"]
+    assert run_as["scienceqa-image"] == ["scienceqa/image"]
+    assert [row["name"] for row in rows if row["by_answers"]] == ["sugarcrepe-options"]
+    monkeypatch.setenv("COLUMNS", "40")
+    for terminal in (False, True):
+        monkeypatch.setattr("sys.stdout.isatty", lambda terminal=terminal: terminal)
+        shown = run(capsys, "list")
+        assert "…" not in shown
+        assert {"sugarcrepe/replace_att", "scenes-rich-fluent", "MIT;"} <= set(shown.split())
+        assert terminal == (max(len(line) for line in shown.splitlines() if "/" not in line) <= 40)
+
+
+def test_an_audit_shows_units_and_a_column_once_where_nothing_ties(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    shown = run(capsys, "audit", "chair")
+    assert "percent" not in shown
+    assert "ties half" not in shown
+    assert "mentions, %" not in shown
+    assert "CHAIRs, %" in shown
+    assert "accuracy, %, ties half" in run(capsys, "audit", "sugarcrepe/add_att")
 
 
 def test_an_audit_says_what_needs_no_picture(capsys: pytest.CaptureFixture[str]) -> None:

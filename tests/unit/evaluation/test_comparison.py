@@ -109,3 +109,16 @@ def test_logs_that_do_not_match_are_refused() -> None:
     failed = [*second[:-1], replace(second[-1], status="failed", scores=None, credit={})]
     with pytest.raises(EvaluationError, match="1 items of b failed, such as 'item-39'"):
         compare(first, failed, CARD)
+
+
+def test_a_rule_that_gives_items_no_credit_is_named() -> None:
+    card = replace(CARD, rule="correlation", chance={}, metrics={"mean score": "mean"})
+    first, second = (
+        [
+            replace(r, rule="correlation", target={"human": 1.0}, scores=((1.0,),), credit={})
+            for r in records
+        ]
+        for records in (log(FIRST, "a"), log(SECOND, "b"))
+    )
+    with pytest.raises(EvaluationError, match="under the rule correlation no item alone earns"):
+        compare(first, second, card)

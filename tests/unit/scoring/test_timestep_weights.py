@@ -15,6 +15,7 @@ from genvlm.scoring.timestep_weights import (
     bin_of,
     fit_timestep_weights,
     load_timestep_weights,
+    samples_that_fill,
     save_timestep_weights,
 )
 
@@ -115,5 +116,19 @@ def test_too_little_to_fit_on_is_refused() -> None:
     errors, right = errors_of(3, 0)
     with pytest.raises(ConfigError, match="labelled pictures"):
         fit_timestep_weights(errors[:0], right[:0], LEVELS, 1000, model="m")
-    with pytest.raises(ConfigError, match="16 of 20 bins of levels hold none of 4 samples"):
+    refused = "16 of 20 bins of levels hold none of 4 samples: take 32 samples, which are enough"
+    with pytest.raises(ConfigError, match=refused):
         fit_timestep_weights(errors[:, :, :4], right, LEVELS[:4], 1000, model="m")
+
+
+@pytest.mark.parametrize(("num_bins", "num_levels"), [(20, 1000), (20, 20), (10, 10), (20, 39)])
+def test_so_many_nested_samples_reach_every_bin_at_every_seed(
+    num_bins: int, num_levels: int
+) -> None:
+    def filled(num_samples: int, seed: int) -> int:
+        levels = nested_levels(num_samples, num_levels, seed)
+        return len(np.unique(bin_of(levels, num_levels, num_bins)))
+
+    enough = samples_that_fill(num_bins, num_levels)
+    assert {filled(enough, seed) for seed in range(300)} == {num_bins}
+    assert min(filled(enough // 2, seed) for seed in range(300)) < num_bins
