@@ -12,10 +12,10 @@ from jaxtyping import Int64
 from genvlm.data.images import RGBImage
 from genvlm.errors import DataError, EvaluationError, TokenError
 from genvlm.evaluation.cards import Card
+from genvlm.evaluation.control_names import RANDOM, SHUFFLED
 from genvlm.evaluation.measures import Target
 from genvlm.evaluation.records import ItemRecord
 from genvlm.evaluation.rules import check_finite
-from genvlm.evaluation.summary import RANDOM, SHUFFLED
 from genvlm.scoring.ngram import FoldItem
 from genvlm.scoring.protocols import Grid, Scorer, ScorerInfo, Scores
 

@@ -15,9 +15,9 @@ from genvlm.evaluation.benchmark import (
     shared_fields,
 )
 from genvlm.evaluation.cards import Card
+from genvlm.evaluation.control_names import BLIND, SHUFFLED
 from genvlm.evaluation.measures import Target
 from genvlm.evaluation.records import AnswerStatus, ItemRecord, Said, Status
-from genvlm.evaluation.summary import BLIND, SHUFFLED
 from genvlm.scoring.protocols import Answerer, Question, ScorerInfo
 
 Given = Mapping[str, str | None]

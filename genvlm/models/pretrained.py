@@ -22,7 +22,6 @@ from genvlm.models.model_folder import (
     CARD,
     CONFIG,
     WEIGHTS,
-    is_finished,
     publish_model_folder,
     verify_folder,
 )
@@ -41,10 +40,6 @@ from genvlm.tokenization.vocabulary import Codebook, Vocabulary
 
 _SCHEMA = 3
 _TOKENIZERS = "tokenizers"
-__all__ = [
-    "ModelFolderConfig", "PretrainedModel", "build_vocabulary", "is_finished", "load_pretrained",
-    "save_pretrained", "verify_folder",
-]  # fmt: skip
 
 
 @strict

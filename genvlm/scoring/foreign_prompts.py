@@ -122,7 +122,7 @@ class ContinuationReader:
             return None  # nothing to compare; the scorer names the item
         try:
             (shared,) = self._shared(inputs, [row])
-        except (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError):
+        except (TypeError, ValueError, RuntimeError, AttributeError):
             shared = torch.full_like(alone, torch.nan)  # its cache knows no continuation
         if (shared - alone).abs().max() <= _TOLERANCE:
             return True

@@ -5,7 +5,8 @@ from typing import Literal, cast, get_args
 
 from genvlm.errors import CheckpointError, ConfigError
 from genvlm.models.diffusion.open import holds_diffusion, open_diffusion
-from genvlm.models.pretrained import is_finished, load_pretrained, verify_folder
+from genvlm.models.model_folder import is_finished, verify_folder
+from genvlm.models.pretrained import load_pretrained
 from genvlm.scoring.autoregressive import Direction, LikelihoodScorer, Reduction
 from genvlm.scoring.contrastive import ContrastiveScorer, Formula
 from genvlm.scoring.diffusion import NUM_SAMPLES, DiffusionMethod, DiffusionScorer

@@ -34,7 +34,8 @@ class PairedErrors:
     network is to predict (noise, v or velocity) and what it predicts.
 
     Args:
-        precision: in which the network computes; differences are float32 in any case.
+        precision: in which the network computes; differences are float32, float64 of a float64
+            network.
 
     Raises:
         ConfigError: a level outside of the model's schedule.
@@ -56,7 +57,7 @@ class PairedErrors:
         self._precision = precision
         numbers = _NUMBERS_CPU if model.device.type == "cpu" else _NUMBERS_GPU
         self._rows_per_batch = max(1, numbers // math.prod(model.latents.shape))
-        self.latents = model.latents.encode(images).float()
+        self.latents = model.latents.encode(images).to(model.dtype)
         """Of every image, on the CPU."""
         self._conditioning = _read(model, texts)
         every = np.arange(len(pairs))

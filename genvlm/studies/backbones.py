@@ -40,8 +40,8 @@ from genvlm.studies.classification import Classified, share_right, temper
 VENDORS = (*TRAINING_VENDORS, UNSEEN_VENDOR)
 CONFLICTS = "conflicts"
 NUM_CONFLICTS = 100
-THRESHOLD = 3.0
-"""Standard errors of the sequential test that is not derived from a confidence."""
+THRESHOLDS = (2.0, 3.0, 4.0, 6.0)
+"""Standard errors of sequential tests that are not derived from a confidence."""
 _CLASS_COUNTS = (10, 20, 50, 100)
 _ABOUT = ("name", "fingerprint", "device", "seconds_per_image")
 
@@ -262,7 +262,10 @@ def elimination(scored: ScoredDrawings) -> list[dict[str, Any]]:
         "published schedule": published_schedule(num_classes, num_pairs),
         "published schedule, nested": published_schedule(num_classes, num_pairs, nested=True),
         "sequential test, confidence 0.99": confident_test(0.99, num_classes, num_pairs),
-        f"sequential test, {THRESHOLD:g} standard errors": SequentialTest(threshold=THRESHOLD),
+        **{
+            f"sequential test, {t:g} standard errors": SequentialTest(threshold=t)
+            for t in THRESHOLDS
+        },
     }
     best = samples.mean(2, dtype=np.float64).argmax(1)
     rows = []
@@ -298,7 +301,7 @@ def cost_by_classes(scored: ScoredDrawings) -> dict[str, list[tuple[float, float
         ways: dict[str, Method] = {
             "published schedule": published_schedule(num, num_pairs),
             "sequential, 0.99": confident_test(0.99, num, num_pairs),
-            "sequential, 3 s.e.": SequentialTest(threshold=THRESHOLD),
+            "sequential, 3 s.e.": SequentialTest(threshold=3.0),
         }
         curves.setdefault("exhaustive", []).append((num, num * num_pairs))
         for name, way in ways.items():

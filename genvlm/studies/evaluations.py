@@ -36,11 +36,12 @@ from genvlm.evaluation.catalog import (
     shipped_data,
     text_controls,
 )
+from genvlm.evaluation.control_names import BLIND, SHUFFLED
 from genvlm.evaluation.data_folder import DataFolder
 from genvlm.evaluation.questions import AskedItem, QuestionBenchmark, run_questions
 from genvlm.evaluation.records import ItemRecord, write_records
 from genvlm.evaluation.results import Summary
-from genvlm.evaluation.summary import BLIND, SHUFFLED, summarize
+from genvlm.evaluation.summary import summarize
 from genvlm.models.pretrained import PretrainedModel
 from genvlm.nn.whole_files import write_whole
 from genvlm.scoring.autoregressive import Direction, LikelihoodScorer

@@ -31,7 +31,8 @@ from genvlm.evaluation.plots import loss_curves
 from genvlm.evaluation.records import read_records
 from genvlm.evaluation.report import render_report, save_report
 from genvlm.evaluation.statistics import Undefined, wilson_interval
-from genvlm.models.pretrained import PretrainedModel, is_finished, load_pretrained
+from genvlm.models.model_folder import is_finished
+from genvlm.models.pretrained import PretrainedModel, load_pretrained
 from genvlm.studies.benchmark_page import benchmark_section, browse
 from genvlm.studies.evaluations import CLASSES, DEMO_BENCHMARKS, PAIRS, build_benchmark, limit_of
 from genvlm.training.run_folder import CONFIG_FILE, LOG_FILE, MODEL_FOLDER, read_log

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -11,7 +12,7 @@ from genvlm.data.pairs import Pairs, PairSource, build_pairs, standardised
 from genvlm.models.diffusion.build import assemble, build_denoiser
 from genvlm.models.diffusion.folder import restore_denoiser, save_diffusion, trained_state
 from genvlm.models.diffusion.latents import VQLatents, build_latents, measure_scale, raw_latents
-from genvlm.models.diffusion.model import Denoiser, DiffusionModel, LatentSpace
+from genvlm.models.diffusion.model import Denoiser, DiffusionModel, LatentSpace, TextCoder
 from genvlm.models.diffusion.schedule import build_schedule
 from genvlm.models.diffusion.text_encoder import build_texts
 from genvlm.models.model_folder import is_finished
@@ -42,44 +43,67 @@ def train_diffusion(
     """
     progress = progress or Progress()
     with hold_run(config, out, resume) as first:
-        texts = build_texts(config.model.text_encoder, seed=config.seed)
-        latents, pairs = encode_pairs(config, out / "cache", progress.encode)
+        source, objective, latents, texts = prepare_diffusion(
+            config, out / "cache", progress.encode
+        )
         if first:
+            text_encoder = objective.denoiser.text_encoder
             inputs = {
-                "text encoder": fingerprint_tensors(texts.encoder.state_dict()),
-                "text tokenizer": texts.coder.fingerprint,
+                "text encoder": fingerprint_tensors(text_encoder.state_dict()),
+                "text tokenizer": texts.fingerprint,
                 "latent space": latents.fingerprint,
-                "set of pairs": pairs.fingerprint,
+                "set of pairs": source.pairs.fingerprint,
             }
             claim_inputs(inputs, out)
-        torch.manual_seed(config.seed)
-        denoiser = build_denoiser(config.model, latents.shape, texts, seed=config.seed)
-        schedule = build_schedule(config.model.schedule.kind, config.model.schedule.num_levels)
-        source = PairSource(
-            pairs=pairs,
-            encode_texts=texts.coder.encode,
-            condition_dropout=config.data.condition_dropout,
-            num_levels=len(schedule),
-            level_sampling=config.objective.level_sampling,
-            global_batch_size=config.global_batch_size,
-            seed=config.seed,
-        )
-        source.check()
-        objective = DenoisingObjective(
-            denoiser,
-            schedule,
-            config.model.prediction,
-            weighting=config.objective.weighting,
-            min_snr_gamma=config.objective.min_snr_gamma,
-        )
         ran = run_steps(
             config, out, resume, source, objective, progress,
             unit="pairs", ema_decay=config.ema_decay,
         )  # fmt: skip
         if first and (ran or not is_finished(out / MODEL_FOLDER)):
-            model = _trained_model(config, latents, denoiser)
-            save_diffusion(model, config.model, out / MODEL_FOLDER, _card(config, pairs, model))
+            model = _trained_model(config, latents, objective.denoiser)
+            card = _card(config, source.pairs, model)
+            save_diffusion(model, config.model, out / MODEL_FOLDER, card)
     return out / MODEL_FOLDER
+
+
+class DiffusionRun(NamedTuple):
+    """What a diffusion model is trained on, and the objective that holds it, as initialised."""
+
+    source: PairSource
+    objective: DenoisingObjective
+    latents: LatentSpace
+    texts: TextCoder
+
+
+def prepare_diffusion(
+    config: DiffusionTrainConfig,
+    cache: Path,
+    encode: Callable[[int, int], None] = lambda done, total: None,
+) -> DiffusionRun:
+    """Everything in front of the first step; `encode` is told the pictures encoded and in all."""
+    texts = build_texts(config.model.text_encoder, seed=config.seed)
+    latents, pairs = encode_pairs(config, cache, encode)
+    torch.manual_seed(config.seed)
+    denoiser = build_denoiser(config.model, latents.shape, texts, seed=config.seed)
+    schedule = build_schedule(config.model.schedule.kind, config.model.schedule.num_levels)
+    source = PairSource(
+        pairs=pairs,
+        encode_texts=texts.coder.encode,
+        condition_dropout=config.data.condition_dropout,
+        num_levels=len(schedule),
+        level_sampling=config.objective.level_sampling,
+        global_batch_size=config.global_batch_size,
+        seed=config.seed,
+    )
+    source.check()
+    objective = DenoisingObjective(
+        denoiser,
+        schedule,
+        config.model.prediction,
+        weighting=config.objective.weighting,
+        min_snr_gamma=config.objective.min_snr_gamma,
+    )
+    return DiffusionRun(source, objective, latents, texts.coder)
 
 
 def _trained_model(

@@ -1,6 +1,8 @@
 """Training of a mixed-modal transformer: a configuration in, a model folder out."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -12,7 +14,7 @@ from genvlm.models.build import build_transformer
 from genvlm.models.model_folder import is_finished
 from genvlm.models.pretrained import PretrainedModel, build_vocabulary, save_pretrained
 from genvlm.tokenization.coarse import merge_codes
-from genvlm.tokenization.image import load_image_tokenizer
+from genvlm.tokenization.image import ImageTokenizer, load_image_tokenizer
 from genvlm.tokenization.text import load_text_tokenizer
 from genvlm.training.card import licences, list_sources
 from genvlm.training.objectives.next_token import NextTokenObjective, modality_weights
@@ -35,50 +37,66 @@ def train(
     progress = progress or Progress()
     # One process of several holds the folder and writes into it; the others take part in steps.
     with hold_run(config, out, resume) as first:
-        text = load_text_tokenizer(resolve_path(config.tokenizers.text))
-        image = load_image_tokenizer(resolve_path(config.tokenizers.image))
-        if config.tokenizers.num_codes is not None:
-            image = merge_codes(image, config.tokenizers.num_codes)
-        corpus = build_corpus(
-            config.data, image, out / "cache", progress.encode, max_side=config.syntax.max_side
-        )
+        source, objective, image = prepare_transformer(config, out / "cache", progress.encode)
         if first:
             inputs = {
-                "text tokenizer": text.fingerprint,
+                "text tokenizer": source.text_tokenizer.fingerprint,
                 "image tokenizer": image.fingerprint,
-                "corpus": corpus.fingerprint,
+                "corpus": source.corpus.fingerprint,
             }
             claim_inputs(inputs, out)
-        torch.manual_seed(config.seed)
-        vocabulary = build_vocabulary(text, image, config.syntax)
-        model = build_transformer(
-            config.model, vocabulary.size, seed=config.seed, codebook=image.codebook
-        )
-        weights = modality_weights(config.objective.text_weight, config.objective.image_weight)
-        source = BatchSource(
-            corpus=corpus,
-            config=config.data,
-            vocabulary=vocabulary,
-            text_tokenizer=text,
-            grid=image.grid,
-            max_tokens=config.model.context_length,
-            global_batch_size=config.global_batch_size,
-            seed=config.seed,
-            modality_weights=weights,
-        )
-        source.check()
-        objective = NextTokenObjective(model, config.objective.z_loss_weight)
         ran = run_steps(config, out, resume, source, objective, progress, unit="tokens")
         pretrained = PretrainedModel(
-            model=model,
-            text_tokenizer=text,
+            model=objective.model,
+            text_tokenizer=source.text_tokenizer,
             image_tokenizer=image,
             condition_dropout=config.data.condition_dropout,
             syntax=config.syntax,
         )
         if first and (ran or not is_finished(out / MODEL_FOLDER)):
-            save_pretrained(pretrained, out / MODEL_FOLDER, _card(config, corpus, pretrained))
+            card = _card(config, source.corpus, pretrained)
+            save_pretrained(pretrained, out / MODEL_FOLDER, card)
     return out / MODEL_FOLDER
+
+
+class TransformerRun(NamedTuple):
+    """What a transformer is trained on, and the objective that holds it, freshly initialised."""
+
+    source: BatchSource
+    objective: NextTokenObjective
+    image_tokenizer: ImageTokenizer
+
+
+def prepare_transformer(
+    config: TrainConfig,
+    cache: Path,
+    encode: Callable[[int, int], None] = lambda done, total: None,
+) -> TransformerRun:
+    """Everything in front of the first step; `encode` is told the pictures encoded and in all."""
+    text = load_text_tokenizer(resolve_path(config.tokenizers.text))
+    image = load_image_tokenizer(resolve_path(config.tokenizers.image))
+    if config.tokenizers.num_codes is not None:
+        image = merge_codes(image, config.tokenizers.num_codes)
+    corpus = build_corpus(config.data, image, cache, encode, max_side=config.syntax.max_side)
+    torch.manual_seed(config.seed)
+    vocabulary = build_vocabulary(text, image, config.syntax)
+    model = build_transformer(
+        config.model, vocabulary.size, seed=config.seed, codebook=image.codebook
+    )
+    weights = modality_weights(config.objective.text_weight, config.objective.image_weight)
+    source = BatchSource(
+        corpus=corpus,
+        config=config.data,
+        vocabulary=vocabulary,
+        text_tokenizer=text,
+        grid=image.grid,
+        max_tokens=config.model.context_length,
+        global_batch_size=config.global_batch_size,
+        seed=config.seed,
+        modality_weights=weights,
+    )
+    source.check()
+    return TransformerRun(source, NextTokenObjective(model, config.objective.z_loss_weight), image)
 
 
 def _card(config: TrainConfig, corpus: Corpus, pretrained: PretrainedModel) -> str:

@@ -17,7 +17,7 @@ from genvlm.models.convert.chameleon import (
 from genvlm.models.convert.huggingface import is_huggingface, read_huggingface, write_huggingface
 from genvlm.models.convert.meta import meta_folder, read_meta, write_meta
 from genvlm.models.convert.vqgan import read_vqgan, write_taming
-from genvlm.models.pretrained import is_finished
+from genvlm.models.model_folder import is_finished
 from genvlm.nn.whole_files import publish_folder
 from genvlm.tokenization.image import CONFIG_FILE, ImageTokenizer, load_image_tokenizer
 

@@ -119,6 +119,11 @@ class DiffusionModel:
         """Of the network."""
         return next(self.denoiser.parameters()).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what the network is given and of what it predicts: float32 at least."""
+        return torch.promote_types(next(self.denoiser.parameters()).dtype, torch.float32)
+
     def to(self, device: str | torch.device) -> "DiffusionModel":
         """This model, moved there; the latent space stays where it is. Raises ConfigError."""
         move_to(self.denoiser, device)
@@ -137,7 +142,7 @@ class DiffusionModel:
         levels: Int[Tensor, " batch"],
         conditioning: Conditioning,
     ) -> Float[Tensor, "batch c h w"]:
-        """The network's prediction at these levels, float32.
+        """The network's prediction at these levels, float32; float64 of a float64 network.
 
         Raises:
             ConfigError: a level outside of the schedule.
@@ -145,7 +150,7 @@ class DiffusionModel:
         """
         self.schedule.check(levels.cpu().numpy())
         times = torch.from_numpy(self.schedule.times)[levels.cpu()].float().to(x_t.device)
-        predicted: Tensor = self.denoiser(x_t, times, conditioning).float()
+        predicted: Tensor = self.denoiser(x_t, times, conditioning).to(self.dtype)
         if not torch.isfinite(predicted).all():
             raise ModelError(
                 "the diffusion network predicts NaN or infinity: its weights are damaged, or its "

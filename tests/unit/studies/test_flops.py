@@ -1,0 +1,45 @@
+"""Counted training compute, against products written out by hand."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from genvlm.config.schema import load_config
+from genvlm.config.training import TrainConfig
+from genvlm.errors import ConfigError
+from genvlm.studies.flops import training_flops
+from genvlm.testing.tiny_diffusion import tiny_diffusion_train_config
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_a_diffusion_step_is_about_three_forward_passes(tmp_path: Path) -> None:
+    config = tiny_diffusion_train_config(tmp_path)
+    found = training_flops(config)
+    forward = found.per_row * config.global_batch_size
+    # The backward pass repeats each product for inputs and for weights; what reads the picture and
+    # the pieces has no gradient of its input.
+    assert 2 * forward < found.per_step <= 3.5 * forward
+    assert found.num_parameters > 1000
+
+
+def test_every_matrix_product_of_a_transformer_is_counted() -> None:
+    config = load_config(TrainConfig, ROOT / "configs/debug/tiny.yaml")
+    one = training_flops(config)
+    model = config.model
+    wider = training_flops(
+        replace(config, model=replace(model, intermediate_size=2 * model.intermediate_size))
+    )
+    # A SwiGLU has three matrices of hidden x intermediate: each number is used in forward once and
+    # in backward twice, a product and a sum each time.
+    weights = 3 * model.hidden_size * model.intermediate_size * model.num_layers
+    assert wider.num_parameters - one.num_parameters == weights
+    num_tokens = (wider.per_step - one.per_step) / (6 * weights)
+    assert num_tokens == pytest.approx(round(num_tokens * 10) / 10)  # a mean over ten batches
+    assert num_tokens > config.global_batch_size
+
+
+def test_other_recipes_are_refused() -> None:
+    with pytest.raises(ConfigError, match="only transformers and diffusion models"):
+        training_flops(object())
