@@ -105,6 +105,22 @@ def load_part(cls: Any, folder: Path) -> Any:
     return model.float().eval().requires_grad_(False)
 
 
+def load_tokenizer(cls: Any, folder: Path) -> Any:
+    """A tokenizer of transformers; nothing is downloaded, no code of the folder runs.
+
+    Raises:
+        CheckpointError: no tokenizer that can be read.
+    """
+    try:
+        return cls.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        said = " ".join(str(error).split())[:160]
+        raise CheckpointError(
+            f"{folder} holds no tokenizer that can be read here ({said}): copy its files from the "
+            "release"
+        ) from None
+
+
 def copy_part(folders: tuple[Path, ...], target: Path) -> None:
     """Copy a part's configuration, weights and tokenizer files; nothing else of the folders."""
     target.mkdir(parents=True, exist_ok=True)

@@ -20,13 +20,14 @@ from genvlm.models.diffusion.foreign import (
     import_diffusers,
     import_transformers,
     load_part,
+    load_tokenizer,
     meant,
     read_config,
 )
 from genvlm.models.diffusion.latents import load_kl
 from genvlm.models.diffusion.model import Denoiser, DiffusionModel
 from genvlm.models.diffusion.schedule import NoiseSchedule, Prediction, schedule_of
-from genvlm.models.diffusion.text_encoder import FrozenTextEncoder
+from genvlm.models.diffusion.text_encoder import FrozenTextEncoder, refuse_controls
 from genvlm.nn.devices import move_to
 from genvlm.nn.safetensors_folder import fingerprint_of, fingerprint_tensors
 
@@ -92,13 +93,7 @@ class ClipCoder:
         Raises:
             TokenError: a text is too long, or spells the begin or the end.
         """
-        for text in texts:
-            for control in (self.tokenizer.bos_token, self.tokenizer.eos_token):
-                if control in text:
-                    raise TokenError(
-                        f"{text[:60]!r} spells the text encoder's control token {control!r}: "
-                        "write it otherwise"
-                    )
+        refuse_controls(texts, (self.tokenizer.bos_token, self.tokenizer.eos_token))
         rows = self.tokenizer(
             list(texts), padding="max_length", max_length=self.max_tokens, truncation=False,
             verbose=False,
@@ -246,16 +241,7 @@ def _check_fit(folder: Path, configs: dict[str, dict[str, Any]]) -> int:
 
 def _load_tokenizer(folder: Path, text_encoder: dict[str, Any]) -> ClipCoder:
     read_config(folder, "tokenizer_config.json")  # no code of its own
-    try:
-        tokenizer = import_transformers().CLIPTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        said = " ".join(str(error).split())[:160]
-        raise CheckpointError(
-            f"{folder} holds no tokenizer that can be read here ({said}): copy its files from the "
-            "release"
-        ) from None
+    tokenizer = load_tokenizer(import_transformers().CLIPTokenizer, folder)
     limit = text_encoder.get("max_position_embeddings", 77)
     if not isinstance(limit, int):
         raise CheckpointError(

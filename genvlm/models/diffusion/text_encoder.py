@@ -20,6 +20,7 @@ from genvlm.models.diffusion.foreign import (
     fingerprint_tokenizer_files,
     import_transformers,
     load_part,
+    load_tokenizer,
     read_config,
 )
 from genvlm.models.diffusion.model import TextCoder
@@ -160,12 +161,7 @@ class ForeignCoder:
         Raises:
             TokenError: a text is too long, or spells a control token, which would be obeyed.
         """
-        for text in texts:
-            if spelled := [t for t in self.tokenizer.all_special_tokens if t and t in text]:
-                raise TokenError(
-                    f"{text[:60]!r} spells the text encoder's control token {spelled[0]!r}: write "
-                    "it otherwise"
-                )
+        refuse_controls(texts, self.tokenizer.all_special_tokens)
         rows = [
             self.tokenizer(text, truncation=False, padding=False)["input_ids"] for text in texts
         ]
@@ -225,16 +221,7 @@ def load_frozen_texts(encoder: Path, tokenizer: Path, max_tokens: int) -> Texts:
         raise ConfigError(
             f"max_tokens is {max_tokens}, and {encoder} reads at most {limit}: lower it"
         )
-    try:
-        read = transformers.AutoTokenizer.from_pretrained(
-            tokenizer, local_files_only=True, trust_remote_code=False
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        said = " ".join(str(error).split())[:160]
-        raise CheckpointError(
-            f"{tokenizer} holds no tokenizer that can be read here ({said}): copy its files from "
-            "the release"
-        ) from None
+    read = load_tokenizer(transformers.AutoTokenizer, tokenizer)
     if not read("")["input_ids"]:
         raise ConfigError(
             f"the tokenizer in {tokenizer} adds no token, so that an empty text would be nothing "
@@ -244,6 +231,16 @@ def load_frozen_texts(encoder: Path, tokenizer: Path, max_tokens: int) -> Texts:
     return Texts(
         ForeignCoder(folders, read, max_tokens), FrozenTextEncoder(model), model.config.hidden_size
     )
+
+
+def refuse_controls(texts: Sequence[str], controls: Sequence[str]) -> None:
+    """Raises TokenError: a text spells a control token, which would be obeyed."""
+    for text in texts:
+        if spelled := [control for control in controls if control and control in text]:
+            raise TokenError(
+                f"{text[:60]!r} spells the text encoder's control token {spelled[0]!r}: write it "
+                "otherwise"
+            )
 
 
 def pad_pieces(
