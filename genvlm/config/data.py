@@ -120,14 +120,111 @@ class DocumentsSource:
     path: str
 
 
+@strict
+@dataclass(frozen=True, kw_only=True)
+class FolderSource:
+    """A folder of pictures, nested or not; `cat.txt` beside `cat.png` is its caption."""
+
+    kind: Literal["folder"] = "folder"
+    path: str
+    captions: Literal["sidecar", "file_name", "folder_name"] = "sidecar"
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class CocoSource:
+    """COCO's captions, `captions_train2017.json`: one pair for each caption."""
+
+    kind: Literal["coco"] = "coco"
+    annotations: str
+    images: str
+    """Folder that holds the pictures by `file_name`."""
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class KarpathySource:
+    """Karpathy's splits, `dataset_coco.json` or `dataset_flickr30k.json`: a pair for a sentence."""
+
+    kind: Literal["karpathy"] = "karpathy"
+    annotations: str
+    images: str
+    """Folder that holds the pictures by `filepath` and `filename`."""
+    splits: Annotated[tuple[str, ...], Field(min_length=1)] = ("train", "restval")
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class WebDatasetSource:
+    """Tar files whose members of one key (the name up to its first dot) are one sample."""
+
+    kind: Literal["webdataset"] = "webdataset"
+    paths: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Tar files; braces expand: `data/{000..127}.tar`."""
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class ParquetSource:
+    """Parquet files with a column of pictures (bytes, or a struct of `bytes`) and one of texts."""
+
+    kind: Literal["parquet"] = "parquet"
+    paths: Annotated[tuple[str, ...], Field(min_length=1)]
+    image: str = "image"
+    text: str = "text"
+    id: str | None = None
+    """Column of ids; None: file and row."""
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class ObelicsSource:
+    """OBELICS' documents: lists `texts` and `images`, one of which is null at each place."""
+
+    kind: Literal["obelics"] = "obelics"
+    path: str
+    """JSONL or Parquet."""
+    images: str
+    """Folder of the downloaded pictures; `images.jsonl` in it maps each URL to a file."""
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class Mmc4Source:
+    """MMC4's documents: `text_list`, and `image_info` with the sentence that each picture is of."""
+
+    kind: Literal["mmc4"] = "mmc4"
+    path: str
+    """JSONL."""
+    images: str
+    """Folder that holds the pictures by `image_name`."""
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class VideosSource:
+    """A folder of videos, nested or not; `clip.txt` beside `clip.mp4` is its caption."""
+
+    kind: Literal["videos"] = "videos"
+    path: str
+
+
+FileSource = (
+    CaptionsSource
+    | DocumentsSource
+    | FolderSource
+    | CocoSource
+    | KarpathySource
+    | WebDatasetSource
+    | ParquetSource
+    | ObelicsSource
+    | Mmc4Source
+    | VideosSource
+)
+"""Sources that are read from a user's files."""
+
 Source = Annotated[
-    ScenesSource
-    | EmojiSource
-    | StoriesSource
-    | EditsSource
-    | SequencesSource
-    | CaptionsSource
-    | DocumentsSource,
+    ScenesSource | EmojiSource | StoriesSource | EditsSource | SequencesSource | FileSource,
     Field(discriminator="kind"),
 ]
 

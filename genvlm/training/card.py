@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from genvlm.config.data import CaptionsSource, DocumentsSource, Source
+from genvlm.config.data import FileSource, Source
 from genvlm.config.schema import to_plain
 from genvlm.data.emoji import LICENCES
 
@@ -14,6 +14,5 @@ def list_sources(sources: Sequence[Source]) -> str:
 
 def licences(sources: Sequence[Source]) -> str:
     """Of the shipped drawings; a user's own data have the user's terms."""
-    own = (CaptionsSource, DocumentsSource)
-    vendors = {v for s in sources if not isinstance(s, own) for v in s.vendors}
+    vendors = {v for s in sources if not isinstance(s, FileSource) for v in s.vendors}
     return "".join(f"Drawings: {LICENCES[v]}.\n" for v in sorted(vendors))
