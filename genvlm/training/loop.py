@@ -10,6 +10,7 @@ from genvlm.config.assets import resolve_path
 from genvlm.config.training import TrainConfig
 from genvlm.data.batches import BatchSource
 from genvlm.data.corpus import Corpus, build_corpus
+from genvlm.data.sharding import Tokenizers
 from genvlm.models.build import build_transformer
 from genvlm.models.model_folder import is_finished
 from genvlm.models.pretrained import PretrainedModel, build_vocabulary, save_pretrained
@@ -77,7 +78,8 @@ def prepare_transformer(
     image = load_image_tokenizer(resolve_path(config.tokenizers.image))
     if config.tokenizers.num_codes is not None:
         image = merge_codes(image, config.tokenizers.num_codes)
-    corpus = build_corpus(config.data, image, cache, encode, max_side=config.syntax.max_side)
+    tokenizers = Tokenizers(text=text, image=image, max_side=config.syntax.max_side)
+    corpus = build_corpus(config.data, tokenizers, cache, encode)
     torch.manual_seed(config.seed)
     vocabulary = build_vocabulary(text, image, config.syntax)
     model = build_transformer(
@@ -106,11 +108,11 @@ def _card(config: TrainConfig, corpus: Corpus, pretrained: PretrainedModel) -> s
 {num_parameters:,} parameters, {pretrained.vocabulary.size:,} token ids, context
 {config.model.context_length}. Trained for {config.num_steps:,} steps of
 {config.global_batch_size} documents ({config.precision}, seed {config.seed}) on
-{len(corpus.samples):,} documents with {len(corpus.codes):,} pictures:
+{len(corpus):,} documents with {corpus.num_pictures:,} pictures:
 
 {list_sources(config.data.sources)}
 
 Fingerprint `{pretrained.fingerprint}`.
 
 Likelihoods: p(text) is of the canonical segmentation, p(image) of codes, not of pixels.
-{licences(config.data.sources)}"""
+{licences(corpus.origins)}"""
