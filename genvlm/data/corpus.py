@@ -21,7 +21,7 @@ from genvlm.config.schema import to_plain
 from genvlm.data.retrieval import Hit, Retriever, TfIdfRetriever, drop_words, words_of
 from genvlm.data.sharding import NumberedSource, Tokenizers, tokenise_in_memory, write_shards
 from genvlm.data.shards import KINDS, Shard, SourceCount, open_shards
-from genvlm.data.sources import RENDERING, Sample, file_states
+from genvlm.data.sources import RENDERING, Sample, hash_files
 from genvlm.nn.safetensors_folder import fingerprint_of
 from genvlm.tokenization.document import Document, Image, Segment, Text
 
@@ -235,7 +235,7 @@ def build_corpus(
     raw = [(n, s) for n, s in numbered if not isinstance(s, ShardsSource)]
     parts: list[_Part] = []
     if raw:
-        counts, shards = _tokenised(raw, tokenizers, cache, progress)
+        counts, shards = _tokenised(raw, config.max_bad_share, tokenizers, cache, progress)
         parts.append(_Part([n for n, _ in raw], counts, shards, ""))
     for number, source in numbered:
         if isinstance(source, ShardsSource):
@@ -275,16 +275,26 @@ def _joined(parts: Sequence[_Part], num_sources: int) -> Corpus:
 
 def _tokenised(
     sources: Sequence[NumberedSource],
+    max_bad_share: float,
     tokenizers: Tokenizers,
     cache: Path | None,
     progress: Callable[[int, int], None],
 ) -> tuple[Sequence[SourceCount], Sequence[Shard]]:
     if cache is None:
-        return tokenise_in_memory(sources, tokenizers, progress)
-    states = [[number, to_plain(source), file_states(source)] for number, source in sources]
-    key = fingerprint_of([RENDERING, states, to_plain(tokenizers.whose)])
+        return tokenise_in_memory(sources, tokenizers, max_bad_share, progress)
+    states = [
+        [number, to_plain(source), hash_files(source, max_bad_share)] for number, source in sources
+    ]
+    key = fingerprint_of([RENDERING, max_bad_share, states, to_plain(tokenizers.whose)])
     folder = cache / f"tokens-{key[:16]}"
     # All processes of a run come here: the first one writes, the others wait and find it done.
-    write_shards(sources, tokenizers, folder, wait=True, progress=progress)
+    write_shards(
+        sources,
+        tokenizers,
+        folder,
+        max_bad_share=max_bad_share,
+        wait=True,
+        progress=progress,
+    )
     index, shards = open_shards(folder, tokenizers.whose)
     return index.sources, shards

@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.special import expit, ndtri
 from torch import Tensor
 
+from genvlm.config.data import DrawnSource, FileSource, ShardsSource
 from genvlm.config.diffusion import PairDataConfig
 from genvlm.config.schema import to_plain
 from genvlm.data.images import RGBImage
@@ -28,7 +29,7 @@ from genvlm.data.sources import (
     RENDERING,
     Sample,
     count_pictures,
-    file_states,
+    hash_files,
     read_source,
     samples_json,
 )
@@ -91,7 +92,7 @@ def build_pairs(
     """
     path = None
     if cache is not None:
-        states = [[to_plain(source), file_states(source)] for source in config.sources]
+        states = [[to_plain(source), hash_files(source, 0.0)] for source in _sources(config)]
         path = cache / f"latents-{fingerprint_of([RENDERING, states, key])[:16]}.npz"
         if path.is_file():
             return _load(path)
@@ -101,13 +102,17 @@ def build_pairs(
     return pairs
 
 
+def _sources(config: PairDataConfig) -> list[DrawnSource | FileSource]:
+    return [source for source in config.sources if not isinstance(source, ShardsSource)]
+
+
 def _encode_sources(
     config: PairDataConfig,
     encode: Callable[[Sequence[RGBImage]], Float[Tensor, "pictures c h w"]],
     progress: Callable[[int, int], None],
 ) -> Pairs:
     """Pictures are encoded a few hundred at a time, and equal ones once."""
-    total = sum(count_pictures(source) for source in config.sources)
+    total = sum(count_pictures(source) for source in _sources(config))
     samples: list[Sample] = []
     encoded: list[Tensor] = []
     waiting: list[RGBImage] = []
@@ -127,7 +132,7 @@ def _encode_sources(
             waiting.clear()
             progress(len(samples), max(total, len(samples)))
 
-    for number, source in enumerate(config.sources):
+    for number, source in enumerate(_sources(config)):
         for sample, pictures in read_source(source, f"{number}-{source.kind}"):
             own = [number_of(picture) for picture in pictures()]
             segments = tuple(own[s] if isinstance(s, int) else s for s in sample.segments)

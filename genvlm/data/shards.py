@@ -49,8 +49,12 @@ class ShardFile:
     codes: Count
     num_bytes: Count
     sha256: str
+    num_read: Count
+    """Samples of the sources that went into it, with the damaged ones."""
     read_sha256: str
-    """Of ids and texts as they were read, by which resuming knows its source again."""
+    """Of their ids and texts, by which resuming knows its source again."""
+    skipped: tuple[Count, ...]
+    """Places of the damaged ones among them."""
 
 
 @strict
@@ -91,6 +95,16 @@ class ShardIndex:
     def num_samples(self) -> int:
         """Over all shards."""
         return sum(s.samples for s in self.shards)
+
+    def summary(self) -> dict[str, int]:
+        """Totals over all shards; `skipped` are damaged samples."""
+        names = ("samples", "pictures", "pieces", "codes")
+        return {
+            **{name: sum(getattr(s, name) for s in self.shards) for name in names},
+            "skipped": sum(len(s.skipped) for s in self.shards),
+            "shards": len(self.shards),
+            "bytes": sum(s.num_bytes for s in self.shards),
+        }
 
 
 class Shard:

@@ -1,35 +1,38 @@
 """Sources of training documents: rendered, or read from a user's files."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from genvlm.config.data import (
-    CaptionsSource,
-    DocumentsSource,
+    DrawnSource,
     EditsSource,
     EmojiSource,
+    FileSource,
     ScenesSource,
     SequencesSource,
-    Source,
     StoriesSource,
 )
 from genvlm.data.augment import augment_drawings
 from genvlm.data.edits import sample_edits
 from genvlm.data.emoji import Concept, Vendor, class_concepts, load_drawings, split_concepts
-from genvlm.data.images import RGBImage, load_image
-from genvlm.data.readers import read_captions, read_documents
+from genvlm.data.images import RGBImage, decode_image, load_image
+from genvlm.data.layouts.open import open_source
+from genvlm.data.raw import Media, RawDocument
 from genvlm.data.scenes import Scene, render_scene, sample_scenes
 from genvlm.data.sequences import sample_sequences
+from genvlm.data.skipping import SkipBudget
 from genvlm.data.stories import sample_stories
-from genvlm.errors import ConfigError
+from genvlm.errors import DataError
 
 # Part of the key of whatever is kept of a source: raise it when one renders differently from the
 # same settings.
 RENDERING = 5
+_NUM_STATES = 10_000
 Kind = Literal["pair", "edit", "document"]
 
 
@@ -54,11 +57,15 @@ class Reading(NamedTuple):
     pictures: Callable[[], Sequence[RGBImage]]
 
 
-def read_source(source: Source, prefix: str) -> Iterator[Reading]:
+def read_source(
+    source: DrawnSource | FileSource, prefix: str, skips: SkipBudget | None = None
+) -> Iterator[Reading]:
     """All samples of a source, always in one order; their ids begin with `prefix`.
 
+    Args:
+        skips: counts what a reader finds damaged; who asks for pictures counts the rest.
+
     Raises:
-        ConfigError: a source that cannot be read here.
         DataError: a file is missing or does not fit; of a picture, when it is asked for.
     """
     match source:
@@ -87,23 +94,12 @@ def read_source(source: Source, prefix: str) -> Iterator[Reading]:
                 segments = [s for k, label in enumerate(sequence.labels) for s in (label, k)]
                 sample = Sample(f"{prefix}-{i}", tuple(segments), "document")
                 yield Reading(sample, partial(sequence.render, _vendor(source.vendors, i)))
-        case CaptionsSource():
-            for pair in read_captions(Path(source.path)):
-                sample = Sample(f"{prefix}-{pair.id}", (pair.text, 0), "pair")
-                yield Reading(sample, partial(_load, [pair.image]))
-        case DocumentsSource():
-            for document in read_documents(Path(source.path)):
-                paths = [s for s in document.segments if isinstance(s, Path)]
-                numbers = iter(range(len(paths)))
-                segments = [s if isinstance(s, str) else next(numbers) for s in document.segments]
-                loss = tuple(document.loss) if document.loss is not None else None
-                sample = Sample(f"{prefix}-{document.id}", tuple(segments), "document", loss)
-                yield Reading(sample, partial(_load, paths))
         case _:
-            raise ConfigError(f"sources of kind {source.kind} cannot be read yet")
+            for document in open_source(source, skips):
+                yield _reading(document, prefix)
 
 
-def count_pictures(source: Source) -> int:
+def count_pictures(source: DrawnSource | FileSource) -> int:
     """How many pictures a source is known to have before it is read; 0: not known."""
     match source:
         case ScenesSource():
@@ -120,21 +116,26 @@ def count_pictures(source: Source) -> int:
             return 0
 
 
-def file_states(source: Source) -> list[list[object]]:
-    """Names, sizes and times of a user's files: a changed picture makes another key.
+def hash_files(source: DrawnSource | FileSource, max_bad_share: float) -> str:
+    """sha256 of names, sizes and times of a user's files: a changed picture makes another.
 
-    Only of the files that the source names: a run may write beside them.
+    Only of the files that the source names: a run may write beside them. Raises DataError as
+    `read_source`.
     """
-    match source:
-        case CaptionsSource():
-            root = Path(source.path)
-            paths = [root / "captions.jsonl", *(pair.image for pair in read_captions(root))]
-        case DocumentsSource():
-            listed = [s for d in read_documents(Path(source.path)) for s in d.segments]
-            paths = [Path(source.path), *(s for s in listed if isinstance(s, Path))]
-        case _:
-            paths = []
-    return [[str(path), *_file_state(path)] for path in paths]
+    digest = hashlib.sha256()
+    if isinstance(source, FileSource):
+        state = lru_cache(_NUM_STATES)(_file_state)  # many pictures lie in one archive
+        for document in open_source(source, SkipBudget(max_bad_share)):
+            row: list[object] = [document.id, document.kind, document.loss]
+            for segment in document.segments:
+                if isinstance(segment, str):
+                    row.append(segment)
+                elif segment.content is not None:
+                    row.append(hashlib.sha256(segment.content).hexdigest())
+                else:
+                    row += [segment.name, segment.offset, segment.size, state(segment.path)]
+            digest.update(json.dumps(row).encode())
+    return digest.hexdigest()
 
 
 def _read_emoji(source: EmojiSource, prefix: str) -> Iterator[Reading]:
@@ -167,16 +168,32 @@ def _render(scenes: Sequence[Scene], vendor: Vendor) -> list[RGBImage]:
     return [render_scene(scene, vendor) for scene in scenes]
 
 
-def _load(paths: Sequence[Path]) -> list[RGBImage]:
-    return [load_image(path) for path in paths]
+def _reading(document: RawDocument, prefix: str) -> Reading:
+    media = [s for s in document.segments if isinstance(s, Media)]
+    numbers = iter(range(len(media)))
+    segments = tuple(s if isinstance(s, str) else next(numbers) for s in document.segments)
+    sample = Sample(f"{prefix}-{document.id}", segments, document.kind, document.loss)
+    return Reading(sample, partial(_decode, media))
 
 
-def _file_state(path: Path) -> list[int]:
+def _decode(media: Sequence[Media]) -> list[RGBImage]:
+    for one in media:
+        if one.kind == "video":
+            raise DataError(f"{one.name} is a video, of which no codes can be made yet")
+    return [
+        load_image(m.path)
+        if m.path is not None and m.size is None
+        else decode_image(m.read(), m.name)
+        for m in media
+    ]
+
+
+def _file_state(path: Path | None) -> list[int]:
     try:
-        state = path.stat()
+        state = path.stat() if path is not None else None
     except OSError:  # reading it says what is wrong
-        return []
-    return [state.st_size, state.st_mtime_ns]
+        state = None
+    return [] if state is None else [state.st_size, state.st_mtime_ns]
 
 
 def samples_json(samples: Sequence[Sample]) -> bytes:
