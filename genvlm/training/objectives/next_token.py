@@ -5,6 +5,7 @@ from torch import nn
 
 from genvlm.data.batches import Batch
 from genvlm.models.mixed_modal.transformer import MixedModalTransformer
+from genvlm.nn.packed_rows import document_mask, places_in_documents
 from genvlm.tokenization.vocabulary import Modality
 from genvlm.training.objectives.losses import Losses
 
@@ -21,7 +22,13 @@ class NextTokenObjective(nn.Module):
 
     def forward(self, batch: Batch) -> Losses:
         """Losses of one micro-batch; positions of weight 0 are never computed by the head."""
-        hidden = self.model(batch.token_ids[:, :-1], positions=batch.positions)
+        mask = places = None
+        if batch.document_ids is not None:
+            mask = document_mask(batch.document_ids[:, :-1])
+            places = places_in_documents(batch.document_ids[:, :-1])
+        hidden = self.model(
+            batch.token_ids[:, :-1], positions=batch.positions, indices=places, mask=mask
+        )
         weights = batch.loss_weights[:, 1:]
         learned = weights > 0
         weights = weights[learned]
