@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from genvlm.data.pairs import PairBatch
 from genvlm.errors import ConfigError, TrainingError
 from genvlm.training.muon import Muon
 from genvlm.training.objectives.losses import Losses
+from genvlm.training.totals import Mean, Totals
 
 MAX_SKIPPED = 10
 # Learned tables that shift and scale activations: shaped like matrices and none all the same.
@@ -42,6 +43,9 @@ class StepResult:
     skipped: bool
     """The gradient was not finite: parameters and optimizer are untouched. Under DeepSpeed, which
     steps by its own rules, this only reports it."""
+    means: dict[str, Mean] = field(default_factory=dict)
+    """What was measured beside the terms, by its name in the log."""
+    maxima: dict[str, float] = field(default_factory=dict)
 
 
 class Engine:
@@ -127,7 +131,7 @@ class Engine:
             for group in optimizer.param_groups:
                 group["lr"] = rate
         self._objective.train()
-        totals: dict[str, Tensor] = {}
+        totals = Totals()
         for number, batch in enumerate(batches):
             last = number == len(batches) - 1
             # DeepSpeed steps inside `backward` wherever this is True.
@@ -137,9 +141,7 @@ class Engine:
                 # DDP and DeepSpeed average over processes, DeepSpeed over accumulation too.
                 factor = self.num_processes * (self._accum if self._uses_deepspeed else 1)
                 self._accelerator.backward(losses.weighted_sum * (factor / batch.loss_denominator))
-            for name, value in losses.terms.items():
-                pair = torch.stack([value.float(), losses.counts[name]])
-                totals[name] = totals[name] + pair if name in totals else pair
+            totals.add(losses)
         norm, skipped = self._update()
         self._num_skipped = self._num_skipped + 1 if skipped else 0
         if self._num_skipped >= MAX_SKIPPED:
@@ -147,14 +149,23 @@ class Engine:
                 f"the gradient was not finite in {MAX_SKIPPED} steps in a row (up to step {step}): "
                 f"lower optimizer.learning_rate"
             )
-        sums = self._accelerator.reduce(torch.stack(list(totals.values())), "sum").tolist()
-        named = dict(zip(totals, sums, strict=True))
+        measures = totals.measures(self._accelerator.reduce, self._accelerator.gather)
         return StepResult(
-            {name: total / count for name, (total, count) in named.items() if count},
-            {name: int(count) for name, (_, count) in named.items()},
+            {name: mean.value for name, mean in measures.terms.items()},
+            {name: mean.num for name, mean in measures.terms.items()},
             norm,
             skipped,
+            measures.means,
+            measures.maxima,
         )
+
+    def parameter_norm(self) -> float:
+        """Of all trained parameters, in float32. Called in every process."""
+        sharded, device = self.shards_parameters, self._accelerator.device
+        parts = [_own_part(p, self.rank) if sharded else p.detach() for p in self._parameters]
+        norms = [torch.linalg.vector_norm(p, dtype=torch.float32).to(device) for p in parts]
+        squares = torch.stack(norms).square().sum()
+        return math.sqrt(float(self._accelerator.reduce(squares) if sharded else squares))
 
     def save(self, folder: Path) -> None:
         """Model, optimizer and random state. Called in every process."""
@@ -231,6 +242,13 @@ def build_optimizers(
     if not hidden:
         return [adamw]
     return [adamw, Muon(hidden.values(), lr=config.learning_rate, weight_decay=config.weight_decay)]
+
+
+def _own_part(parameter: Any, rank: int) -> Tensor:
+    """What this process holds of a parameter under ZeRO 3, without the padding of the last part."""
+    part: Tensor = parameter.ds_tensor
+    left = parameter.ds_numel - rank * part.numel()
+    return part.flatten()[: max(0, min(left, part.numel()))]
 
 
 def _deepspeed_plugin(
