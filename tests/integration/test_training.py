@@ -244,7 +244,6 @@ def test_accumulation_equals_one_large_batch(config: TrainConfig, accum: int) ->
             OptimizerConfig(learning_rate=1e-2, warmup_steps=1),
             num_steps=3,
             precision="float32",
-            micro_batch_size=8 // parts,
             grad_accum_steps=parts,
         )
         results.append([engine.train_step(s, source.batch(s, accum=parts)) for s in range(3)])
