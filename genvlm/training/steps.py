@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -14,6 +15,7 @@ from genvlm.config.deepspeed import read_deepspeed
 from genvlm.config.training import RunConfig
 from genvlm.data.batches import Batch
 from genvlm.data.pairs import PairBatch
+from genvlm.data.prefetch import prefetch
 from genvlm.training.ema import WeightAverage
 from genvlm.training.engine import Engine
 from genvlm.training.run_checkpoints import RunCheckpoints
@@ -79,11 +81,11 @@ def run_steps(
     accum = config.grad_accum_steps(engine.num_processes)
     start = checkpoints.resume(config.num_steps, progress.say) if resume else 0
     log = RunLog(config, out, start=start, unit=unit, writes=engine.is_main)
-    with stop_signals() as stopped:
-        for step in range(start, config.num_steps):
-            batches = source.batch(
-                step, rank=engine.rank, num_ranks=engine.num_processes, accum=accum
-            )
+    steps = range(start, config.num_steps)
+    batch = partial(source.batch, rank=engine.rank, num_ranks=engine.num_processes, accum=accum)
+    with stop_signals() as stopped, prefetch(batch, steps) as fetched:
+        for step in steps:
+            batches = next(fetched)
             result = engine.train_step(step, batches)
             if average is not None and not result.skipped:
                 average.update()
