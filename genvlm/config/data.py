@@ -268,3 +268,6 @@ class DataConfig:
     infill: InfillConfig | None = None
     """Needs `syntax.num_gaps`."""
     retrieval: RetrievalConfig | None = None
+    max_bad_share: Probability = 0.0
+    """Most of the samples of files that may be damaged, which are then left out; 0: the first one
+    stops the run."""
