@@ -13,6 +13,7 @@ from genvlm.cli import (
     classify,
     config,
     convert,
+    data,
     demo,
     edit,
     evaluate,
@@ -25,8 +26,8 @@ from genvlm.cli import (
 from genvlm.errors import CheckpointWarning, DataWarning, GenvlmError, GuidanceWarning
 
 _COMMANDS = (
-    train, generate, inpaint, edit, score, classify, evaluate, config, report, convert, demo,
-    bench,
+    train, generate, inpaint, edit, score, classify, evaluate, config, report, convert, data,
+    demo, bench,
 )  # fmt: skip
 _SHOW_WARNING = warnings.showwarning
 USER_ERROR, OUR_FAULT, INTERRUPTED = 2, 1, 130

@@ -22,7 +22,14 @@ Distance = Annotated[int, Field(ge=0, le=15)]
 """Bits in which two hashes of 64 bits may differ; beyond 15 most pairs of pictures match."""
 Same = Literal["picture", "picture_and_caption"]
 PatternName = Literal[
-    "url", "email", "file_name", "camera_name", "hexadecimal", "no_letters", "placeholder", "opening"
+    "url",
+    "email",
+    "file_name",
+    "camera_name",
+    "hexadecimal",
+    "no_letters",
+    "placeholder",
+    "opening",
 ]
 Script = Literal[
     "latin", "cyrillic", "greek", "han", "kana", "hangul", "arabic", "hebrew", "devanagari",
@@ -86,7 +93,7 @@ class RepeatedTextRule:
     name: str | None = None
     ngram: Positive = 2
     """Words of a phrase."""
-    max_share: Probability = 0.3
+    max_share: Probability = 0.5
     """Of a caption's phrases that stood in it before."""
 
 
@@ -108,7 +115,7 @@ class BoilerplateRule:
     kind: Literal["boilerplate"] = "boilerplate"
     name: str | None = None
     patterns: tuple[PatternName, ...] = (
-        "url", "email", "file_name", "camera_name", "hexadecimal", "no_letters", "placeholder",
+        "email", "url", "file_name", "camera_name", "hexadecimal", "no_letters", "placeholder",
     )  # fmt: skip
     """Known ones (`genvlm/data/curation/captions.py`). `opening`, which is "photo of" and its like
     in front of what may be a fine caption, is not among them by default."""
@@ -149,9 +156,9 @@ class NearDuplicatesRule:
     same: Same = "picture"
     max_distance: Distance = 6
     """Bits in which the hashes of two pictures may differ."""
-    max_colour: Count = 24
-    """Levels (of 255) by which a place of one may differ from the same place of the other: a red
-    heart is no green one."""
+    max_colour: Count = 16
+    """Levels by which a place of one may differ from the same place of the other, where pictures
+    reach over all 255 levels, less for paler ones: a red heart is no green one."""
     mirrored: bool = False
     """Mirrored copies count too. Not where captions say left and right."""
 
@@ -209,14 +216,14 @@ class BalanceRule:
     """MetaCLIP (arXiv 2309.16671, algorithm 1): captions by entries, frequent entries capped.
 
     A caption stays if any of its entries draws it, which an entry of n captions does with
-    probability min(1, cap / n). A caption without an entry is dropped.
+    probability min(1, cap / n). A caption without an entry of the file is dropped.
     """
 
     kind: Literal["balance"] = "balance"
     name: str | None = None
     entries: str | None = None
     """File with one entry (words; `_` is a blank) a line, such as WordNet's lemmas; None: the words
-    that at least `min_count` captions hold."""
+    that at least `min_count` captions hold; captions of rarer words alone stay."""
     min_count: Positive = 3
     cap: PositiveFloat = 20_000
     seed: Seed = 0
@@ -284,9 +291,7 @@ class CurationConfig:
     def __post_init__(self) -> None:
         twice = [name for name, times in Counter(self.rule_names).items() if times > 1]
         if twice:
-            raise ConfigError(
-                f"two rules are named {twice[0]!r}: give each a `name` of its own"
-            )
+            raise ConfigError(f"two rules are named {twice[0]!r}: give each a `name` of its own")
         if "unreadable" in self.rule_names:
             raise ConfigError("no rule may be named 'unreadable', which is always the first one")
 

@@ -73,7 +73,9 @@ def balance(captions: Mapping[str, str], rule: BalanceRule) -> Balance:
     kept: Counter[Entry] = Counter()
     for key, found in matches.items():
         if not found:
-            dropped[key] = "no entry"
+            # Of the captions' own words: none of its words is frequent, so that it is of the tail.
+            if rule.entries is not None:
+                dropped[key] = "no entry"
         elif any(_draw(rule.seed, key, e) < rule.cap / counts[e] for e in found):
             kept.update(found)
         else:

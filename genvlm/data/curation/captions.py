@@ -8,23 +8,31 @@ from functools import cache
 
 from genvlm.config.curation import PatternName, Script
 
+
+def _pattern(text: str) -> re.Pattern[str]:
+    return re.compile(text, re.IGNORECASE)
+
+
 PATTERNS: Mapping[PatternName, re.Pattern[str]] = {
-    name: re.compile(pattern, re.IGNORECASE)
-    for name, pattern in {
-        "url": r"https?:|\bwww\.\w|\b[\w-]+\.(?:com|org|net|info|edu|gov|co\.[a-z]{2})\b",
-        "email": r"\S@\w[\w.-]*\.\w",
-        "file_name": r"\w\.(?:jpe?g|png|gif|bmp|tiff?|svgz?|webp|psd|pdf|eps|ai|xcf)\b",
-        # Two or more digits: "photo 1" may be of a series, "photo 0034" is of a card.
-        "camera_name": r"^\W*(?:img|dsc[nf]?|dcim|imag|cimg|pict?|mvc|gopr|pxl|sam|scan|image|photo"
-        r"|picture|screenshot|untitled)[\W_]*\d{2,}[\W_\d]*$",
-        "hexadecimal": r"\b(?=[0-9a-f]*[0-9])(?=[0-9a-f]*[a-f])[0-9a-f]{12,}\b",
-        "no_letters": r"^[\W\d_]*$",
-        "placeholder": r"^\W*(?:(?:un|no )titled?|(?:no )?(?:title|name|caption|description|alt text)"
-        r"|image|picture|photo|thumbnail|drawing|clip ?art|graphic|icon|logo|banner|default|null"
-        r"|none|n/?a|tbd|todo|test|new document \d*|click (?:here|to enlarge).*)\W*$",
-        "opening": r"^\W*(?:an? |the )?(?:image|picture|photo(?:graph)?|drawing|illustration) of\b",
-    }.items()
-}  # type: ignore[misc]
+    "url": _pattern(r"https?:|\bwww\.\w|\b[\w-]+\.(?:com|org|net|info|edu|gov|co\.[a-z]{2})\b"),
+    "email": _pattern(r"\S@\w[\w.-]*\.\w"),
+    "file_name": _pattern(r"\w\.(?:jpe?g|png|gif|bmp|tiff?|svgz?|webp|psd|pdf|eps|ai|xcf)\b"),
+    # Two or more digits: "photo 1" may be of a series, "photo 0034" is of a card.
+    "camera_name": _pattern(
+        r"^\W*(?:img|dsc[nf]?|dcim|imag|cimg|pict?|mvc|gopr|pxl|sam|scan|image|photo|picture"
+        r"|screenshot|untitled)[\W_]*\d{2,}[\W_\d]*$"
+    ),
+    "hexadecimal": _pattern(r"\b(?=[0-9a-f]*[0-9])(?=[0-9a-f]*[a-f])[0-9a-f]{12,}\b"),
+    "no_letters": _pattern(r"^[\W\d_]*$"),
+    "placeholder": _pattern(
+        r"^\W*(?:(?:un|no )titled?|(?:no )?(?:title|name|caption|description|alt text)|image"
+        r"|picture|photo|thumbnail|drawing|clip ?art|graphic|icon|logo|banner|default|null|none"
+        r"|n/?a|tbd|todo|test|new document \d*|click (?:here|to enlarge).*)\W*$"
+    ),
+    "opening": _pattern(
+        r"^\W*(?:an? |the )?(?:image|picture|photo(?:graph)?|drawing|illustration) of\b"
+    ),
+}
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _SCRIPTS: Mapping[str, Script] = {

@@ -115,9 +115,7 @@ def _prepare(config: CurationConfig, out: Path, resume: bool) -> None:
     stored = out / "measures" / "key.json"
     if out.exists() and any(out.iterdir()):
         if not resume:
-            raise ConfigError(
-                f"{out} is not empty: go on with --resume, or name another folder"
-            )
+            raise ConfigError(f"{out} is not empty: go on with --resume, or name another folder")
         if not stored.is_file() or json.loads(stored.read_text("utf-8")) != {"key": key}:
             raise ConfigError(
                 f"{out} was not made of the sources of this configuration: name another folder"
@@ -145,7 +143,7 @@ class _Work:
         if rule.file is not None:
             path = Path(rule.file)
             return values_of(read_values(path, "score", (int, float)), ids, path)
-        key = fingerprint_of([rule.model, rule.method, rule.name])[:16]
+        key = fingerprint_of([to_plain(rule), ids])[:16]
         return compute_values(
             self.out / "scores" / f"{key}.jsonl",
             ids,
@@ -159,9 +157,7 @@ class _Work:
         settings = self.config.captions
         if settings is None:
             return None
-        chosen = [
-            n for n in kept if _draw(settings.seed, self.measured[n].id) < settings.share
-        ]
+        chosen = [n for n in kept if _draw(settings.seed, self.measured[n].id) < settings.share]
         ids = [self.measured[n].id for n in chosen]
         if settings.file is not None:
             given = read_values(Path(settings.file), "text", str)
@@ -169,7 +165,7 @@ class _Work:
         else:
             captioner = models.captioner(self.config)
             texts = compute_values(
-                self.out / "captions" / f"{fingerprint_of(to_plain(settings))[:16]}.jsonl",
+                self.out / "captions" / f"{fingerprint_of([to_plain(settings), ids])[:16]}.jsonl",
                 ids,
                 lambda places: self._pictures([chosen[p] for p in places]),
                 lambda images, _: captioner(images),

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from genvlm.config.curation import EvaluationPicturesRule
 from genvlm.config.data import FileSource
 from genvlm.data.curation.measures import caption_and_media
-from genvlm.data.emoji import UNSEEN_VENDOR, load_drawings, load_concepts, TRAINING_VENDORS
+from genvlm.data.emoji import TRAINING_VENDORS, UNSEEN_VENDOR, load_concepts, load_drawings
 from genvlm.data.images import RGBImage, load_image
 from genvlm.data.layouts.open import open_source
 from genvlm.data.raw import Media

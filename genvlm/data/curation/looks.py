@@ -20,8 +20,6 @@ from scipy.fft import dctn
 from genvlm.data.images import RGBImage
 
 PLACES = 8
-Colours = UInt8[np.ndarray, "8 8 3"]
-"""Mean colours of the places of a picture."""
 
 _SIDE = 32
 _BAND_BITS = 16
@@ -30,6 +28,8 @@ _NUM_BANDS = 4
 # symmetric drawings have many coefficients that are zero but for rounding, whose signs are noise.
 _DEAD_ZONE = 0.3
 _BORDER_LEVELS = 32
+# Of a place, that JPEG and rounding alone may make.
+_MIN_LEVELS = 4
 _MAX_ASPECT_RATIO = 1.16
 _MAX_SIZE_RATIO = 1.5
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -48,7 +48,8 @@ class View(NamedTuple):
     hash: int
     mirrored: int
     """The hash of the mirrored picture."""
-    colours: Colours
+    colours: UInt8[np.ndarray, "8 8 3"]
+    """Means of 8 x 8 places."""
     aspect: float
     """Width / height, of the content where the view is of it."""
 
@@ -124,7 +125,7 @@ class Alike:
     max_distance: int
     """Bits of a hash."""
     max_colour: int
-    """Levels of a place."""
+    """Levels of a place, for pictures that reach from black to white; less for paler ones."""
     mirrored: bool
 
     def __call__(self, one: Look, other: Look) -> bool:
@@ -146,7 +147,11 @@ class Alike:
         return turned and self._same_colours(one.colours[:, ::-1], other.colours)
 
     def _same_colours(self, one: np.ndarray, other: np.ndarray) -> bool:
-        return int(np.abs(one.astype(np.int16) - other).max()) <= self.max_colour
+        # What a copy differs by goes with its contrast: pale drawings of thin lines are otherwise
+        # all alike.
+        contrast = max(int(np.ptp(one, axis=(0, 1)).max()), int(np.ptp(other, axis=(0, 1)).max()))
+        limit = max(min(self.max_colour, _MIN_LEVELS), self.max_colour * contrast / 255)
+        return int(np.abs(one.astype(np.int16) - other).max()) <= limit
 
 
 class LookIndex:

@@ -242,9 +242,7 @@ def _evaluation_pictures(
     return drops
 
 
-def _score(
-    rule: ScoreRule, alive: Sequence[int], helpers: Helpers, notes: dict[str, Any]
-) -> Drops:
+def _score(rule: ScoreRule, alive: Sequence[int], helpers: Helpers, notes: dict[str, Any]) -> Drops:
     scores = dict(zip(alive, helpers.scores(rule, alive), strict=True))
     if rule.min_score is not None:
         least = rule.min_score
