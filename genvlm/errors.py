@@ -29,6 +29,10 @@ class CheckpointError(GenvlmError):
     """A checkpoint, tokenizer or model folder is incomplete, altered or does not fit."""
 
 
+class StorageError(GenvlmError):
+    """A disk is full, read-only or gone; what was written before is whole."""
+
+
 class EvaluationError(GenvlmError):
     """Scores or predictions are undefined (NaN), incomplete, duplicated or of another benchmark."""
 

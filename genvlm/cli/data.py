@@ -2,7 +2,7 @@
 
 import argparse
 
-from genvlm.cli import data_curate
+from genvlm.cli import data_curate, data_shard
 from genvlm.cli.parsing import Subparsers
 
 
@@ -13,9 +13,9 @@ def add_parser(commands: Subparsers) -> None:
         "data",
         help=summary,
         description=summary,
-        epilog="example:\n  genvlm data curate configs/data/curate-own.yaml --out runs/curated",
+        epilog="example:\n  genvlm data shard configs/train/own-pictures.yaml --out data/mine",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    for module in (data_curate,):
+    for module in (data_curate, data_shard):
         module.add_parsers(actions)

@@ -24,6 +24,7 @@ from genvlm.cli import (
     train,
 )
 from genvlm.errors import CheckpointWarning, DataWarning, GenvlmError, GuidanceWarning
+from genvlm.training.launch import leave
 
 _COMMANDS = (
     train, generate, inpaint, edit, score, classify, evaluate, config, report, convert, data,
@@ -86,7 +87,7 @@ def _show_warning(message: Warning | str, *details: Any, **more: Any) -> None:
 
 def run_as_script() -> NoReturn:
     """Entry of the console script and of `python -m`."""
-    sys.exit(main())
+    leave(main())
 
 
 if __name__ == "__main__":

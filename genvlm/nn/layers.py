@@ -235,14 +235,11 @@ class TokenLogProbs(NamedTuple):
 
 
 class TokenHead(nn.Module):
-    """Output projection. Its weight is read in `forward` only.
-
-    Not only by `proj`: ZeRO 3, which keeps it elsewhere, must know it as an external parameter.
-    """
+    """Output projection: logits, or log-probabilities of targets in pieces."""
 
     def __init__(self, hidden_size: int, vocab_size: int) -> None:
         super().__init__()
-        self.proj = nn.Linear(hidden_size, vocab_size, bias=False)
+        self.proj = _HeadProjection(hidden_size, vocab_size)
 
     def forward(
         self,
@@ -257,7 +254,27 @@ class TokenHead(nn.Module):
             ids: the only ids wanted, or allowed: no other is computed, and the softmax runs over
                 them alone. None: the whole vocabulary.
         """
-        weight = self.proj.weight if ids is None else self.proj.weight[ids.start : ids.stop]
+        scored: Tensor | TokenLogProbs = self.proj(hidden, targets, ids)
+        return scored
+
+
+class _HeadProjection(nn.Module):
+    """The weight of the head, which nothing but this module's own `forward` reads.
+
+    ZeRO 3 keeps weights elsewhere and brings those of a module back for its `forward` alone. That
+    is why this is a module of its own and no `nn.Linear` whose weight the head would read.
+    """
+
+    def __init__(self, hidden_size: int, vocab_size: int) -> None:
+        super().__init__()
+        self.weight: Tensor = nn.Parameter(torch.empty(vocab_size, hidden_size))
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+
+    def forward(
+        self, hidden: Tensor, targets: Tensor | None, ids: range | None
+    ) -> Tensor | TokenLogProbs:
+        """As the head's."""
+        weight = self.weight if ids is None else self.weight[ids.start : ids.stop]
         if targets is None:
             return F.linear(hidden, weight)
         targets = targets if ids is None else targets - ids.start

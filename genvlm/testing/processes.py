@@ -8,6 +8,11 @@ from pathlib import Path
 
 from genvlm.config.schema import dump_config
 
+# As the command does: see `leave`.
+_LEAVE = """
+from genvlm.training.launch import leave
+leave(0)
+"""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -16,7 +21,7 @@ def train_elsewhere(
 ) -> None:
     """Run `code` with the arguments CONFIG OUT [resume]; fails with what it said on failure."""
     script = out.with_suffix(".py")
-    script.write_text(code)
+    script.write_text(code + _LEAVE)
     out.with_suffix(".yaml").write_text(dump_config(config))
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
     command = [

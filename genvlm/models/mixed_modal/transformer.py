@@ -105,6 +105,7 @@ class MixedModalTransformer(nn.Module):
             # Kept once in files: safetensors takes no two names of one tensor.
             self.register_state_dict_post_hook(_drop_head)
             self.register_load_state_dict_pre_hook(_tie_head)
+            self.register_load_state_dict_post_hook(_tie_again)
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
         """Normal with `initializer_std`; branch outputs smaller by sqrt(2 layers) (GPT-2)."""
@@ -228,6 +229,12 @@ def _drop_head(
     module: nn.Module, state: dict[str, Any], prefix: str, local_metadata: dict[str, Any]
 ) -> None:
     state.pop(prefix + _HEAD, None)
+
+
+def _tie_again(module: nn.Module, _incompatible: object) -> None:
+    """Tensors that were taken instead of copied came as two parameters."""
+    assert isinstance(module, MixedModalTransformer)
+    module.head.proj.weight = module.embedding.weight
 
 
 def _tie_head(module: nn.Module, state: dict[str, Any], prefix: str, *unused: object) -> None:
