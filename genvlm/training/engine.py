@@ -235,8 +235,9 @@ class Engine:
         state = self._module.state_dict()
         if not self._stage:
             return dict(state) if self.is_main else {}
+        names = self.shards.shapes()
         trained = self.shards.gather(self.shards.local())
-        rest = {name: t for name, t in state.items() if name not in trained}
+        rest = {name: t for name, t in state.items() if name not in names}
         if self._stage == 3:
             rest = self._gather_frozen(rest)
         return {name: (trained | rest)[name] for name in state} if self.is_main else {}
@@ -284,10 +285,12 @@ class Engine:
         # ZeRO 0 has reduced whole gradients and looks at nothing.
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         norm = float(nn.utils.get_total_norm(gradients))
-        if not math.isfinite(norm):
-            engine.zero_grad()  # without gradients, AdamW steps nothing
-        engine.step()
-        return norm, not math.isfinite(norm)
+        finite = math.isfinite(norm)
+        if finite:
+            engine.step()
+        else:
+            engine.zero_grad()
+        return norm, not finite
 
     def _load_of_others(self, folder: Path) -> None:
         """A checkpoint of ZeRO 2 or 3 by another number of processes."""
