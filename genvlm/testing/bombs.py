@@ -47,7 +47,10 @@ def bombs() -> tuple[Bomb, ...]:
     }
     videos: dict[str, tuple[Callable[[], bytes], str]] = {
         "8K": (lambda: _sized_gif(7_680, 4_320), "7680x4320 pixels"),
-        "65,535 pixels a side": (lambda: _sized_gif(65_535, 65_535), "pixels|damaged|no frame"),
+        "65,535 pixels a side": (
+            lambda: _sized_gif(65_535, 65_535),
+            "pixels|damaged|size of its frames",
+        ),
         "100,000 frames": (lambda: _gif(100_000), ""),
         "MP4 with a table of 2^30 frames": (lambda: _mp4_table(2**30), "damaged|no frame|needs"),
     }
