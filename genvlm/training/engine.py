@@ -25,6 +25,7 @@ from genvlm.config.training import OptimizerConfig
 from genvlm.data.batches import Batch, to_device
 from genvlm.data.pairs import PairBatch
 from genvlm.errors import CheckpointError, TrainingError
+from genvlm.nn.foreign_tensors import load_state
 from genvlm.nn.safetensors_folder import load_into, load_tensors, save_tensors
 from genvlm.training.launch import check_launcher
 from genvlm.training.muon import Muon
@@ -213,7 +214,7 @@ class Engine:
             )
         if self._stage is None:
             load_into(self._module, load_tensors(folder / _WEIGHTS), str(folder / _WEIGHTS))
-            states = torch.load(folder / _OPTIMIZERS, weights_only=True, map_location="cpu")
+            states = load_state(folder / _OPTIMIZERS)
             for optimizer, state in zip(self._optimizers, states, strict=True):
                 optimizer.load_state_dict(state)
         elif written["num_processes"] == self.num_processes:
