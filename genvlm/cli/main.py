@@ -18,6 +18,7 @@ from genvlm.cli import (
     evaluate,
     generate,
     inpaint,
+    plan,
     report,
     score,
     train,
@@ -26,7 +27,7 @@ from genvlm.errors import CheckpointWarning, DataWarning, GenvlmError, GuidanceW
 from genvlm.training.launch import leave
 
 _COMMANDS = (
-    train, generate, inpaint, edit, score, classify, evaluate, config, report, convert, demo,
+    train, plan, generate, inpaint, edit, score, classify, evaluate, config, report, convert, demo,
     bench,
 )  # fmt: skip
 _SHOW_WARNING = warnings.showwarning

@@ -27,10 +27,10 @@ from genvlm.evaluation.blocks import (
     Table,
     Tile,
 )
-from genvlm.evaluation.plots import loss_curves
 from genvlm.evaluation.records import read_records
 from genvlm.evaluation.report import render_report, save_report
 from genvlm.evaluation.statistics import Undefined, wilson_interval
+from genvlm.evaluation.training_plots import loss_curves
 from genvlm.models.model_folder import is_finished
 from genvlm.models.pretrained import PretrainedModel, load_pretrained
 from genvlm.studies.benchmark_page import benchmark_section, browse
