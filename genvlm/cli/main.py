@@ -13,6 +13,7 @@ from genvlm.cli import (
     classify,
     config,
     convert,
+    data,
     demo,
     edit,
     evaluate,
@@ -27,8 +28,8 @@ from genvlm.errors import CheckpointWarning, DataWarning, GenvlmError, GuidanceW
 from genvlm.training.launch import leave
 
 _COMMANDS = (
-    train, plan, generate, inpaint, edit, score, classify, evaluate, config, report, convert, demo,
-    bench,
+    train, plan, generate, inpaint, edit, score, classify, evaluate, config, report, convert, data,
+    demo, bench,
 )  # fmt: skip
 _SHOW_WARNING = warnings.showwarning
 USER_ERROR, OUR_FAULT, INTERRUPTED = 2, 1, 130

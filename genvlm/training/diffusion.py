@@ -13,6 +13,7 @@ from genvlm.config.diffusion import (
     FrozenTextEncoderConfig,
     VQLatentsConfig,
 )
+from genvlm.config.schema import to_plain
 from genvlm.data.pairs import Pairs, PairSource, build_pairs, standardised
 from genvlm.models.diffusion.build import assemble, build_denoiser
 from genvlm.models.diffusion.folder import restore_denoiser, save_diffusion, trained_state
@@ -170,4 +171,4 @@ Trained for {config.num_steps:,} steps of {config.global_batch_size} pairs ({con
 Fingerprint `{model.fingerprint}`.
 
 Bounds on likelihoods are of latents, not of pixels, unless its latents are pixels.
-{licences(config.data.sources)}"""
+{licences([to_plain(s) for s in config.data.sources])}"""

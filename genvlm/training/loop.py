@@ -12,6 +12,7 @@ from genvlm.config.assets import resolve_path
 from genvlm.config.training import TrainConfig
 from genvlm.data.batches import BatchSource
 from genvlm.data.corpus import Corpus, build_corpus
+from genvlm.data.sharding import Tokenizers
 from genvlm.models.build import build_transformer
 from genvlm.models.mixed_modal.transformer import MixedModalTransformer
 from genvlm.models.model_folder import is_finished
@@ -70,6 +71,18 @@ def train(
     return out / MODEL_FOLDER
 
 
+def load_tokenizers(config: TrainConfig) -> Tokenizers:
+    """What a run's texts and pictures become tokens with."""
+    image = load_image_tokenizer(resolve_path(config.tokenizers.image))
+    if config.tokenizers.num_codes is not None:
+        image = merge_codes(image, config.tokenizers.num_codes)
+    return Tokenizers(
+        text=load_text_tokenizer(resolve_path(config.tokenizers.text)),
+        image=image,
+        max_side=config.syntax.max_side,
+    )
+
+
 class TransformerRun(NamedTuple):
     """What a transformer is trained on, and the objective that holds it, freshly initialised."""
 
@@ -84,11 +97,9 @@ def prepare_transformer(
     encode: Callable[[int, int], None] = lambda done, total: None,
 ) -> TransformerRun:
     """Everything in front of the first step; `encode` is told the pictures encoded and in all."""
-    text = load_text_tokenizer(resolve_path(config.tokenizers.text))
-    image = load_image_tokenizer(resolve_path(config.tokenizers.image))
-    if config.tokenizers.num_codes is not None:
-        image = merge_codes(image, config.tokenizers.num_codes)
-    corpus = build_corpus(config.data, image, cache, encode, max_side=config.syntax.max_side)
+    tokenizers = load_tokenizers(config)
+    text, image = tokenizers.text, tokenizers.image
+    corpus = build_corpus(config.data, tokenizers, cache, encode)
     torch.manual_seed(config.seed)
     vocabulary = build_vocabulary(text, image, config.syntax)
     model = build_transformer(
@@ -128,11 +139,11 @@ def _card(config: TrainConfig, corpus: Corpus, pretrained: PretrainedModel) -> s
 {num_parameters:,} parameters, {pretrained.vocabulary.size:,} token ids, context
 {config.model.context_length}. Trained for {config.num_steps:,} steps of
 {config.global_batch_size} documents ({config.precision}, seed {config.seed}) on
-{len(corpus.samples):,} documents with {len(corpus.codes):,} pictures:
+{len(corpus):,} documents with {corpus.num_pictures:,} pictures:
 
 {list_sources(config.data.sources)}
 
 Fingerprint `{pretrained.fingerprint}`.
 
 Likelihoods: p(text) is of the canonical segmentation, p(image) of codes, not of pixels.
-{licences(config.data.sources)}"""
+{licences(corpus.origins)}"""

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -15,6 +16,7 @@ from genvlm.config.deepspeed import read_deepspeed
 from genvlm.config.training import RunConfig
 from genvlm.data.batches import Batch
 from genvlm.data.pairs import PairBatch
+from genvlm.data.prefetch import prefetch
 from genvlm.training.ema import WeightAverage
 from genvlm.training.engine import Engine
 from genvlm.training.run_checkpoints import RunCheckpoints
@@ -86,12 +88,12 @@ def run_steps(
         parameter_norm=engine.parameter_norm, say=progress.say,
         flops_per_token=flops_per_token, peak_flops=engine.peak_flops(config.precision),
     )  # fmt: skip
-    with stop_signals() as stopped:
-        for step in range(start, config.num_steps):
+    steps = range(start, config.num_steps)
+    batch = partial(source.batch, rank=engine.rank, num_ranks=engine.num_processes, accum=accum)
+    with stop_signals() as stopped, prefetch(batch, steps) as ahead:
+        for step in steps:
             began = time.monotonic()
-            batches = source.batch(
-                step, rank=engine.rank, num_ranks=engine.num_processes, accum=accum
-            )
+            batches = next(ahead)
             fetched = time.monotonic()
             result = engine.train_step(step, batches)
             took = StepTime(fetched - began, time.monotonic() - fetched)

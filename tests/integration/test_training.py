@@ -13,6 +13,7 @@ from genvlm.config.data import CaptionsSource
 from genvlm.config.training import OptimizerConfig, TrainConfig
 from genvlm.data.batches import BatchSource
 from genvlm.data.corpus import build_corpus
+from genvlm.data.sharding import Tokenizers
 from genvlm.errors import CheckpointError, ConfigError, DataError, TrainingError
 from genvlm.models.build import build_transformer
 from genvlm.models.pretrained import build_vocabulary, load_pretrained
@@ -221,7 +222,7 @@ def test_resuming_an_empty_folder_starts_from_the_beginning(
 def source_for(config: TrainConfig, global_batch_size: int) -> BatchSource:
     text, image = tiny_text_tokenizer(), tiny_image_tokenizer()
     return BatchSource(
-        corpus=build_corpus(config.data, image, None),
+        corpus=build_corpus(config.data, Tokenizers(text=text, image=image), None),
         config=config.data,
         vocabulary=build_vocabulary(text, image),
         text_tokenizer=text,
