@@ -13,6 +13,7 @@ from genvlm.cli import (
     classify,
     config,
     convert,
+    data,
     demo,
     edit,
     evaluate,
@@ -23,11 +24,12 @@ from genvlm.cli import (
     train,
 )
 from genvlm.errors import CheckpointWarning, DataWarning, GenvlmError, GuidanceWarning
+from genvlm.training.launch import leave
 from genvlm.training.stopping import Terminated, terminable
 
 _COMMANDS = (
-    train, generate, inpaint, edit, score, classify, evaluate, config, report, convert, demo,
-    bench,
+    train, generate, inpaint, edit, score, classify, evaluate, config, report, convert, data,
+    demo, bench,
 )  # fmt: skip
 _SHOW_WARNING = warnings.showwarning
 USER_ERROR, OUR_FAULT, INTERRUPTED = 2, 1, 130
@@ -93,7 +95,7 @@ def _show_warning(message: Warning | str, *details: Any, **more: Any) -> None:
 
 def run_as_script() -> NoReturn:
     """Entry of the console script and of `python -m`."""
-    sys.exit(main())
+    leave(main())
 
 
 if __name__ == "__main__":

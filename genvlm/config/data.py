@@ -223,8 +223,21 @@ FileSource = (
 )
 """Sources that are read from a user's files."""
 
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class ShardsSource:
+    """A folder of token shards, written by `genvlm data shard` with the run's own tokenizers."""
+
+    kind: Literal["shards"] = "shards"
+    path: str
+
+
+DrawnSource = ScenesSource | EmojiSource | StoriesSource | EditsSource | SequencesSource
+"""Sources that are rendered."""
+
 Source = Annotated[
-    ScenesSource | EmojiSource | StoriesSource | EditsSource | SequencesSource | FileSource,
+    DrawnSource | FileSource | ShardsSource,
     Field(discriminator="kind"),
 ]
 
@@ -268,3 +281,6 @@ class DataConfig:
     infill: InfillConfig | None = None
     """Needs `syntax.num_gaps`."""
     retrieval: RetrievalConfig | None = None
+    max_bad_share: Probability = 0.0
+    """Most of the samples of files that may be damaged, which are then left out; 0: the first one
+    stops the run."""

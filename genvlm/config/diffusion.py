@@ -224,7 +224,6 @@ class DiffusionTrainConfig(RunConfig):
     data: PairDataConfig
     objective: DenoisingConfig = field(default_factory=DenoisingConfig)
     ema_decay: Beta | None = 0.999
-    """Of the moving average of the weights, which the model folder then holds; None: no average."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

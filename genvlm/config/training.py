@@ -68,9 +68,19 @@ class RunConfig:
     precision: Literal["float32", "bfloat16"] = "float32"
     deepspeed: str | None = None
     """A DeepSpeed JSON of `configs/deepspeed/`; None trains with Accelerate alone."""
+    ema_decay: Beta | None = None
+    """Of the moving average of the weights, which the model folder then holds; None: no average."""
+    activation_checkpointing: bool = False
+    """Blocks keep their inputs only and compute again for gradients: less memory, slower."""
+    compile: bool = False
+    """Blocks by torch.compile; the first steps take longer, and a C++ compiler must be there."""
+    max_skipped_steps: Positive = 10
+    """A step whose gradient is not finite is skipped; so many in a row end the run."""
     seed: Seed = 0
     log_every: Positive = 10
     checkpoint_every: Positive = 500
+    tensorboard: bool = False
+    """Also write the log as TensorBoard's event files, into `tensorboard/` of the run."""
 
     def __post_init__(self) -> None:
         if self.num_steps < 1 or self.micro_batch_size < 1 or self.global_batch_size < 1:

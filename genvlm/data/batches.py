@@ -18,7 +18,7 @@ from genvlm.config.data import DataConfig
 from genvlm.data.corpus import Corpus
 from genvlm.data.infill import rotate_at_random
 from genvlm.errors import DataError
-from genvlm.tokenization.document import EncodedDocument, encode_document
+from genvlm.tokenization.document import EncodedDocument, check_length, encode_document
 from genvlm.tokenization.text import TextTokenizer
 from genvlm.tokenization.vocabulary import Vocabulary
 
@@ -61,7 +61,7 @@ class BatchSource:
     @property
     def batches_per_epoch(self) -> int:
         """Every sample occurs once an epoch; some batches hold a few more than others."""
-        return max(1, len(self.corpus.samples) // self.global_batch_size)
+        return max(1, len(self.corpus) // self.global_batch_size)
 
     def batch(self, step: int, *, rank: int = 0, num_ranks: int = 1, accum: int = 1) -> list[Batch]:
         """The micro-batches of one process at one optimizer step.
@@ -80,24 +80,21 @@ class BatchSource:
         ]
 
     def check(self) -> None:
-        """Encode every document once, so that one that does not fit is named before training.
+        """Name a document that does not fit the context before training, in whatever epoch.
 
         Raises:
             DataError: fewer documents than one global batch, of which processes would go without.
             TokenError: as `batch`.
         """
-        if len(self.corpus.samples) < self.global_batch_size:
+        if len(self.corpus) < self.global_batch_size:
             raise DataError(
-                f"the data sources hold {len(self.corpus.samples)} documents, fewer than "
+                f"the data sources hold {len(self.corpus)} documents, fewer than "
                 f"global_batch_size {self.global_batch_size}: lower it or add documents"
             )
-        whole = replace(self, config=replace(self.config, condition_dropout=0.0))
-        for i in range(len(self.corpus.samples)):
-            whole._encode(i, 0)
-
-    @cached_property
-    def _lengths(self) -> np.ndarray:
-        return np.array([_length(s.segments) for s in self.corpus.samples])
+        lengths = self.corpus.token_lengths(sized=self.vocabulary.sized_images)
+        too_long = np.flatnonzero(lengths > self.max_tokens)[:1]
+        for index in too_long.tolist():
+            check_length(self.corpus.id(index), int(lengths[index]), self.max_tokens)
 
     @cached_property
     def _order(self) -> Callable[[int], list[np.ndarray]]:
@@ -105,8 +102,8 @@ class BatchSource:
 
     def _order_of(self, epoch: int) -> list[np.ndarray]:
         rng = np.random.default_rng([self.seed, epoch])
-        order = rng.permutation(len(self.corpus.samples))
-        lengths = self._lengths
+        order = rng.permutation(len(self.corpus))
+        lengths = self.corpus.rough_lengths
         pool = self.global_batch_size * _POOL
         pools = [
             chunk[np.argsort(lengths[chunk], kind="stable")]
@@ -118,7 +115,7 @@ class BatchSource:
     def _encode(self, index: int, epoch: int) -> EncodedDocument:
         encoded = self._encode_whole(index, epoch)
         if self.config.infill is not None:
-            name = self.corpus.samples[index].id.encode()
+            name = self.corpus.id(index).encode()
             rng = np.random.default_rng([self.seed, epoch, zlib.crc32(name), 1])
             encoded = rotate_at_random(
                 encoded, self.config.infill, self.vocabulary, rng, self.max_tokens
@@ -172,8 +169,3 @@ def to_device(batch: AnyBatch, device: torch.device) -> AnyBatch:
     """A batch of any objective with all its tensors on another device."""
     found = {field.name: getattr(batch, field.name) for field in fields(batch)}
     return replace(batch, **{n: t.to(device) for n, t in found.items() if isinstance(t, Tensor)})
-
-
-def _length(segments: Sequence[str | int]) -> int:
-    """Rough length for sorting: pictures dominate."""
-    return sum(len(s) // 4 if isinstance(s, str) else 70 for s in segments)

@@ -232,17 +232,16 @@ class TokenLogProbs(NamedTuple):
     log_prob: Float[Tensor, " positions"]
     log_normalizer: Float[Tensor, " positions"]
     """log of the sum of exponentials that `log_prob` was normalised by (for the z-loss)."""
+    max_logit: Float[Tensor, " positions"]
+    """The largest logit, without a gradient (for the log)."""
 
 
 class TokenHead(nn.Module):
-    """Output projection. Its weight is read in `forward` only.
-
-    Not only by `proj`: ZeRO 3, which keeps it elsewhere, must know it as an external parameter.
-    """
+    """Output projection: logits, or log-probabilities of targets in pieces."""
 
     def __init__(self, hidden_size: int, vocab_size: int) -> None:
         super().__init__()
-        self.proj = nn.Linear(hidden_size, vocab_size, bias=False)
+        self.proj = _HeadProjection(hidden_size, vocab_size)
 
     def forward(
         self,
@@ -257,7 +256,27 @@ class TokenHead(nn.Module):
             ids: the only ids wanted, or allowed: no other is computed, and the softmax runs over
                 them alone. None: the whole vocabulary.
         """
-        weight = self.proj.weight if ids is None else self.proj.weight[ids.start : ids.stop]
+        scored: Tensor | TokenLogProbs = self.proj(hidden, targets, ids)
+        return scored
+
+
+class _HeadProjection(nn.Module):
+    """The weight of the head, which nothing but this module's own `forward` reads.
+
+    ZeRO 3 keeps weights elsewhere and brings those of a module back for its `forward` alone. That
+    is why this is a module of its own and no `nn.Linear` whose weight the head would read.
+    """
+
+    def __init__(self, hidden_size: int, vocab_size: int) -> None:
+        super().__init__()
+        self.weight: Tensor = nn.Parameter(torch.empty(vocab_size, hidden_size))
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+
+    def forward(
+        self, hidden: Tensor, targets: Tensor | None, ids: range | None
+    ) -> Tensor | TokenLogProbs:
+        """As the head's."""
+        weight = self.weight if ids is None else self.weight[ids.start : ids.stop]
         if targets is None:
             return F.linear(hidden, weight)
         targets = targets if ids is None else targets - ids.start
@@ -278,9 +297,11 @@ class _LogProbsInPieces(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         dtype = torch.promote_types(hidden.dtype, torch.float32)
-        log_prob, log_normalizer = hidden.new_empty((2, len(hidden)), dtype=dtype)
+        log_prob, log_normalizer, max_logit = hidden.new_empty((3, len(hidden)), dtype=dtype)
         buffer = hidden.new_empty((_PIECE_ROWS, _PIECE_IDS), dtype=dtype)
         with torch.autocast(hidden.device.type, enabled=False):
             for rows in _parts(len(hidden), _PIECE_ROWS):
@@ -294,14 +315,16 @@ class _LogProbsInPieces(torch.autograd.Function):
                     total = total * (top - higher).exp_()
                     total += logits.sub_(higher[:, None]).exp_().sum(1)
                     top = higher
+                max_logit[rows] = top
                 log_normalizer[rows] = total.log_().add_(top)
                 log_prob[rows] = chosen - log_normalizer[rows]
         ctx.save_for_backward(hidden, weight, targets, log_normalizer)
-        return log_prob, log_normalizer
+        ctx.mark_non_differentiable(max_logit)
+        return log_prob, log_normalizer, max_logit
 
     @staticmethod
     def backward(
-        ctx: Any, of_log_prob: Tensor, of_log_normalizer: Tensor
+        ctx: Any, of_log_prob: Tensor, of_log_normalizer: Tensor, _of_max_logit: Tensor
     ) -> tuple[Tensor, Tensor, None]:
         hidden, weight, targets, log_normalizer = ctx.saved_tensors
         of_hidden = torch.zeros_like(hidden, dtype=log_normalizer.dtype)
@@ -344,8 +367,9 @@ def _logits_into(buffer: Tensor, hidden: Tensor, weight: Tensor, shift: Tensor |
     return torch.mm(hidden, weight.T, out=logits)
 
 
-def _log_probs(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def _log_probs(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if logits.dtype != torch.float64:
         logits = logits.float()
     log_normalizer = logits.logsumexp(-1)
-    return logits.gather(-1, targets[:, None])[:, 0] - log_normalizer, log_normalizer
+    chosen = logits.gather(-1, targets[:, None])[:, 0]
+    return chosen - log_normalizer, log_normalizer, logits.detach().amax(-1)

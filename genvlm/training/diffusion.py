@@ -1,18 +1,24 @@
 """Training of a diffusion model: a configuration in, a model folder out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from genvlm.config.assets import resolve_path
-from genvlm.config.diffusion import DiffusionTrainConfig, VQLatentsConfig
+from genvlm.config.diffusion import (
+    DiffusionTrainConfig,
+    FrozenTextEncoderConfig,
+    VQLatentsConfig,
+)
+from genvlm.config.schema import to_plain
 from genvlm.data.pairs import Pairs, PairSource, build_pairs, standardised
 from genvlm.models.diffusion.build import assemble, build_denoiser
 from genvlm.models.diffusion.folder import restore_denoiser, save_diffusion, trained_state
 from genvlm.models.diffusion.latents import VQLatents, build_latents, measure_scale, raw_latents
-from genvlm.models.diffusion.model import Denoiser, DiffusionModel, LatentSpace, TextCoder
+from genvlm.models.diffusion.model import DiffusionModel, LatentSpace, TextCoder
 from genvlm.models.diffusion.schedule import build_schedule
 from genvlm.models.diffusion.text_encoder import build_texts
 from genvlm.models.model_folder import is_finished
@@ -55,12 +61,9 @@ def train_diffusion(
                 "set of pairs": source.pairs.fingerprint,
             }
             claim_inputs(inputs, out)
-        ran = run_steps(
-            config, out, resume, source, objective, progress,
-            unit="pairs", ema_decay=config.ema_decay,
-        )  # fmt: skip
-        if first and (ran or not is_finished(out / MODEL_FOLDER)):
-            model = _trained_model(config, latents, objective.denoiser)
+        trained = run_steps(config, out, resume, source, objective, progress, unit="pairs")
+        if first and (trained.ran or not is_finished(out / MODEL_FOLDER)):
+            model = _trained_model(config, latents, trained.weights)
             card = _card(config, source.pairs, model)
             save_diffusion(model, config.model, out / MODEL_FOLDER, card)
     return out / MODEL_FOLDER
@@ -107,10 +110,14 @@ def prepare_diffusion(
 
 
 def _trained_model(
-    config: DiffusionTrainConfig, latents: LatentSpace, denoiser: Denoiser
+    config: DiffusionTrainConfig, latents: LatentSpace, weights: Mapping[str, Tensor]
 ) -> DiffusionModel:
-    """In float32 on the CPU; DeepSpeed may have rounded a frozen text encoder too."""
-    trained = {name: t.float().cpu() for name, t in trained_state(denoiser).items()}
+    """A model of its own; a frozen text encoder, which DeepSpeed may have rounded, is read anew."""
+    of_denoiser = {name.removeprefix("denoiser."): t for name, t in weights.items()}
+    frozen = isinstance(config.model.text_encoder, FrozenTextEncoderConfig)
+    trained = {
+        n: t for n, t in of_denoiser.items() if not (frozen and n.startswith("text_encoder."))
+    }
     texts = build_texts(config.model.text_encoder)
     whole = restore_denoiser(config.model, latents.shape, texts, trained, "the trained model")
     return assemble(whole, config.model, latents, texts.coder, config.data.condition_dropout)
@@ -161,4 +168,4 @@ Trained for {config.num_steps:,} steps of {config.global_batch_size} pairs ({con
 Fingerprint `{model.fingerprint}`.
 
 Bounds on likelihoods are of latents, not of pixels, unless its latents are pixels.
-{licences(config.data.sources)}"""
+{licences([to_plain(s) for s in config.data.sources])}"""

@@ -1,18 +1,22 @@
 """Training of a mixed-modal transformer: a configuration in, a model folder out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from genvlm.config.assets import resolve_path
 from genvlm.config.training import TrainConfig
 from genvlm.data.batches import BatchSource
 from genvlm.data.corpus import Corpus, build_corpus
+from genvlm.data.sharding import Tokenizers
 from genvlm.models.build import build_transformer
+from genvlm.models.mixed_modal.transformer import MixedModalTransformer
 from genvlm.models.model_folder import is_finished
 from genvlm.models.pretrained import PretrainedModel, build_vocabulary, save_pretrained
+from genvlm.nn.safetensors_folder import load_into
 from genvlm.tokenization.coarse import merge_codes
 from genvlm.tokenization.image import ImageTokenizer, load_image_tokenizer
 from genvlm.tokenization.text import load_text_tokenizer
@@ -45,18 +49,30 @@ def train(
                 "corpus": source.corpus.fingerprint,
             }
             claim_inputs(inputs, out)
-        ran = run_steps(config, out, resume, source, objective, progress, unit="tokens")
-        pretrained = PretrainedModel(
-            model=objective.model,
-            text_tokenizer=source.text_tokenizer,
-            image_tokenizer=image,
-            condition_dropout=config.data.condition_dropout,
-            syntax=config.syntax,
-        )
-        if first and (ran or not is_finished(out / MODEL_FOLDER)):
+        trained = run_steps(config, out, resume, source, objective, progress, unit="tokens")
+        if first and (trained.ran or not is_finished(out / MODEL_FOLDER)):
+            pretrained = PretrainedModel(
+                model=_trained_model(config, source.vocabulary.size, trained.weights),
+                text_tokenizer=source.text_tokenizer,
+                image_tokenizer=image,
+                condition_dropout=config.data.condition_dropout,
+                syntax=config.syntax,
+            )
             card = _card(config, source.corpus, pretrained)
             save_pretrained(pretrained, out / MODEL_FOLDER, card)
     return out / MODEL_FOLDER
+
+
+def load_tokenizers(config: TrainConfig) -> Tokenizers:
+    """What a run's texts and pictures become tokens with."""
+    image = load_image_tokenizer(resolve_path(config.tokenizers.image))
+    if config.tokenizers.num_codes is not None:
+        image = merge_codes(image, config.tokenizers.num_codes)
+    return Tokenizers(
+        text=load_text_tokenizer(resolve_path(config.tokenizers.text)),
+        image=image,
+        max_side=config.syntax.max_side,
+    )
 
 
 class TransformerRun(NamedTuple):
@@ -73,11 +89,9 @@ def prepare_transformer(
     encode: Callable[[int, int], None] = lambda done, total: None,
 ) -> TransformerRun:
     """Everything in front of the first step; `encode` is told the pictures encoded and in all."""
-    text = load_text_tokenizer(resolve_path(config.tokenizers.text))
-    image = load_image_tokenizer(resolve_path(config.tokenizers.image))
-    if config.tokenizers.num_codes is not None:
-        image = merge_codes(image, config.tokenizers.num_codes)
-    corpus = build_corpus(config.data, image, cache, encode, max_side=config.syntax.max_side)
+    tokenizers = load_tokenizers(config)
+    text, image = tokenizers.text, tokenizers.image
+    corpus = build_corpus(config.data, tokenizers, cache, encode)
     torch.manual_seed(config.seed)
     vocabulary = build_vocabulary(text, image, config.syntax)
     model = build_transformer(
@@ -99,6 +113,17 @@ def prepare_transformer(
     return TransformerRun(source, NextTokenObjective(model, config.objective.z_loss_weight), image)
 
 
+def _trained_model(
+    config: TrainConfig, vocab_size: int, weights: Mapping[str, Tensor]
+) -> MixedModalTransformer:
+    """What a run ended with, in a model of its own: ZeRO 3 has emptied the trained one."""
+    with torch.device("meta"):
+        model = build_transformer(config.model, vocab_size)
+    of_model = {name.removeprefix("model."): t for name, t in weights.items()}
+    load_into(model, of_model, "the trained model", assign=True)
+    return model
+
+
 def _card(config: TrainConfig, corpus: Corpus, pretrained: PretrainedModel) -> str:
     num_parameters = sum(p.numel() for p in pretrained.model.parameters())
     return f"""# A genvlm mixed-modal transformer
@@ -106,11 +131,11 @@ def _card(config: TrainConfig, corpus: Corpus, pretrained: PretrainedModel) -> s
 {num_parameters:,} parameters, {pretrained.vocabulary.size:,} token ids, context
 {config.model.context_length}. Trained for {config.num_steps:,} steps of
 {config.global_batch_size} documents ({config.precision}, seed {config.seed}) on
-{len(corpus.samples):,} documents with {len(corpus.codes):,} pictures:
+{len(corpus):,} documents with {corpus.num_pictures:,} pictures:
 
 {list_sources(config.data.sources)}
 
 Fingerprint `{pretrained.fingerprint}`.
 
 Likelihoods: p(text) is of the canonical segmentation, p(image) of codes, not of pixels.
-{licences(config.data.sources)}"""
+{licences(corpus.origins)}"""

@@ -32,8 +32,13 @@ class RunCheckpoints:
         return start
 
     def save(self, step: int) -> None:
-        """Publish a checkpoint. Called in every process."""
+        """Publish a checkpoint. Called in every process.
+
+        Raises:
+            TrainingError: weights or optimizer state are not finite.
+        """
         engine = self.engine
+        engine.check_finite(step)
         if engine.num_processes == 1:
             save_checkpoint(self.root, step, self._write)
             return
@@ -51,7 +56,7 @@ class RunCheckpoints:
 
     def _write(self, folder: Path) -> None:
         self.engine.save(folder)
-        if self.average is not None and self.engine.is_main:
+        if self.average is not None:
             self.average.save(folder)
 
 

@@ -1,24 +1,27 @@
 """The steps of any run: batches in, optimizer steps, log, checkpoints."""
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from genvlm.config.assets import resolve_path
+from genvlm.config.deepspeed import read_deepspeed
 from genvlm.config.training import RunConfig
 from genvlm.data.batches import Batch
 from genvlm.data.pairs import PairBatch
-from genvlm.errors import ConfigError
+from genvlm.data.prefetch import prefetch
 from genvlm.training.ema import WeightAverage
 from genvlm.training.engine import Engine
 from genvlm.training.run_checkpoints import RunCheckpoints
 from genvlm.training.run_folder import CHECKPOINTS
-from genvlm.training.run_log import RunLog
+from genvlm.training.run_log import RunLog, StepTime
 from genvlm.training.stopping import StoppedError, stop_signals
 
 
@@ -43,6 +46,16 @@ class BatchesOfSteps(Protocol):
         ...
 
 
+class Trained(NamedTuple):
+    """What the steps of a run end with."""
+
+    ran: bool
+    """Whether any steps were left."""
+    weights: dict[str, Tensor]
+    """Of the objective, or their average, whole and in float32 on the CPU, in the main process;
+    empty in others, so that none but one needs memory for all of it."""
+
+
 def run_steps(
     config: RunConfig,
     out: Path,
@@ -52,36 +65,39 @@ def run_steps(
     progress: Progress,
     *,
     unit: str,
-    ema_decay: float | None = None,
-) -> bool:
-    """All steps that are left; afterwards `objective` holds the trained weights, or their average.
+) -> Trained:
+    """All steps that are left; `objective` is used up by them.
 
     Args:
         unit: what the counts of the objective's terms count, for the log.
 
-    Returns:
-        Whether any were left.
-
     Raises:
-        ConfigError: an average of weights that no process holds.
         StoppedError: on SIGINT or SIGTERM, after a checkpoint.
     """
     engine = _build_engine(config, objective)
-    average = _build_average(engine, objective, ema_decay)
+    average = None
+    if config.ema_decay is not None:
+        average = WeightAverage(engine.shards, config.ema_decay)
     checkpoints = RunCheckpoints(out / CHECKPOINTS, engine, average)
     accum = config.grad_accum_steps(engine.num_processes)
     start = checkpoints.resume(config.num_steps, progress.say) if resume else 0
-    log = RunLog(config, out, start=start, unit=unit, writes=engine.is_main)
-    with stop_signals() as stopped:
-        for step in range(start, config.num_steps):
-            batches = source.batch(
-                step, rank=engine.rank, num_ranks=engine.num_processes, accum=accum
-            )
+    log = RunLog(
+        config, out, start=start, unit=unit, writes=engine.is_main,
+        parameter_norm=engine.parameter_norm, say=progress.say,
+    )  # fmt: skip
+    steps = range(start, config.num_steps)
+    batch = partial(source.batch, rank=engine.rank, num_ranks=engine.num_processes, accum=accum)
+    with stop_signals() as stopped, prefetch(batch, steps) as ahead:
+        for step in steps:
+            began = time.monotonic()
+            batches = next(ahead)
+            fetched = time.monotonic()
             result = engine.train_step(step, batches)
+            took = StepTime(fetched - began, time.monotonic() - fetched)
             if average is not None and not result.skipped:
                 average.update()
             done = step + 1
-            record = log.add(result, done)
+            record = log.add(result, done, took)
             if record is not None and engine.is_main:
                 progress.step(record, config.num_steps)
             # Processes get the signal at different moments and must all leave at the same step.
@@ -90,35 +106,25 @@ def run_steps(
                 checkpoints.save(done)
             if stop and done < config.num_steps:
                 raise StoppedError(done, stop)
-    state = engine.state_dict()
-    objective.load_state_dict({name: t.to(torch.float32) for name, t in state.items()})
+    weights = engine.state_dict()
     if average is not None:
-        average.write_into(objective.float())
-    return start < config.num_steps
+        weights |= average.gather()
+    trained = {name: t.detach().to("cpu", torch.float32) for name, t in weights.items()}
+    return Trained(start < config.num_steps, trained)
 
 
 def _build_engine(config: RunConfig, objective: nn.Module) -> Engine:
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
+    deepspeed = None
+    if config.deepspeed is not None:
+        deepspeed = read_deepspeed(resolve_path(config.deepspeed), config, num_processes)
     return Engine(
         objective,
         config.optimizer,
         num_steps=config.num_steps,
         precision=config.precision,
-        deepspeed=resolve_path(config.deepspeed) if config.deepspeed else None,
-        micro_batch_size=config.micro_batch_size,
+        deepspeed=deepspeed,
         grad_accum_steps=config.grad_accum_steps(num_processes),
+        seed=config.seed,
+        max_skipped_steps=config.max_skipped_steps,
     )
-
-
-def _build_average(
-    engine: Engine, objective: nn.Module, decay: float | None
-) -> WeightAverage | None:
-    """After the engine, which moves weights to its device."""
-    if decay is None:
-        return None
-    if engine.shards_parameters:
-        raise ConfigError(
-            "ema_decay needs whole weights, which ZeRO 3 shards: use a lower stage, or set it to "
-            "null"
-        )
-    return WeightAverage(objective, decay)

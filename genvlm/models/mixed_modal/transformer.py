@@ -105,6 +105,7 @@ class MixedModalTransformer(nn.Module):
             # Kept once in files: safetensors takes no two names of one tensor.
             self.register_state_dict_post_hook(_drop_head)
             self.register_load_state_dict_pre_hook(_tie_head)
+            self.register_load_state_dict_post_hook(_tie_again)
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
         """Normal with `initializer_std`; branch outputs smaller by sqrt(2 layers) (GPT-2)."""
@@ -145,6 +146,7 @@ class MixedModalTransformer(nn.Module):
         mask: Bool[Tensor, "batch 1 tokens keys"] | None = None,
         cache: KVCache | None = None,
         prefix: Sequence[LayerCache] | None = None,
+        last_norm: bool = True,
     ) -> Float[Tensor, "batch tokens hidden"]:
         """Hidden states after the last norm.
 
@@ -158,6 +160,7 @@ class MixedModalTransformer(nn.Module):
                 `lengths` by the number of real (not padding) tokens of each row.
             prefix: layers of a full cache that holds what stands in front of these tokens, without
                 `cache`. Each of its rows serves a run of rows, all runs of one length.
+            last_norm: False leaves `norm` to the caller, who wants to see what it is given.
 
         Raises:
             TokenError: more tokens than the context or the cache holds.
@@ -181,7 +184,7 @@ class MixedModalTransformer(nn.Module):
             cached = cache.layers[i] if cache is not None else None
             shared = prefix[i] if prefix is not None else None
             x = block(x, rotary, mask, cached, slots, shared)
-        return self.norm(x)
+        return self.norm(x) if last_norm else x
 
     def _slots(
         self, cache: KVCache, num_tokens: int, mask: Tensor | None
@@ -228,6 +231,12 @@ def _drop_head(
     module: nn.Module, state: dict[str, Any], prefix: str, local_metadata: dict[str, Any]
 ) -> None:
     state.pop(prefix + _HEAD, None)
+
+
+def _tie_again(module: nn.Module, _incompatible: object) -> None:
+    """Tensors that were taken instead of copied came as two parameters."""
+    assert isinstance(module, MixedModalTransformer)
+    module.head.proj.weight = module.embedding.weight
 
 
 def _tie_head(module: nn.Module, state: dict[str, Any], prefix: str, *unused: object) -> None:

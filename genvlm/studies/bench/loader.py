@@ -1,9 +1,8 @@
 """`genvlm bench loader`: how long a training step waits for its batch."""
 
-import io
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +10,14 @@ import numpy as np
 import torch
 
 from genvlm.config.assets import resolve_path
-from genvlm.config.data import DataConfig, ScenesSource
+from genvlm.config.data import ScenesSource
 from genvlm.config.schema import load_config
 from genvlm.config.training import TrainConfig
 from genvlm.data.batches import BatchSource
-from genvlm.data.corpus import build_corpus
-from genvlm.data.images import RGBImage, load_image, save_image
+from genvlm.data.corpus import Corpus, build_corpus
+from genvlm.data.images import load_image, save_image
+from genvlm.data.sharding import Tokenizers
+from genvlm.data.shards import map_shard
 from genvlm.models.build import build_transformer
 from genvlm.models.pretrained import build_vocabulary
 from genvlm.studies.bench.report import Result, Row, time_row
@@ -48,7 +49,7 @@ def run(settings: Settings) -> Result:
         image = load_image_tokenizer(resolve_path(config.tokenizers.image))
         source = _source(replace(config, data=data), image, folder)
         settings.say("steps and batches")
-        rows = [_wait(config, source, settings), _codes(image, data, folder, settings)]
+        rows = [_wait(config, source, settings), _codes(image, source.corpus, folder, settings)]
     return Result(
         bench="loader",
         shape=f"{_CONFIG}: {config.global_batch_size} documents a step, {num} scenes",
@@ -62,7 +63,7 @@ def run(settings: Settings) -> Result:
 def _source(config: TrainConfig, image: ImageTokenizer, cache: Path) -> BatchSource:
     text = load_text_tokenizer(resolve_path(config.tokenizers.text))
     return BatchSource(
-        corpus=build_corpus(config.data, image, cache),
+        corpus=build_corpus(config.data, Tokenizers(text=text, image=image), cache),
         config=config.data,
         vocabulary=build_vocabulary(text, image),
         text_tokenizer=text,
@@ -97,28 +98,23 @@ def _wait(config: TrainConfig, source: BatchSource, settings: Settings) -> Row:
     )  # fmt: skip
 
 
-def _codes(image: ImageTokenizer, data: DataConfig, folder: Path, settings: Settings) -> Row:
-    codes_file = next(folder.glob("codes-*.npz"))
-    paths = [folder / f"{i}.png" for i in range(8 if settings.quick else 64)]
-    for picture, path in zip(_pictures(image, codes_file, len(paths)), paths, strict=True):
+def _codes(image: ImageTokenizer, corpus: Corpus, folder: Path, settings: Settings) -> Row:
+    num = 8 if settings.quick else 64
+    paths = [folder / f"{i}.png" for i in range(num)]
+    for picture, path in zip(image.decode(corpus.codes[:num]), paths, strict=True):
         save_image(picture, path)
-    content = codes_file.read_bytes()
+    shard = next(folder.glob("tokens-*/shard-*"))
 
     def read_codes() -> object:
-        with np.load(io.BytesIO(content)) as arrays:
-            return arrays["encoded"][: len(paths)]
+        mapped = map_shard(shard)
+        return [mapped.picture(i).copy() for i in range(num)]
 
     tasks: dict[str, Callable[[], object]] = {
         "codes": read_codes, "png": lambda: [load_image(path) for path in paths],
     }  # fmt: skip
     seconds = time_interleaved(tasks, settings.num)
     return time_row(
-        f"codes of {len(paths)} pictures", "decoding their PNG files",
+        f"codes of {num} pictures", "decoding their PNG files",
         float(np.median(seconds["codes"])), float(np.median(seconds["png"])),
         ratio_of_medians(seconds["png"], seconds["codes"]), settings, note="not the same work",
     )  # fmt: skip
-
-
-def _pictures(image: ImageTokenizer, codes_file: Path, num: int) -> Sequence[RGBImage]:
-    with np.load(codes_file) as arrays:
-        return list(image.decode(arrays["encoded"][:num]))

@@ -12,7 +12,12 @@ TERMS = {Modality.TEXT: "text", Modality.IMAGE: "image", Modality.VIDEO: "video"
 
 
 class NextTokenObjective(nn.Module):
-    """-log p(token | tokens before it) + z_loss_weight * log(Z)^2, each times its loss weight."""
+    """-log p(token | tokens before it) + z_loss_weight * log(Z)^2, each times its loss weight.
+
+    Beside the losses it measures, for each modality of the predicted token, the largest logit and
+    the norm of the hidden state in front of the last norm: in Chameleon its growth told of a coming
+    divergence long before the loss did (arXiv 2405.09818, section 2.3).
+    """
 
     def __init__(self, model: MixedModalTransformer, z_loss_weight: float) -> None:
         super().__init__()
@@ -21,20 +26,24 @@ class NextTokenObjective(nn.Module):
 
     def forward(self, batch: Batch) -> Losses:
         """Losses of one micro-batch; positions of weight 0 are never computed by the head."""
-        hidden = self.model(batch.token_ids[:, :-1], positions=batch.positions)
+        states = self.model(batch.token_ids[:, :-1], positions=batch.positions, last_norm=False)
         weights = batch.loss_weights[:, 1:]
         learned = weights > 0
-        weights = weights[learned]
-        scored = self.model.head(hidden[learned], batch.token_ids[:, 1:][learned])
+        weights, states = weights[learned], states[learned]
+        scored = self.model.head(self.model.norm(states), batch.token_ids[:, 1:][learned])
         nll = -scored.log_prob
         loss = nll + self.z_loss_weight * scored.log_normalizer.square()
         modality = batch.modality[:, 1:][learned]
-        terms, counts = {}, {}
+        norms = torch.linalg.vector_norm(states.detach().float(), dim=-1)
+        terms, counts, means, maxima = {}, {}, {}, {}
         for kind, name in TERMS.items():
             of_kind = modality == kind
             terms[name] = nll.detach()[of_kind].sum()
             counts[name] = of_kind.sum().float()
-        return Losses((loss * weights).sum(), terms, counts)
+            means[f"hidden_norm_{name}"] = torch.stack([norms[of_kind].sum(), counts[name]])
+            none = scored.max_logit.new_full((1,), -torch.inf)
+            maxima[f"max_logit_{name}"] = torch.cat([scored.max_logit[of_kind], none]).amax()
+        return Losses((loss * weights).sum(), terms, counts, means, maxima)
 
 
 def modality_weights(text: float, image: float) -> tuple[float, ...]:
