@@ -104,10 +104,10 @@ def test_threads_share_a_pool() -> None:
 
 
 def test_frames_that_need_more_memory_than_allowed_are_refused() -> None:
-    # 200 frames of 2000 x 1500 are 1.8 GB; the child may use 200 MB.
+    # Its 6 frames of 2000 x 1500 have 54 MB as they come, and again as one array.
     video = _media(_of_size(2000, 1500))
-    with VideoDecoder(limits=ChildLimits(memory=200 << 20)) as decoder:
-        with pytest.raises(VideoError, match="needs more than 200 MB"):
+    with VideoDecoder(limits=ChildLimits(memory=80 << 20)) as decoder:
+        with pytest.raises(VideoError, match="needs more than 80 MB"):
             decoder.decode(video, max_frames=200, max_side=2000)
         assert len(decoder.decode(_media(video_bytes()), max_frames=3, max_side=9)) == 3
 
