@@ -17,7 +17,8 @@ from torch import Tensor
 from genvlm.config.data import DataConfig
 from genvlm.data.corpus import Corpus
 from genvlm.data.infill import rotate_at_random
-from genvlm.data.order import Dealt
+from genvlm.data.order import Dealt, Epochs
+from genvlm.data.packing import pack
 from genvlm.data.steps import Steps, packed_steps, padded_steps
 from genvlm.errors import DataError
 from genvlm.tokenization.document import (
@@ -96,6 +97,13 @@ class BatchSource:
         batches = [batch for step in range(num_steps) for batch in self.batch(step)]
         used = sum(int((b.token_ids != self.vocabulary.pad).sum()) for b in batches)
         return used / sum(b.token_ids.numel() for b in batches)
+
+    def share_packed(self, row_length: int, num_documents: int = 10_000) -> float:
+        """The same of rows of any length, packed with some documents of the first epoch."""
+        dealt = Epochs(len(self.corpus), self.seed).section(0)
+        some = dealt._replace(indices=dealt.indices[:num_documents])
+        lengths = self._drawn_lengths(some._replace(epochs=dealt.epochs[:num_documents]))
+        return float(lengths.sum()) / (len(pack(lengths, row_length)) * row_length)
 
     def check(self) -> None:
         """Name a document that does not fit the context before training, in whatever epoch.

@@ -1,7 +1,6 @@
 """Packing: several documents share a row of fixed length, and none is cut."""
 
 from bisect import bisect_left, insort
-from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int
@@ -33,8 +32,3 @@ def pack(lengths: Int[np.ndarray, " documents"], capacity: int) -> list[list[int
         if room > length:
             insort(open_rows, (room - length, number))
     return rows
-
-
-def share_used(lengths: Sequence[int] | np.ndarray, num_rows: int, capacity: int) -> float:
-    """Share of all positions of the rows that hold a token of a document."""
-    return float(np.sum(lengths)) / (num_rows * capacity)
