@@ -12,8 +12,8 @@ from PIL import Image
 from genvlm.testing.files import picture_bytes
 from genvlm.testing.videos import video_bytes
 
-MEMORY = {"image": 64 << 20, "video": 256 << 20}
-"""Bytes that a process may need to refuse one, or to read its first frames."""
+MEMORY = 64 << 20
+"""Bytes beyond its imports that a process may need to refuse one, or to read its first frames."""
 
 
 @dataclass(frozen=True)
