@@ -37,7 +37,10 @@ def bombs() -> tuple[Bomb, ...]:
         "PNG with a colour profile of a gigabyte": (_png_profile(), "damaged"),
         "GIF of 100,000 frames": (_gif(100_000), ""),
         "GIF of 65,535 pixels a side": (_sized_gif(65_535, 65_535), "64 megapixels"),
-        "GIF whose frame is larger than it": (_wide_frame_gif(), "megapixels|damaged|not a picture"),
+        "GIF whose frame is larger than it": (
+            _wide_frame_gif(),
+            "megapixels|damaged|not a picture",
+        ),
         "animated WebP of 16,384 pixels a side": (_webp_canvas(16_384), "64 megapixels"),
         "JPEG that says 65,500 pixels a side": (_sized_jpeg(65_500, 65_500), "64 megapixels"),
         "TIFF with a tag of 4 GB": (_tiff_tag(270, 2, 2**32 - 1), ""),
