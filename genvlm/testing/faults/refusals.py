@@ -140,7 +140,7 @@ def _train_until(config: TrainConfig, out: Path, step: int) -> None:
 
 
 def share_a_folder(count: int, seed: int, folder: Path, progress: Progress = silent) -> Row:
-    """A second run in a folder that is in use, that cannot be locked, or whose holder was killed."""
+    """A second run in a folder in use, in one without locks, or in one whose holder was killed."""
     config = tiny_run(folder / "data", num_steps=_NUM_STEPS, checkpoint_every=2)
     warm_up(config, folder / "warm")
     train(config, folder / "whole")
