@@ -53,7 +53,7 @@ def end_of(out: Path) -> RunEnd:
     """Of a finished run."""
     newest = list_checkpoints(out / CHECKPOINTS)[-1]
     optimizer = dict[str, Tensor]()
-    for path in sorted(newest.glob("optimizer*.bin")):
+    for path in sorted(newest.glob("optimizer*")):
         _flatten(torch.load(path, weights_only=True), path.name, optimizer)
     demand(optimizer, f"{newest} holds no optimizer")
     records = tuple(
