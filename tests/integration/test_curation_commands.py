@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from genvlm.cli.main import main
@@ -12,10 +13,11 @@ from genvlm.config.data import (
     FolderSource,
     WebDatasetSource,
 )
-from genvlm.config.schema import dump_config, load_config, parse_config
-from genvlm.config.training import TrainConfig
+from genvlm.config.schema import dump_config, parse_config
 from genvlm.data.curation.inspection import guess_source
 from genvlm.data.layouts.open import open_source
+from genvlm.data.skipping import SkipBudget
+from genvlm.data.sources import read_source
 from genvlm.models.pretrained import save_pretrained
 from genvlm.testing.files import picture_bytes, write_files
 from genvlm.testing.noisy_captions import GOOD, write_noisy_captions
@@ -76,24 +78,16 @@ def test_models_score_and_caption_and_the_page_shows_what_was_dropped(
     assert "is damaged or cut short" in page
 
 
-def test_curated_shards_train_without_a_further_step(tmp_path: Path) -> None:
+def test_training_reads_curated_shards_as_it_reads_their_sources(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert main(["data", "curate", "configs/data/curate-own.yaml", "--out", str(out)]) == 0
-    config = load_config(TrainConfig, ROOT / "configs/debug/tiny.yaml")
-    plain = parse_config(TrainConfig, _with_shards(dump_config(config), out), "test")
-    path = tmp_path / "train.yaml"
-    path.write_text(dump_config(plain), encoding="utf-8")
-    assert main(["train", str(path), "--out", str(tmp_path / "run")]) == 0
-
-
-def _with_shards(text: str, out: Path) -> object:
-    import yaml
-
-    content = yaml.safe_load(text)
-    shard = str(out / "shards/00000.tar")
-    content["data"]["sources"] = [{"kind": "webdataset", "paths": [shard]}]
-    content |= {"num_steps": 2, "global_batch_size": 2, "micro_batch_size": 2}
-    return content
+    shards = WebDatasetSource(paths=(str(out / "shards/00000.tar"),))
+    sources = (shards, CaptionsSource(path="examples/data"))
+    curated, original = (list(read_source(s, "0", SkipBudget())) for s in sources)
+    assert len(curated) == len(original) == 3
+    for one, other in zip(curated, original, strict=True):
+        assert one.sample.segments == other.sample.segments
+        np.testing.assert_array_equal(one.pictures(), other.pictures())
 
 
 def test_a_file_that_is_no_curation_is_refused(
