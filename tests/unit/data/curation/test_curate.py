@@ -160,8 +160,8 @@ def test_a_killed_curation_goes_on_to_the_same_bytes(
 
 def test_processes_end_with_a_killed_parent_and_the_run_goes_on(tmp_path: Path) -> None:
     folder, killed, whole = tmp_path / "data", tmp_path / "killed", tmp_path / "whole"
-    rows = [{"image": f"{n}.png", "text": f"noise {n}"} for n in range(400)]
-    files = {f"{n}.png": noise_picture(n, "PNG", (64, 64)) for n in range(400)}
+    rows = [{"image": f"{n}.png", "text": f"noise {n}"} for n in range(260)]
+    files = {f"{n}.png": noise_picture(n, "PNG", (64, 64)) for n in range(260)}
     write_json_lines(write_files(folder, files) / "captions.jsonl", rows)
     config = config_of(folder, {"kind": "size"}, pairs_per_shard=100)
     path = tmp_path / "config.yaml"
