@@ -19,6 +19,7 @@ from genvlm.cli import (
     evaluate,
     generate,
     inpaint,
+    plan,
     report,
     score,
     train,
@@ -28,7 +29,7 @@ from genvlm.training.launch import leave
 from genvlm.training.stopping import Terminated, terminable
 
 _COMMANDS = (
-    train, generate, inpaint, edit, score, classify, evaluate, config, report, convert, data,
+    train, plan, generate, inpaint, edit, score, classify, evaluate, config, report, convert, data,
     demo, bench,
 )  # fmt: skip
 _SHOW_WARNING = warnings.showwarning

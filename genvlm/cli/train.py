@@ -9,7 +9,6 @@ from genvlm.cli.inputs import check_output_folder, record_command
 from genvlm.cli.parsing import Subparsers, add_command
 
 if TYPE_CHECKING:
-    from genvlm.config.curation import CurationConfig
     from genvlm.config.diffusion import DiffusionTrainConfig
     from genvlm.config.image_tokenizer import VQGANTrainConfig
     from genvlm.config.training import TrainConfig
@@ -34,6 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train and print the model folder."""
     from genvlm.cli.overrides import load_with_overrides
     from genvlm.config.assets import resolve_path
+    from genvlm.config.curation import CurationConfig
     from genvlm.config.diffusion import DiffusionTrainConfig
     from genvlm.config.image_tokenizer import VQGANTrainConfig
     from genvlm.config.kinds import config_class

@@ -1,9 +1,9 @@
 """Small files that would need gigabytes, or minutes, if they were believed."""
 
-import functools
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,48 +12,51 @@ from PIL import Image
 from genvlm.testing.files import picture_bytes
 from genvlm.testing.videos import video_bytes
 
-MEMORY = {"image": 64 << 20, "video": 256 << 20}
-"""Bytes that a process may need to refuse one, or to read its first frames."""
+MEMORY = 64 << 20
+"""Bytes beyond its imports that a process may need to refuse one, or to read its first frames."""
 
 
 @dataclass(frozen=True)
 class Bomb:
-    """A file, and what must come of it."""
+    """A file, made when it is asked for, and what must come of it."""
 
     name: str
     kind: Literal["image", "video"]
-    content: bytes
+    make: Callable[[], bytes]
     refused: str
     """A part of the refusal; "": the first frame is small and is read."""
 
 
-@functools.cache
 def bombs() -> tuple[Bomb, ...]:
     """All of them, each of at most 3 MB."""
-    images = {
-        "13,000 x 13,000 pixels in 20 KB": (_png(13_000, 13_000), "13000x13000 pixels"),
-        "PNG of 2^31 pixels a side": (_png(2**31 - 1, 2**31 - 1, rows=1), "megapixels|damaged"),
-        "PNG with a text of a gigabyte": (_png_text(), "damaged"),
-        "PNG with a colour profile of a gigabyte": (_png_profile(), "damaged"),
-        "GIF of 100,000 frames": (_gif(100_000), ""),
-        "GIF of 65,535 pixels a side": (_sized_gif(65_535, 65_535), "64 megapixels"),
-        "GIF whose frame is larger than it": (_wide_frame_gif(), "megapixels|damaged|not a picture"),
-        "animated WebP of 16,384 pixels a side": (_webp_canvas(16_384), "64 megapixels"),
-        "JPEG that says 65,500 pixels a side": (_sized_jpeg(65_500, 65_500), "64 megapixels"),
-        "TIFF with a tag of 4 GB": (_tiff_tag(270, 2, 2**32 - 1), ""),
-        "TIFF with 2^31 strips": (_tiff_tag(273, 4, 2**31), "damaged|not a picture"),
-        "TIFF of 2^31 pixels a side": (_tiff_tag(256, 4, 1, 2**31 - 1), "megapixels|pixels"),
-        "BMP of 2^31 pixels a side": (_sized_bmp(2**31 - 1), "pixels|damaged|not a picture"),
+    many = "megapixels|damaged|not a picture"
+    images: dict[str, tuple[Callable[[], bytes], str]] = {
+        "13,000 x 13,000 pixels in 20 KB": (lambda: _png(13_000, 13_000), "13000x13000 pixels"),
+        "PNG of 2^31 pixels a side": (lambda: _png(2**31 - 1, 2**31 - 1, rows=1), many),
+        "PNG with a text of 256 MB": (_png_text, "damaged"),
+        "PNG with a colour profile of 256 MB": (_png_profile, "damaged"),
+        "GIF of 100,000 frames": (lambda: _gif(100_000), ""),
+        "GIF of 65,535 pixels a side": (lambda: _sized_gif(65_535, 65_535), "64 megapixels"),
+        "GIF whose frame is larger than it": (_wide_frame_gif, many),
+        "animated WebP of 16,384 pixels a side": (lambda: _webp_canvas(16_384), "64 megapixels"),
+        "JPEG of 65,500 pixels a side": (lambda: _sized_jpeg(65_500, 65_500), "64 megapixels"),
+        "TIFF with a tag of 4 GB": (lambda: _tiff_tag(270, 2, 2**32 - 1), ""),
+        "TIFF with 2^31 strips": (lambda: _tiff_tag(273, 4, 2**31), many),
+        "TIFF of 2^31 pixels a side": (lambda: _tiff_tag(256, 4, 1, 2**31 - 1), many),
+        "BMP of 2^31 pixels a side": (lambda: _sized_bmp(2**31 - 1), many),
     }
-    videos = {
-        "8K": (_sized_gif(7_680, 4_320), "7680x4320 pixels"),
-        "65,535 pixels a side": (_sized_gif(65_535, 65_535), "65535x65535|damaged|no frame|size"),
-        "100,000 frames": (_gif(100_000), ""),
-        "MP4 with a table of 2^30 frames": (_mp4_table(2**30), "damaged|no frame|needs more"),
+    videos: dict[str, tuple[Callable[[], bytes], str]] = {
+        "8K": (lambda: _sized_gif(7_680, 4_320), "7680x4320 pixels"),
+        "65,535 pixels a side": (
+            lambda: _sized_gif(65_535, 65_535),
+            "pixels|damaged|size of its frames",
+        ),
+        "100,000 frames": (lambda: _gif(100_000), ""),
+        "MP4 with a table of 2^30 frames": (lambda: _mp4_table(2**30), "damaged|no frame|needs"),
     }
     return (
-        *(Bomb(name, "image", content, why) for name, (content, why) in images.items()),
-        *(Bomb(name, "video", content, why) for name, (content, why) in videos.items()),
+        *(Bomb(name, "image", make, why) for name, (make, why) in images.items()),
+        *(Bomb(name, "video", make, why) for name, (make, why) in videos.items()),
     )
 
 
@@ -75,19 +78,19 @@ def _png(width: int, height: int, rows: int | None = None, extra: bytes = b"") -
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
-@functools.cache
-def _gigabyte() -> bytes:
-    packer = zlib.compressobj(9)
+def _zeros() -> bytes:
+    """256 MB, packed."""
+    packer = zlib.compressobj(1)
     zeros = bytes(1 << 24)
-    return b"".join(packer.compress(zeros) for _ in range(64)) + packer.flush()
+    return b"".join(packer.compress(zeros) for _ in range(16)) + packer.flush()
 
 
 def _png_text() -> bytes:
-    return _png(2, 2, extra=_chunk(b"zTXt", b"Comment\0\0" + _gigabyte()))
+    return _png(2, 2, extra=_chunk(b"zTXt", b"Comment\0\0" + _zeros()))
 
 
 def _png_profile() -> bytes:
-    return _png(2, 2, extra=_chunk(b"iCCP", b"profile\0\0" + _gigabyte()))
+    return _png(2, 2, extra=_chunk(b"iCCP", b"profile\0\0" + _zeros()))
 
 
 def _gif(num_frames: int) -> bytes:

@@ -140,7 +140,9 @@ def _torch_files(hostile: _Call) -> dict[str, bytes]:
     """As torch.save writes them, old and new, with good tensors around."""
     tensors = {"weight": torch.zeros(2, 2)}
     legacy = io.BytesIO()
-    torch.save({"state_dict": tensors, "hook": hostile}, legacy, _use_new_zipfile_serialization=False)
+    torch.save(
+        {"state_dict": tensors, "hook": hostile}, legacy, _use_new_zipfile_serialization=False
+    )
     ordered = OrderedDict(tensors)
     ordered["hook"] = hostile  # type: ignore[assignment]
     return {

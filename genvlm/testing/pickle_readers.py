@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -179,13 +178,13 @@ def _read_clip(names: Sequence[str]) -> Callable[[Path, bytes], object]:
     return read
 
 
-def _write_stable_diffusion(folder: Path) -> None:
+def _write_pipeline(folder: Path) -> None:
     from genvlm.testing.tiny_stable_diffusion import write_tiny_stable_diffusion
 
     write_tiny_stable_diffusion(folder)
 
 
-def _read_stable_diffusion(suffix: str) -> Callable[[Path, bytes], object]:
+def _read_pipeline(suffix: str) -> Callable[[Path, bytes], object]:
     def read(folder: Path, content: bytes) -> object:
         from genvlm.models.diffusion.stable_diffusion import load_stable_diffusion
 
@@ -230,7 +229,9 @@ def _read_optimizers(folder: Path, content: bytes) -> object:
     """A run's own checkpoint: a manifest is no proof that it is one's own."""
     from genvlm.training.engine import Engine
 
-    engine = Engine(_Squares(), OptimizerConfig(), num_steps=2, precision="float32")
+    engine = Engine(
+        _Squares(), OptimizerConfig(learning_rate=1e-3), num_steps=2, precision="float32"
+    )
     engine.save(folder)
     for path in folder.glob("*.pt"):
         path.write_bytes(content)
@@ -261,10 +262,10 @@ READERS: Sequence[PickleReader] = (
     PickleReader("Meta's Chameleon", _write_meta, _read_meta("consolidated*.pth"), light=False),
     PickleReader("Meta's image tokenizer", _write_meta, _read_meta("vqgan.ckpt"), light=False),
     PickleReader("Hugging Face's Chameleon", _write_chameleon, _read_chameleon, light=False),
-    PickleReader("CLIP in pickles", _write_clip, _read_clip(["pytorch_model.bin"]), light=False),
+    PickleReader("pickled CLIP", _write_clip, _read_clip(["pytorch_model.bin"]), light=False),
     PickleReader("CLIP", _write_clip, _read_clip(["model.safetensors"]), light=False),
-    PickleReader("Stable Diffusion in pickles", _write_stable_diffusion, _read_stable_diffusion(".bin"), light=False),
-    PickleReader("Stable Diffusion", _write_stable_diffusion, _read_stable_diffusion(".safetensors"), light=False),
+    PickleReader("pickled Stable Diffusion", _write_pipeline, _read_pipeline(".bin"), light=False),
+    PickleReader("Stable Diffusion", _write_pipeline, _read_pipeline(".safetensors"), light=False),
     PickleReader("text encoder", _write_text_encoder, _read_text_encoder, light=False),
     PickleReader("scores of drawings", _nothing, _read_scored, light=False),
     PickleReader("states of optimizers", _nothing, _read_optimizers, light=False),

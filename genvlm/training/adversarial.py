@@ -22,6 +22,7 @@ from genvlm.data.augment import affine, flip, permute_channels, recolour
 from genvlm.data.emoji import Vendor, load_drawings, split_concepts
 from genvlm.data.scenes import render_scene, sample_scene
 from genvlm.errors import TrainingError
+from genvlm.nn.foreign_tensors import load_state
 from genvlm.tokenization.image import to_pixels
 from genvlm.tokenization.vqgan import VQGAN
 from genvlm.training.checkpoint import checkpoint_step, newest_valid, save_checkpoint
@@ -57,7 +58,7 @@ class VQGANState:
 
     def load(self, folder: Path) -> None:
         """Continue from a verified checkpoint folder."""
-        state = torch.load(folder / "state.pt", weights_only=True)
+        state = load_state(folder / "state.pt")
         self.model.load_state_dict(state["model"])
         self.model.quantize.steps_unused.copy_(state["steps_unused"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):

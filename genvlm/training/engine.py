@@ -25,7 +25,9 @@ from genvlm.config.training import OptimizerConfig
 from genvlm.data.batches import Batch, to_device
 from genvlm.data.pairs import PairBatch
 from genvlm.errors import CheckpointError, TrainingError
+from genvlm.nn.foreign_tensors import load_state
 from genvlm.nn.safetensors_folder import load_into, load_tensors, save_tensors
+from genvlm.training.hardware import recognise_gpu
 from genvlm.training.launch import check_launcher
 from genvlm.training.muon import Muon
 from genvlm.training.objectives.losses import Losses
@@ -154,6 +156,14 @@ class Engine:
             measures.maxima,
         )
 
+    def peak_flops(self, precision: str) -> float | None:
+        """FLOP/s of all devices together by their data sheets; None where they are not listed."""
+        device = self._accelerator.device
+        if device.type != "cuda":
+            return None
+        gpu = recognise_gpu(torch.cuda.get_device_name(device))
+        return None if gpu is None else self.num_processes * gpu.peak_flops(precision)
+
     def parameter_norm(self) -> float:
         """Of all trained parameters. Called in every process."""
         squares, shapes = 0.0, self.shards.shapes()
@@ -213,7 +223,7 @@ class Engine:
             )
         if self._stage is None:
             load_into(self._module, load_tensors(folder / _WEIGHTS), str(folder / _WEIGHTS))
-            states = torch.load(folder / _OPTIMIZERS, weights_only=True, map_location="cpu")
+            states = load_state(folder / _OPTIMIZERS)
             for optimizer, state in zip(self._optimizers, states, strict=True):
                 optimizer.load_state_dict(state)
         elif written["num_processes"] == self.num_processes:

@@ -103,7 +103,8 @@ def _group_limits(root: Path) -> Iterator[tuple[int, int]]:
     except OSError:
         return
     for line in lines:
-        _, controllers, path = line.split(":", 2)
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
         if controllers == "":
             mount, names = root / "sys/fs/cgroup", ("memory.max", "memory.current")
             cached = "inactive_file"
@@ -125,8 +126,9 @@ def _read_limit(folder: Path, names: tuple[str, str], cached: str) -> Iterator[t
         limit, used = ((folder / name).read_text().strip() for name in names)
         if limit == "max":
             return
-        statistics = (line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        reclaimable = next((int(value) for name, value in statistics if name == cached), 0)
-    except OSError:
-        return
-    yield int(limit), int(used) - reclaimable
+        statistics = (folder / "memory.stat").read_text().splitlines()
+        of_files = sum(int(line.split()[1]) for line in statistics if line.startswith(f"{cached} "))
+        found = int(limit), int(used) - of_files
+    except (OSError, ValueError, IndexError):
+        return  # what the system does not tell limits nothing
+    yield found

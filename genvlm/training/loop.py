@@ -1,6 +1,7 @@
 """Training of a mixed-modal transformer: a configuration in, a model folder out."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ from genvlm.tokenization.coarse import merge_codes
 from genvlm.tokenization.image import ImageTokenizer, load_image_tokenizer
 from genvlm.tokenization.text import load_text_tokenizer
 from genvlm.training.card import licences, list_sources
+from genvlm.training.footprint import flops_per_token
+from genvlm.training.memory import check_memory
 from genvlm.training.objectives.next_token import NextTokenObjective, modality_weights
 from genvlm.training.run_folder import MODEL_FOLDER, claim_inputs, hold_run
 from genvlm.training.steps import Progress, run_steps
@@ -35,12 +38,14 @@ def train(
         The model folder `out/model`.
 
     Raises:
-        TrainingError: `out` holds another run, is in use, or the gradient stays non-finite.
+        TrainingError: `out` holds another run, is in use, the model needs more memory than there
+            is, or the gradient stays non-finite.
         StoppedError: on SIGINT or SIGTERM, after a checkpoint.
     """
     progress = progress or Progress()
     # One process of several holds the folder and writes into it; the others take part in steps.
     with hold_run(config, out, resume) as first:
+        check_memory(config, progress.say if first else lambda message: None)
         source, objective, image = prepare_transformer(config, out / "cache", progress.encode)
         if first:
             inputs = {
@@ -49,7 +54,10 @@ def train(
                 "corpus": source.corpus.fingerprint,
             }
             claim_inputs(inputs, out)
-        trained = run_steps(config, out, resume, source, objective, progress, unit="tokens")
+        flops = partial(flops_per_token, config.model, source.vocabulary.size)
+        trained = run_steps(
+            config, out, resume, source, objective, progress, unit="tokens", flops_per_token=flops
+        )
         if first and (trained.ran or not is_finished(out / MODEL_FOLDER)):
             pretrained = PretrainedModel(
                 model=_trained_model(config, source.vocabulary.size, trained.weights),

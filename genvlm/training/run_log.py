@@ -18,7 +18,7 @@ from genvlm.training.events import EventDetector
 from genvlm.training.run_folder import LOG_FILE, cut_log
 
 EVENTS_FILE, TENSORBOARD_FOLDER = "events.jsonl", "tensorboard"
-CLOCK_KEYS = ("step_seconds", "data_wait", "seconds")
+CLOCK_KEYS = ("step_seconds", "data_wait", "seconds", "teraflops", "mfu")
 """What another run of the same configuration has otherwise, beside what is counted per second."""
 Say = Callable[[str], None]
 
@@ -40,6 +40,8 @@ class RunLog:
         unit: what the counts of the objective's terms count.
         parameter_norm: called in every process whenever a record is due.
         say: told of every event.
+        flops_per_token: of a model of tokens, by the mean length of its rows.
+        peak_flops: FLOP/s of all devices together; None where nobody knows.
 
     Raises:
         ConfigError: TensorBoard is asked for and not installed.
@@ -55,9 +57,12 @@ class RunLog:
         writes: bool,
         parameter_norm: Callable[[], float],
         say: Say = lambda message: None,
+        flops_per_token: Callable[[float], float] | None = None,
+        peak_flops: float | None = None,
     ) -> None:
         self._config, self._unit, self._say = config, unit, say
         self._parameter_norm = parameter_norm
+        self._flops_per_token, self._peak_flops = flops_per_token, peak_flops
         self._out = out if writes else None
         self._began = time.monotonic()
         self._window, self._times = list[StepResult](), list[StepTime]()
@@ -96,12 +101,19 @@ class RunLog:
         waited, trained = (sum(part) for part in zip(*self._times, strict=True))
         seconds = waited + trained
         counted = sum(sum(result.counts.values()) for result in self._window)
-        return {
+        speed = {
             f"{self._unit}_per_second": round(counted / seconds, 1),
             "step_seconds": seconds / len(self._times),
             "data_wait": waited / seconds,
             "seconds": round(time.monotonic() - self._began, 3),
         }
+        if self._flops_per_token is not None:
+            rows = self._config.global_batch_size * len(self._window)
+            rate = counted * self._flops_per_token(counted / rows) / seconds
+            speed["teraflops"] = rate / 1e12
+            if self._peak_flops is not None:
+                speed["mfu"] = rate / self._peak_flops
+        return speed
 
     def _append(self, name: str, content: dict[str, Any]) -> None:
         if self._out is None:

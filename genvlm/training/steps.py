@@ -65,11 +65,13 @@ def run_steps(
     progress: Progress,
     *,
     unit: str,
+    flops_per_token: Callable[[float], float] | None = None,
 ) -> Trained:
     """All steps that are left; `objective` is used up by them.
 
     Args:
         unit: what the counts of the objective's terms count, for the log.
+        flops_per_token: of a model of tokens, by the mean length of its rows.
 
     Raises:
         StoppedError: on SIGINT or SIGTERM, after a checkpoint.
@@ -84,6 +86,7 @@ def run_steps(
     log = RunLog(
         config, out, start=start, unit=unit, writes=engine.is_main,
         parameter_norm=engine.parameter_norm, say=progress.say,
+        flops_per_token=flops_per_token, peak_flops=engine.peak_flops(config.precision),
     )  # fmt: skip
     steps = range(start, config.num_steps)
     batch = partial(source.batch, rank=engine.rank, num_ranks=engine.num_processes, accum=accum)

@@ -9,6 +9,7 @@ import json
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -66,19 +67,14 @@ class ShardWriter:
 
     def write(self, pairs: Iterable[tuple[int, KeptPair]]) -> None:
         """Write all pairs that it wants, each with its place, in order."""
-        archive: tarfile.TarFile | None = None
         temporary = self._folder / "writing.tar.tmp"
-        for place, pair in pairs:
-            number, within = divmod(place, self._per_shard)
-            if archive is None:
-                archive = tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
-            record = json.dumps(pair.record, ensure_ascii=False, sort_keys=True, indent=1) + "\n"
-            _add(archive, f"{place:09d}.json", record.encode())
-            _add(archive, f"{place:09d}.{suffix_of(pair.content)}", pair.content)
-            if within == self._per_shard - 1 or place == self._total - 1:
-                archive.close()
-                archive = None
-                temporary.replace(self._path(number))
+        for number, shard in groupby(pairs, lambda placed: placed[0] // self._per_shard):
+            with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as archive:
+                for place, pair in shard:
+                    record = json.dumps(pair.record, ensure_ascii=False, sort_keys=True, indent=1)
+                    _add(archive, f"{place:09d}.json", f"{record}\n".encode())
+                    _add(archive, f"{place:09d}.{suffix_of(pair.content)}", pair.content)
+            temporary.replace(self._path(number))
 
     def summary(self) -> list[dict[str, Any]]:
         """Name, pairs, bytes and hash of each shard."""

@@ -37,7 +37,6 @@ def measure_all(
     num_workers: int,
     progress: Progress,
     skips: SkipBudget,
-    chunk: int = CHUNK,
 ) -> list[Measures]:
     """Measures of all pairs, in their order; those that `folder` holds already are not made again.
 
@@ -67,7 +66,7 @@ def measure_all(
                 measured.append(measures)
             progress(len(measured), None)
 
-        for number, batch in enumerate(_chunks(pairs, chunk)):
+        for number, batch in enumerate(_chunks(pairs, CHUNK)):
             path = folder / f"{number:06d}.jsonl"
             waiting.append((path, batch, None if path.is_file() else submit(batch)))
             if len(waiting) > 2 * num_workers:

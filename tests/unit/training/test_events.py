@@ -2,12 +2,16 @@
 
 import math
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from genvlm.training.engine import StepResult
+from genvlm.config.training import OptimizerConfig
+from genvlm.testing.tiny import tiny_train_config
+from genvlm.training.engine import Engine, StepResult
 from genvlm.training.events import FEWEST, WINDOW, Event, EventDetector
+from genvlm.training.loop import prepare_transformer
 from genvlm.training.totals import Mean
 
 
@@ -101,3 +105,22 @@ def test_lost_steps_are_events_and_their_numbers_disturb_nothing() -> None:
     (event,) = found(steps, warmup_steps=250)
     assert (event.kind, event.step, event.usual) == ("skipped", 201, None)
     assert "step 201: the gradient was not finite" in event.sentence
+
+
+def test_a_run_that_diverges_is_told_of_at_the_step_where_it_does(tmp_path: Path) -> None:
+    config = tiny_train_config(tmp_path)
+    run = prepare_transformer(config, tmp_path / "cache")
+    detector, events = EventDetector(warmup_steps=0), list[Event]()
+    for rate, steps in ((3e-3, range(36)), (3.0, range(36, 41))):  # a rate far too high
+        optimizer = OptimizerConfig(learning_rate=rate, warmup_steps=1, final_fraction=1.0)
+        engine = Engine(run.objective, optimizer, num_steps=41, precision="float32")
+        for step in steps:
+            trained = engine.train_step(step, run.source.batch(step))
+            events += detector.events(trained, step + 1)
+        if rate < 1:
+            assert events == []
+    spikes = [event for event in events if event.kind == "loss_spike"]
+    # The first step at the high rate still computes its loss with good weights.
+    assert {event.name for event in spikes} == {"loss_text", "loss_image"}
+    assert all(38 <= event.step <= 41 for event in spikes)
+    assert all(event.value > 2 * (event.usual or 0) for event in spikes)
