@@ -21,6 +21,10 @@ class ImageError(DataError):
     """An image file is missing, truncated, too large, not an image, or of the wrong size."""
 
 
+class VideoError(DataError):
+    """A video file is missing, truncated, too large, no video, or took too long to decode."""
+
+
 class TokenError(GenvlmError):
     """A token id, code or text lies outside what its vocabulary, grammar or context allows."""
 

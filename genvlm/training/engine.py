@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from genvlm.training.launch import check_launcher
 from genvlm.training.muon import Muon
 from genvlm.training.objectives.losses import Losses
 from genvlm.training.shards import ParameterShards, WholeParameters, first_not_finite
+from genvlm.training.totals import Mean, Totals
 from genvlm.training.zero import (
     ZeroShards,
     load_universal,
@@ -56,6 +57,9 @@ class StepResult:
     grad_norm: float
     skipped: bool
     """The gradient was not finite in some process: all leave parameters and optimizer untouched."""
+    means: dict[str, Mean] = field(default_factory=dict)
+    """What was measured beside the terms, by its name in the log."""
+    maxima: dict[str, float] = field(default_factory=dict)
 
 
 class Engine:
@@ -124,7 +128,7 @@ class Engine:
         drawn = np.random.SeedSequence([self._seed, step, self.rank]).generate_state(1, np.uint64)
         torch.manual_seed(int(drawn[0]))
         self._objective.train()
-        totals: dict[str, Tensor] = {}
+        totals = Totals()
         for number, batch in enumerate(batches):
             last = number == len(batches) - 1
             with self._no_sync(last):
@@ -132,9 +136,7 @@ class Engine:
                 # DDP and DeepSpeed average over processes, DeepSpeed over accumulation too.
                 factor = self.num_processes * (1 if self._stage is None else self._accum)
                 self._backward(losses.weighted_sum * (factor / batch.loss_denominator), last)
-            for name, value in losses.terms.items():
-                pair = torch.stack([value.float(), losses.counts[name]])
-                totals[name] = totals[name] + pair if name in totals else pair
+            totals.add(losses)
         norm, skipped = self._update() if self._stage is None else self._update_deepspeed()
         self._num_skipped = self._num_skipped + 1 if skipped else 0
         if self._num_skipped >= self._max_skipped:
@@ -142,14 +144,28 @@ class Engine:
                 f"the gradient was not finite in {self._max_skipped} steps in a row (up to step "
                 f"{step}): lower optimizer.learning_rate"
             )
-        sums = self._accelerator.reduce(torch.stack(list(totals.values())), "sum").tolist()
-        named = dict(zip(totals, sums, strict=True))
+        measures = totals.measures(self._accelerator.reduce, self._accelerator.gather)
         return StepResult(
-            {name: total / count for name, (total, count) in named.items() if count},
-            {name: int(count) for name, (_, count) in named.items()},
+            {name: mean.value for name, mean in measures.terms.items()},
+            {name: mean.num for name, mean in measures.terms.items()},
             norm,
             skipped,
+            measures.means,
+            measures.maxima,
         )
+
+    def parameter_norm(self) -> float:
+        """Of all trained parameters. Called in every process."""
+        squares, shapes = 0.0, self.shards.shapes()
+        for name, part in self.shards.local().items():
+            # ZeRO 3 fills up the last slices with what lay in memory.
+            left = shapes[name].numel() - self.rank * part.numel() if self._stage == 3 else None
+            own = part if left is None else part.flatten()[: max(0, left)]
+            squares += float(torch.linalg.vector_norm(own)) ** 2
+        if self._stage:
+            mine = torch.tensor(squares, device=self._accelerator.device)
+            squares = float(self._accelerator.reduce(mine))
+        return math.sqrt(squares)
 
     def check_finite(self, step: int) -> None:
         """Called in every process before a checkpoint, so that a NaN state is never one.
@@ -219,8 +235,9 @@ class Engine:
         state = self._module.state_dict()
         if not self._stage:
             return dict(state) if self.is_main else {}
+        names = self.shards.shapes()
         trained = self.shards.gather(self.shards.local())
-        rest = {name: t for name, t in state.items() if name not in trained}
+        rest = {name: t for name, t in state.items() if name not in names}
         if self._stage == 3:
             rest = self._gather_frozen(rest)
         return {name: (trained | rest)[name] for name in state} if self.is_main else {}
@@ -268,10 +285,12 @@ class Engine:
         # ZeRO 0 has reduced whole gradients and looks at nothing.
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         norm = float(nn.utils.get_total_norm(gradients))
-        if not math.isfinite(norm):
-            engine.zero_grad()  # without gradients, AdamW steps nothing
-        engine.step()
-        return norm, not math.isfinite(norm)
+        finite = math.isfinite(norm)
+        if finite:
+            engine.step()
+        else:
+            engine.zero_grad()
+        return norm, not finite
 
     def _load_of_others(self, folder: Path) -> None:
         """A checkpoint of ZeRO 2 or 3 by another number of processes."""

@@ -1,6 +1,7 @@
 """The steps of any run: batches in, optimizer steps, log, checkpoints."""
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +21,7 @@ from genvlm.training.ema import WeightAverage
 from genvlm.training.engine import Engine
 from genvlm.training.run_checkpoints import RunCheckpoints
 from genvlm.training.run_folder import CHECKPOINTS
-from genvlm.training.run_log import RunLog
+from genvlm.training.run_log import RunLog, StepTime
 from genvlm.training.stopping import StoppedError, stop_signals
 
 
@@ -80,17 +81,23 @@ def run_steps(
     checkpoints = RunCheckpoints(out / CHECKPOINTS, engine, average)
     accum = config.grad_accum_steps(engine.num_processes)
     start = checkpoints.resume(config.num_steps, progress.say) if resume else 0
-    log = RunLog(config, out, start=start, unit=unit, writes=engine.is_main)
+    log = RunLog(
+        config, out, start=start, unit=unit, writes=engine.is_main,
+        parameter_norm=engine.parameter_norm, say=progress.say,
+    )  # fmt: skip
     steps = range(start, config.num_steps)
     batch = partial(source.batch, rank=engine.rank, num_ranks=engine.num_processes, accum=accum)
-    with stop_signals() as stopped, prefetch(batch, steps) as fetched:
+    with stop_signals() as stopped, prefetch(batch, steps) as ahead:
         for step in steps:
-            batches = next(fetched)
+            began = time.monotonic()
+            batches = next(ahead)
+            fetched = time.monotonic()
             result = engine.train_step(step, batches)
+            took = StepTime(fetched - began, time.monotonic() - fetched)
             if average is not None and not result.skipped:
                 average.update()
             done = step + 1
-            record = log.add(result, done)
+            record = log.add(result, done, took)
             if record is not None and engine.is_main:
                 progress.step(record, config.num_steps)
             # Processes get the signal at different moments and must all leave at the same step.
