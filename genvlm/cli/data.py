@@ -2,7 +2,7 @@
 
 import argparse
 
-from genvlm.cli import data_shard
+from genvlm.cli import data_curate, data_inspect, data_shard
 from genvlm.cli.parsing import Subparsers
 
 
@@ -17,5 +17,5 @@ def add_parser(commands: Subparsers) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    for module in (data_shard,):
+    for module in (data_inspect, data_curate, data_shard):
         module.add_parsers(actions)

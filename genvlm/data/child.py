@@ -82,6 +82,9 @@ class Child:
         except (ValueError, ChildFailed) as error:
             self.close()
             raise ChildFailed(str(error)) from None
+        except BaseException:  # such as an interrupt: the answer would be taken for the next one
+            self.close()
+            raise
 
     def close(self) -> None:
         """Kill the process, if there is one."""

@@ -25,6 +25,7 @@ from genvlm.config.data import DrawnSource, FileSource, ShardsSource
 from genvlm.config.diffusion import PairDataConfig
 from genvlm.config.schema import to_plain
 from genvlm.data.images import RGBImage
+from genvlm.data.skipping import SkipBudget
 from genvlm.data.sources import (
     RENDERING,
     Sample,
@@ -92,7 +93,8 @@ def build_pairs(
     """
     path = None
     if cache is not None:
-        states = [[to_plain(source), hash_files(source, 0.0)] for source in _sources(config)]
+        share = config.max_bad_share
+        states = [[to_plain(source), hash_files(source, share)] for source in _sources(config)]
         path = cache / f"latents-{fingerprint_of([RENDERING, states, key])[:16]}.npz"
         if path.is_file():
             return _load(path)
@@ -132,14 +134,22 @@ def _encode_sources(
             waiting.clear()
             progress(len(samples), max(total, len(samples)))
 
+    skips = SkipBudget(config.max_bad_share)
     for number, source in enumerate(_sources(config)):
-        for sample, pictures in read_source(source, f"{number}-{source.kind}"):
-            own = [number_of(picture) for picture in pictures()]
+        for sample, load in read_source(source, f"{number}-{source.kind}", skips):
+            try:
+                pictures = load()
+            except DataError as error:
+                skips.skip(sample.id, str(error))
+                continue
+            skips.keep()
+            own = [number_of(picture) for picture in pictures]
             segments = tuple(own[s] if isinstance(s, int) else s for s in sample.segments)
             samples.append(replace(sample, segments=segments))
             if len(waiting) >= _CHUNK:
                 encode_waiting()
     encode_waiting()
+    skips.finish()
     if not samples:
         raise DataError("the data sources hold no documents")
     return Pairs(samples, torch.cat(encoded))

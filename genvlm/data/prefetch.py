@@ -20,8 +20,8 @@ def prefetch(
 ) -> Iterator[Iterator[T]]:
     """`make(step)` for each step in order, made by a thread that is at most `ahead` steps ahead.
 
-    What `make` raises is raised where its value is asked for, behind all earlier values. However the
-    context is left, the thread ends with the value that it is making.
+    What `make` raises is raised where its value is asked for, behind all earlier values. However
+    the context is left, the thread ends with the value that it is making.
     """
     made: queue.Queue[_Made] = queue.Queue(maxsize=ahead)
     left = threading.Event()

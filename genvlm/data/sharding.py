@@ -167,9 +167,11 @@ def write_shards(
         except GenvlmError as error:
             if not index.shards:
                 raise
+            how = "mend this and run the same again, and it goes on behind them"
+            if walk.skips.num_skipped:
+                how += "; samples that were damaged are taken in when the folder is deleted first"
             raise type(error)(
-                f"{error}; {len(index.shards)} shards in {folder} are whole: mend this and run the "
-                "same again, and it goes on behind them"
+                f"{error}; {len(index.shards)} shards in {folder} are whole: {how}"
             ) from None
         _write_index(index, folder / INDEX_FILE)
         (folder / UNFINISHED_FILE).unlink(missing_ok=True)

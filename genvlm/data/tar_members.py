@@ -44,6 +44,10 @@ def check_member(member: tarfile.TarInfo, name: str) -> None:
         raise DataError(
             f"{name} has a member named {member.name[:200]!r}, which leads out of it: do not use it"
         )
+    try:
+        member.name.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{name}: the name {member.name!r} is not UTF-8: pack it again") from None
     if member.issym() or member.islnk():
         raise DataError(f"{name}: {member.name!r} is a link: pack files alone")
     if member.issparse():

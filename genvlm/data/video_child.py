@@ -166,4 +166,6 @@ def _fitted(width: int, height: int, max_side: int) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
+    import av  # noqa: F401  before the limits are set: they are of one video
+
     serve(answer)

@@ -13,9 +13,16 @@ from genvlm.tokenization.text import TextTokenizer
 
 
 def corpus_of(
-    samples: Sequence[Sample], codes: Sequence[np.ndarray], text: TextTokenizer | None = None
+    samples: Sequence[Sample],
+    codes: Sequence[np.ndarray],
+    text: TextTokenizer | None = None,
+    *,
+    sources: Sequence[range] | None = None,
 ) -> Corpus:
-    """A corpus of one source in memory; samples name pictures by their place in `codes`."""
+    """A corpus in memory, of one source unless more are told apart.
+
+    Samples name pictures by their place in `codes`.
+    """
     text = text or tiny_text_tokenizer()
     columns = ShardColumns(text_size=text.size, codebook_size=2**16)
     for grid in codes:
@@ -23,4 +30,4 @@ def corpus_of(
     for sample in samples:
         pieces = [text.encode(s) for s in sample.segments if isinstance(s, str)]
         columns.add(sample, pieces, range(len(codes)))
-    return Corpus([Shard(columns.arrays())], [""], [range(len(samples))], [])
+    return Corpus([Shard(columns.arrays())], [""], sources or [range(len(samples))], [])

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from genvlm.config.schema import dump_config
@@ -23,12 +24,18 @@ def train_elsewhere(
     script = out.with_suffix(".py")
     script.write_text(code + _LEAVE)
     out.with_suffix(".yaml").write_text(dump_config(config))
+    arguments = [str(out.with_suffix(".yaml")), str(out), *(["resume"] if resume else [])]
+    run_elsewhere(script, arguments, num_processes=num_processes)
+
+
+def run_elsewhere(script: Path, arguments: Sequence[str], *, num_processes: int = 1) -> None:
+    """Run a script, by torchrun where there are several; fails with what it said on failure."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
     command = [
         sys.executable,
         *([*launcher, str(num_processes)] if num_processes > 1 else []),
-        *(str(script), str(out.with_suffix(".yaml")), str(out)),
-        *(["resume"] if resume else []),
+        str(script),
+        *arguments,
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(

@@ -17,7 +17,6 @@ from genvlm.errors import CheckpointError
 from genvlm.nn.file_system import DISK, FileSystem
 from genvlm.nn.whole_files import (
     hash_file,
-    make_folders,
     publish_folder,
     restore_replaced,
     storage_errors,
@@ -46,8 +45,10 @@ def save_checkpoint(
     """
     final = root / f"{_PREFIX}{step:08d}"
     temporary = root / f".tmp-{step:08d}-{os.getpid()}"
-    with storage_errors(final, _what_stands(root)):
-        make_folders(root, disk=disk)
+    with storage_errors(final, what_stands(root)):
+        if not root.is_dir():  # not those above it: a run folder that vanished must be missed
+            disk.make_folder(root)
+            disk.sync(root.parent)
         _clean(root, disk)
         try:
             disk.make_folder(temporary)
@@ -109,6 +110,14 @@ def newest_valid(
             f"again, or copy it again"
         )
     return None
+
+
+def what_stands(root: Path) -> str:
+    """What a fault has not taken, for its sentence."""
+    found = list_checkpoints(root)
+    if not found:
+        return "nothing had been saved before"
+    return f"what was saved up to {found[-1].name} is whole, go on from it with --resume"
 
 
 def verify_checkpoint(folder: Path) -> None:
@@ -174,10 +183,3 @@ def _restore_all(root: Path, disk: FileSystem) -> None:
 def _step_of(path: Path) -> int | None:
     number = path.name.removeprefix(_PREFIX)
     return int(number) if number.isdecimal() and path.is_dir() else None
-
-
-def _what_stands(root: Path) -> str:
-    found = list_checkpoints(root)
-    if not found:
-        return "nothing had been saved before"
-    return f"what was saved up to {found[-1].name} is whole, go on from it with --resume"

@@ -25,6 +25,7 @@ from genvlm.config.training import OptimizerConfig
 from genvlm.data.batches import Batch, to_device
 from genvlm.data.pairs import PairBatch
 from genvlm.errors import CheckpointError, TrainingError
+from genvlm.nn.foreign_tensors import load_state
 from genvlm.nn.safetensors_folder import load_into, load_tensors, save_tensors
 from genvlm.training.hardware import recognise_gpu
 from genvlm.training.launch import check_launcher
@@ -222,7 +223,7 @@ class Engine:
             )
         if self._stage is None:
             load_into(self._module, load_tensors(folder / _WEIGHTS), str(folder / _WEIGHTS))
-            states = torch.load(folder / _OPTIMIZERS, weights_only=True, map_location="cpu")
+            states = load_state(folder / _OPTIMIZERS)
             for optimizer, state in zip(self._optimizers, states, strict=True):
                 optimizer.load_state_dict(state)
         elif written["num_processes"] == self.num_processes:
@@ -244,8 +245,9 @@ class Engine:
         state = self._module.state_dict()
         if not self._stage:
             return dict(state) if self.is_main else {}
+        names = self.shards.shapes()
         trained = self.shards.gather(self.shards.local())
-        rest = {name: t for name, t in state.items() if name not in trained}
+        rest = {name: t for name, t in state.items() if name not in names}
         if self._stage == 3:
             rest = self._gather_frozen(rest)
         return {name: (trained | rest)[name] for name in state} if self.is_main else {}
@@ -293,10 +295,12 @@ class Engine:
         # ZeRO 0 has reduced whole gradients and looks at nothing.
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         norm = float(nn.utils.get_total_norm(gradients))
-        if not math.isfinite(norm):
-            engine.zero_grad()  # without gradients, AdamW steps nothing
-        engine.step()
-        return norm, not math.isfinite(norm)
+        finite = math.isfinite(norm)
+        if finite:
+            engine.step()
+        else:
+            engine.zero_grad()
+        return norm, not finite
 
     def _load_of_others(self, folder: Path) -> None:
         """A checkpoint of ZeRO 2 or 3 by another number of processes."""

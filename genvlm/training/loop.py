@@ -98,27 +98,31 @@ def prepare_transformer(
 ) -> TransformerRun:
     """Everything in front of the first step; `encode` is told the pictures encoded and in all."""
     tokenizers = load_tokenizers(config)
-    text, image = tokenizers.text, tokenizers.image
+    image = tokenizers.image
     corpus = build_corpus(config.data, tokenizers, cache, encode)
+    source = build_source(config, tokenizers, corpus)
+    source.check()
     torch.manual_seed(config.seed)
-    vocabulary = build_vocabulary(text, image, config.syntax)
     model = build_transformer(
-        config.model, vocabulary.size, seed=config.seed, codebook=image.codebook
+        config.model, source.vocabulary.size, seed=config.seed, codebook=image.codebook
     )
-    weights = modality_weights(config.objective.text_weight, config.objective.image_weight)
-    source = BatchSource(
+    return TransformerRun(source, NextTokenObjective(model, config.objective.z_loss_weight), image)
+
+
+def build_source(config: TrainConfig, tokenizers: Tokenizers, corpus: Corpus) -> BatchSource:
+    """What cuts a corpus into the batches of a run."""
+    objective = config.objective
+    return BatchSource(
         corpus=corpus,
         config=config.data,
-        vocabulary=vocabulary,
-        text_tokenizer=text,
-        grid=image.grid,
+        vocabulary=build_vocabulary(tokenizers.text, tokenizers.image, config.syntax),
+        text_tokenizer=tokenizers.text,
+        grid=tokenizers.image.grid,
         max_tokens=config.model.context_length,
         global_batch_size=config.global_batch_size,
         seed=config.seed,
-        modality_weights=weights,
+        modality_weights=modality_weights(objective.text_weight, objective.image_weight),
     )
-    source.check()
-    return TransformerRun(source, NextTokenObjective(model, config.objective.z_loss_weight), image)
 
 
 def _trained_model(
@@ -134,11 +138,12 @@ def _trained_model(
 
 def _card(config: TrainConfig, corpus: Corpus, pretrained: PretrainedModel) -> str:
     num_parameters = sum(p.numel() for p in pretrained.model.parameters())
+    rows = "packed rows" if config.data.packing else "documents"
     return f"""# A genvlm mixed-modal transformer
 
 {num_parameters:,} parameters, {pretrained.vocabulary.size:,} token ids, context
 {config.model.context_length}. Trained for {config.num_steps:,} steps of
-{config.global_batch_size} documents ({config.precision}, seed {config.seed}) on
+{config.global_batch_size} {rows} ({config.precision}, seed {config.seed}) on
 {len(corpus):,} documents with {corpus.num_pictures:,} pictures:
 
 {list_sources(config.data.sources)}

@@ -67,10 +67,9 @@ class ZeroShards:
         if self._stage == 3:
             from deepspeed.utils import safe_get_local_fp32_param
 
-            local: Tensor = safe_get_local_fp32_param(parameter)
-            return local
+            return safe_get_local_fp32_param(parameter).detach()
         mapping = parameter._hp_mapping
-        return torch.empty(0) if mapping is None else mapping.get_hp_fragment()
+        return torch.empty(0) if mapping is None else mapping.get_hp_fragment().detach()
 
     def _set_slice(self, parameter: Any, value: Tensor) -> None:
         if self._stage == 3:
@@ -78,7 +77,7 @@ class ZeroShards:
 
             safe_set_local_fp32_param(parameter, value)
         elif parameter._hp_mapping is not None:
-            parameter._hp_mapping.get_hp_fragment().data.copy_(value)
+            self._slice(parameter).copy_(value)
 
     def _slice_of(self, parameter: Any, whole: Tensor) -> Tensor:
         own, flat = self._slice(parameter), whole.flatten()
@@ -131,9 +130,12 @@ def load_universal(
         engine.load_checkpoint(str(scratch), tag=_UNIVERSAL_TAG)
     finally:
         engine._config.load_universal_checkpoint = False
-    # DeepSpeed gives all groups the settings of the first, weight decay among them.
+    # DeepSpeed gives all groups the settings of the first, weight decay among them, and, under
+    # ZeRO 3, all slices one counter of steps, which each of them would then advance.
     for group, before in zip(optimizer.param_groups, settings, strict=True):
         group.update(before)
+    for state in optimizer.optimizer.state.values():
+        state["step"] = state["step"].clone()
 
 
 def _convert_to_universal(source: Path, target: Path) -> None:

@@ -1,6 +1,7 @@
 """Rows of `scripts/faults` with small counts; naive versions must show in them."""
 
 import errno
+import random
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,10 +12,10 @@ import pytest
 from genvlm.errors import StorageError
 from genvlm.nn import whole_files
 from genvlm.nn.file_system import Disk
-from genvlm.testing.faults import damage, saving
-from genvlm.testing.faults.row import Row
+from genvlm.testing.faults import damage, kills, not_finite, refusals, resuming, rows, saving
+from genvlm.testing.faults.row import Row, run_trials
 from genvlm.testing.faults.simulated_disk import SimulatedDisk
-from genvlm.training import checkpoint
+from genvlm.training import checkpoint, run_checkpoints
 
 
 @pytest.fixture
@@ -73,6 +74,81 @@ def test_deleting_before_the_new_one_was_read_shows(
 ) -> None:
     monkeypatch.setattr(checkpoint, "verify_checkpoint", lambda _folder: None)
     assert damage.rotate_checkpoints(12, 0, folder).failures
+
+
+def test_a_killed_save_loses_nothing(tmp_path: Path) -> None:
+    survived(kills.kill_saves(6, 0, tmp_path), 6)
+
+
+def test_a_killed_run_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    survived(kills.kill_runs(2, 0, tmp_path), 2)
+
+
+def test_a_terminated_run_says_so_by_its_exit_code_and_can_go_on(tmp_path: Path) -> None:
+    survived(kills.terminate_runs(4, 0, tmp_path), 4)
+
+
+def test_a_run_goes_on_bitwise_from_every_step(tmp_path: Path) -> None:
+    survived(resuming.resume_at_every_step(4, 0, tmp_path), 4)
+
+
+def test_a_run_goes_on_bitwise_twice_in_one_epoch(tmp_path: Path) -> None:
+    survived(resuming.resume_twice_in_an_epoch(2, 0, tmp_path), 2)
+
+
+def test_a_signal_within_an_accumulation_waits_for_its_step(tmp_path: Path) -> None:
+    survived(resuming.stop_within_accumulation(2, 0, tmp_path), 2)
+
+
+def test_each_sample_is_read_once_an_epoch_whatever_is_killed(tmp_path: Path) -> None:
+    survived(resuming.keep_ledger(4, 0, tmp_path), 4)
+
+
+def test_numbers_that_are_not_finite_change_nothing(tmp_path: Path) -> None:
+    survived(not_finite.spoil_numbers(3, 0, tmp_path), 3)
+
+
+def test_other_data_and_settings_are_refused_on_resume(tmp_path: Path) -> None:
+    survived(refusals.change_what_a_run_reads(9, 0, tmp_path), 9)
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
+    survived(refusals.share_a_folder(3, 0, tmp_path), 3)
+
+
+def test_a_run_whose_folder_vanishes_ends_in_a_sentence(tmp_path: Path) -> None:
+    survived(refusals.lose_the_folder(2, 0, tmp_path), 2)
+
+
+def test_a_resume_that_forgets_a_step_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step_of = checkpoint.checkpoint_step
+    monkeypatch.setattr(run_checkpoints, "checkpoint_step", lambda folder: step_of(folder) - 1)
+    assert len(resuming.resume_at_every_step(3, 0, tmp_path).failures) == 3
+
+
+def test_every_row_of_the_table_is_there(folder: Path) -> None:
+    assert len({fault.name for fault in rows.FAULTS}) == len(rows.FAULTS) >= 26
+    for fault in rows.FAULTS:
+        assert callable(fault.load())
+        assert 1 <= fault.quick <= fault.count
+    (fault,) = (f for f in rows.FAULTS if f.name == "damage")
+    row = fault.run(0, folder, lambda done, total: None, quick=True)
+    assert rows.as_table([row]).splitlines()[2].startswith("| damaged checkpoints | 54 | 0 |")
+
+
+def test_a_fault_that_was_not_survived_is_a_failure_with_its_place(tmp_path: Path) -> None:
+    def trial(number: int, _rng: random.Random, own: Path) -> str:
+        (own / "file").touch()
+        if number == 1:
+            raise ValueError("lost")
+        return "kept"
+
+    row = run_trials("faults", 3, 0, tmp_path, trial)
+    assert (row.count, len(row.failures), row.note) == (3, 1, "2 kept")
+    assert "1: ValueError: lost" in row.failures[0]
+    assert [p.name for p in tmp_path.iterdir()] == ["00001"]  # to be looked at
 
 
 def test_a_file_system_that_cannot_swap_folders_gets_two_renames(

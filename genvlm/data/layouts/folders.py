@@ -65,6 +65,11 @@ def list_files(folder: Path, suffixes: Sequence[str]) -> list[str]:
             for name in files
             if not name.startswith(".") and name.lower().endswith(tuple(suffixes))
         ]
+    for name in found:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"{folder}: the name {name!r} is not UTF-8: rename the file") from None
     if not found:
         raise DataError(f"{folder} holds none of these files: {', '.join(suffixes)}")
     return sorted(found)

@@ -13,6 +13,8 @@ from genvlm.data.rows import text_field
 from genvlm.data.skipping import SkipBudget
 from genvlm.errors import DataError
 
+_BUFFER = 1 << 20
+"""Bytes of a column that are read ahead; without, those of a whole row group are."""
 _ROWS = 32
 """Rows in memory: 32 photographs of a few MB."""
 
@@ -67,7 +69,7 @@ def parquet_rows(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[
     except ImportError:
         raise DataError(f"{path} needs pyarrow to be read: pip install 'genvlm[parquet]'") from None
     try:
-        with parquet.ParquetFile(path, memory_map=True, pre_buffer=False) as file:
+        with parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
             schema = file.schema_arrow
             for column in wanted:
                 if column not in schema.names:

@@ -35,10 +35,10 @@ def damage_checkpoints(count: int, seed: int, folder: Path, progress: Progress =
         root = Path(shutil.copytree(sound, own / "checkpoints"))
         older, newest = list_checkpoints(root)
         damage = DAMAGES[number % len(DAMAGES)]
-        before = _state_of(root)
+        before = state_of(root)
         for _ in range(100):  # half of an empty file is the same file
             damage(rng, newest, older)
-            if _state_of(root) != before:
+            if state_of(root) != before:
                 break
         else:
             raise AssertionError(f"{damage.__name__} changed nothing")
@@ -188,7 +188,7 @@ DAMAGES: tuple[Damage, ...] = (
 )  # fmt: skip
 
 
-def _state_of(folder: Path) -> object:
+def state_of(folder: Path) -> object:
     """Names, kinds and bytes of all that a folder holds."""
     return [
         (str(p.relative_to(folder)), p.lstat().st_mode, p.read_bytes() if _plain(p) else None)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from genvlm.errors import StorageError
 from genvlm.models.model_folder import MANIFEST, publish_model_folder
-from genvlm.nn.whole_files import hash_file, restore_replaced, write_whole
+from genvlm.nn.whole_files import hash_file, make_folders, restore_replaced, write_whole
 from genvlm.testing.faults.contents import tag_of, writer_of
 from genvlm.testing.faults.row import Progress, Row, demand, run_trials, silent
 from genvlm.testing.faults.simulated_disk import SURVIVORS, HastyDisk, SimulatedDisk
@@ -45,11 +45,13 @@ def _stop_one_history(rng: random.Random, folder: Path) -> int:
         nonlocal stops
         for survivors in SURVIVORS:
             disk.leave(left, survivors, rng)
+            (left / _ROOT.parent).mkdir(exist_ok=True)
             _check_resumes(left / _ROOT, saved[-1] if saved else None, running, keep)
             shutil.rmtree(left)
             stops += 1
 
     disk = SimulatedDisk(live, before=stop, exchanges=rng.random() < 0.7)
+    make_folders(live / _ROOT.parent, disk=disk)
     step = 1
     for number in range(4):
         running = f"{step}-{number}"
@@ -151,6 +153,7 @@ def fill_disk(count: int, seed: int, folder: Path, progress: Progress = silent) 
 
 def _history(top: Path, space: int | None) -> SimulatedDisk:
     disk = SimulatedDisk(top, space=space)
+    make_folders(top / _ROOT.parent, disk=disk)
     for step in (1, 2):
         _save(top, step, disk)
     return disk

@@ -5,6 +5,7 @@ from torch import nn
 
 from genvlm.data.batches import Batch
 from genvlm.models.mixed_modal.transformer import MixedModalTransformer
+from genvlm.nn.packed_rows import document_mask, places_in_documents
 from genvlm.tokenization.vocabulary import Modality
 from genvlm.training.objectives.losses import Losses
 
@@ -26,7 +27,17 @@ class NextTokenObjective(nn.Module):
 
     def forward(self, batch: Batch) -> Losses:
         """Losses of one micro-batch; positions of weight 0 are never computed by the head."""
-        states = self.model(batch.token_ids[:, :-1], positions=batch.positions, last_norm=False)
+        mask = places = None
+        if batch.document_ids is not None:
+            mask = document_mask(batch.document_ids[:, :-1])
+            places = places_in_documents(batch.document_ids[:, :-1])
+        states = self.model(
+            batch.token_ids[:, :-1],
+            positions=batch.positions,
+            indices=places,
+            mask=mask,
+            last_norm=False,
+        )
         weights = batch.loss_weights[:, 1:]
         learned = weights > 0
         weights, states = weights[learned], states[learned]

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -92,11 +93,21 @@ def test_what_is_no_video_or_too_large_a_one_is_named(
             ask(_media(content))
 
 
+def test_threads_share_a_pool() -> None:
+    videos = [_media(video_bytes("mp4", num)) for num in (1, 2, 3, 4, 5, 6)]
+
+    def count(video: Media) -> int:
+        return len(np.asarray(pool.decode(video, max_frames=9, max_side=16)))
+
+    with VideoDecoder(num_children=2) as pool, ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(count, videos)) == [1, 2, 3, 4, 5, 6]
+
+
 def test_frames_that_need_more_memory_than_allowed_are_refused() -> None:
-    # 200 frames of 2000 x 1500 are 1.8 GB; the child may use 200 MB.
+    # Its 6 frames of 2000 x 1500 have 54 MB as they come, and again as one array.
     video = _media(_of_size(2000, 1500))
-    with VideoDecoder(limits=ChildLimits(memory=200 << 20)) as decoder:
-        with pytest.raises(VideoError, match="needs more than 200 MB"):
+    with VideoDecoder(limits=ChildLimits(memory=80 << 20)) as decoder:
+        with pytest.raises(VideoError, match="needs more than 80 MB"):
             decoder.decode(video, max_frames=200, max_side=2000)
         assert len(decoder.decode(_media(video_bytes()), max_frames=3, max_side=9)) == 3
 
@@ -130,6 +141,10 @@ if __name__ == "__main__":
 """
 
 
+def _interrupted(*_: object) -> bytes:
+    raise KeyboardInterrupt
+
+
 @pytest.fixture
 def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Child]:
     (tmp_path / "some_child.py").write_text(CHILD)
@@ -141,7 +156,7 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Child]:
 
 
 def test_a_child_that_crashes_hangs_or_talks_too_much_is_killed_and_started_again(
-    child: Child,
+    child: Child, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer, content = child.ask({"do": "print"}, b"abc")
     assert content == b"cba"
@@ -157,12 +172,16 @@ def test_a_child_that_crashes_hangs_or_talks_too_much_is_killed_and_started_agai
             child.ask({"do": request})
         pids.add(child.ask({"do": "work"})[0]["pid"])
     assert len(pids) == 6
+    with monkeypatch.context() as patch:
+        patch.setattr("genvlm.data.child._read_until", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            child.ask({"do": "work"}, b"interrupted")
+    assert child.ask({"do": "work"}, b"abc")[1] == b"cba"
     assert child.ask({"do": "memory"})[0] == {"error": "needs more than 256 MB"}
-    assert child.ask({"do": "work"})[0]["pid"] in pids
+    assert child.ask({"do": "work"})[0]["pid"] not in pids
     for pid in pids:
-        if pid != child.ask({"do": "work"})[0]["pid"]:
-            with pytest.raises(ProcessLookupError):
-                os.kill(pid, 0)
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
 
 def test_every_damaged_video_gives_frames_or_a_sentence_twice_the_same() -> None:

@@ -1,5 +1,6 @@
 """Folders of pictures and videos: captions beside them, or names."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,12 @@ def test_a_damaged_caption_stops_the_source_or_is_skipped_within_the_budget(
     documents = list(open_source(FolderSource(path=str(tmp_path)), skips))
     assert [document.id for document in documents] == ["a-z.jpg", "b/cow.PNG"]
     assert [skipped.id for skipped in skips.examples] == [str(tmp_path / "a/dog.png")]
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(b"x")
+    with pytest.raises(DataError, match=r"'caf\\udce9\.png' is not UTF-8"):
+        _pairs(tmp_path, captions="file_name")
 
 
 def test_two_pictures_of_one_caption_are_named(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """WebDataset tars: samples by key, parts that can be read again, and archives that are refused."""
 
+import os
 import tarfile
 from pathlib import Path
 
@@ -93,6 +94,7 @@ def _special(kind: bytes, target: str = "7.png") -> tarfile.TarInfo:
         ([("/8.png", b"x")], "leads out"),
         ([("a\\..\\..\\8.png", b"x")], "leads out"),
         ([("C:/8.png", b"x")], "leads out"),
+        ([(os.fsdecode(b"caf\xe9.png"), b"x")], "is not UTF-8"),
         ([_special(tarfile.SYMTYPE, "/etc/passwd")], r"'8\.png' is a link"),
         ([_special(tarfile.LNKTYPE)], r"'8\.png' is a link"),
         ([_special(tarfile.CHRTYPE)], r"'8\.png' is a device"),
