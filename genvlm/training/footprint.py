@@ -94,18 +94,26 @@ def saved_bytes(
     tokens: int,
     numbers: Numbers,
     checkpointing: bool = False,
+    packed: bool = False,
 ) -> SavedBytes:
     """What autograd keeps of one micro-batch of full rows, all of whose tokens are learned.
 
     Norms as on a CPU, where each keeps its input as it is and normalised, in float32; those of a
     GPU keep less.
+
+    Args:
+        packed: rows hold several documents: every block keeps their mask in numbers of its own.
     """
     positions, num_layers = rows * tokens, model.num_layers
     size = _FLOAT if numbers == "float32" else 2
-    block = positions * _block_bytes(model, numbers) + _rotary_bytes(model, rows, tokens, numbers)
+    places = positions if packed or model.rotary_dims is not None else tokens
+    # A norm's weights of every head, which autocast leaves in float32, make its result float32.
+    turned = "float32" if numbers == "autocast" and model.qk_norm_per_head else numbers
+    tables = _rotary_bytes(model, places, turned)
+    shared = tables if turned == "float32" else 0  # float32 tables serve every block
+    block = positions * _block_bytes(model, numbers) + tables - shared
+    block += size * positions * tokens if packed else 0
     casts = 2 * count_parameters(model, vocab_size).blocks if numbers == "autocast" else 0
-    shared = _rotary_bytes(model, rows, tokens, "float32") if numbers == "float32" else 0
-    block -= shared  # float32 tables serve every block
     head = positions * (model.hidden_size * (2 * _FLOAT + size) + 2 * _FLOAT)
     head += vocab_size * model.hidden_size * size if numbers == "autocast" else 0
     head += positions * (vocab_size * _FLOAT if _keeps_logits(positions, vocab_size) else 24)
@@ -162,9 +170,8 @@ def _block_bytes(model: TransformerConfig, numbers: Numbers) -> int:
     return hidden + qk_norm + attention + mlp + dropout
 
 
-def _rotary_bytes(model: TransformerConfig, rows: int, tokens: int, numbers: Numbers) -> int:
-    """Cosines and sines of queries and keys, which differ with positions in pictures only."""
-    places = tokens if model.rotary_dims is None else rows * tokens
+def _rotary_bytes(model: TransformerConfig, places: int, numbers: Numbers) -> int:
+    """Of one block: cosines and sines of queries and keys, which positions in pictures part."""
     if numbers != "float32":
         return 4 * 2 * places * model.head_dim  # every block rounds its own
     return (2 if model.rotary_dims is None else 4) * _FLOAT * places * model.head_dim

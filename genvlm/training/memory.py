@@ -46,6 +46,7 @@ def work_of(config: TrainConfig) -> Work:
         row_length=config.model.context_length,
         precision=config.precision,
         activation_checkpointing=config.activation_checkpointing,
+        packed=config.data.packing,
         ema=config.ema_decay is not None,
         optimizer=config.optimizer.kind,
     )

@@ -43,6 +43,8 @@ class Work:
     """Tokens of a row, all of them learned."""
     precision: Literal["float32", "bfloat16"]
     activation_checkpointing: bool = False
+    packed: bool = False
+    """Rows hold several documents, which a mask parts."""
     ema: bool = False
     optimizer: Literal["adamw", "muon"] = "adamw"
 
@@ -127,7 +129,7 @@ def plan_memory(work: Work, stage: Stage, num_devices: int) -> DeviceMemory:
     )  # fmt: skip
     saved = saved_bytes(
         work.model, work.vocab_size, rows=work.micro_batch_size, tokens=work.row_length,
-        numbers=numbers, checkpointing=work.activation_checkpointing,
+        numbers=numbers, checkpointing=work.activation_checkpointing, packed=work.packed,
     )  # fmt: skip
     positions = work.micro_batch_size * work.row_length
     backward = backward_bytes(work.model, work.vocab_size, positions=positions, numbers=numbers)

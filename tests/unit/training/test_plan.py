@@ -84,18 +84,26 @@ def computing(objective: NextTokenObjective, numbers: Numbers) -> Iterator[None]
 # --- against measurements -------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("limit", [2**24, 0], ids=["logits kept", "head in pieces"])
 @pytest.mark.parametrize("numbers", ["float32", "autocast", "bfloat16"])
 def test_saved_activations_are_predicted(
-    shape: TransformerConfig, numbers: Numbers, limit: int, monkeypatch: pytest.MonkeyPatch
+    shape: TransformerConfig,
+    numbers: Numbers,
+    limit: int,
+    packed: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert footprint.MAX_LOGITS == layers._MAX_LOGITS
     monkeypatch.setattr(footprint, "MAX_LOGITS", limit)
     monkeypatch.setattr(layers, "_MAX_LOGITS", limit)
     objective, batch = build(shape), full_batch()
+    if packed:
+        of_three = torch.arange(TOKENS + 1).div(40, rounding_mode="floor")
+        batch = replace(batch, document_ids=of_three.repeat(ROWS, 1))
     with computing(objective, numbers):
         saved = saved_by(lambda: objective(batch), [*objective.parameters(), batch.token_ids])
-    planned = saved_bytes(shape, VOCAB, rows=ROWS, tokens=TOKENS, numbers=numbers)
+    planned = saved_bytes(shape, VOCAB, rows=ROWS, tokens=TOKENS, numbers=numbers, packed=packed)
     assert planned.total == pytest.approx(saved.num_bytes, rel=0.05)  # 0.15 is asked for
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from genvlm.config.training import OptimizerConfig, RunConfig
 from genvlm.errors import ConfigError
+from genvlm.testing.processes import ROOT
 from genvlm.training.engine import StepResult
 from genvlm.training.run_log import RunLog, StepTime, summarise
 from genvlm.training.totals import Mean
@@ -121,3 +122,18 @@ def test_without_the_package_only_those_who_ask_for_tensorboard_hear_of_it(
     new_log(tmp_path)
     with pytest.raises(ConfigError, match=r"pip install 'genvlm\[tensorboard\]'"):
         new_log(tmp_path, replace(CONFIG, tensorboard=True))
+
+
+def test_the_manual_has_every_key(tmp_path: Path) -> None:
+    log = RunLog(
+        CONFIG, tmp_path, start=0, unit="tokens", writes=True, parameter_norm=lambda: 7.0,
+        flops_per_token=lambda length: 1e12 * length, peak_flops=1e15,
+    )  # fmt: skip
+    log.add(result(count=40), 1, StepTime(0, 1))
+    record = log.add(result(count=40), 2, StepTime(0, 1))
+    assert record is not None
+    # 40 tokens a second in rows of 10, as four rows are a batch.
+    assert (record["teraflops"], record["mfu"]) == (400, 0.4)
+    manual = (ROOT / "docs/logs.md").read_text()
+    for key in record:
+        assert f"`{key.replace('_text', '_MODALITY')}`" in manual, key
