@@ -55,7 +55,7 @@ def run(settings: Settings) -> Result:
         folder = Path(name)
         settings.say("encoding pictures")
         tokenizers = load_tokenizers(config)
-        made_of = ScenesSource(num=num), StoriesSource(num=num // 5)
+        made_of = ScenesSource(num=num), StoriesSource(num=num // 100 + 1)  # as the demo mixes them
         write_shards(list(enumerate(made_of)), tokenizers, folder / "shards")
         shards = ShardsSource(path=str(folder / "shards"))
         config = replace(config, data=replace(config.data, sources=(shards,)))
@@ -81,7 +81,7 @@ def run(settings: Settings) -> Result:
         rows.append(_codes(tokenizers.image, corpus, folder, settings))
     return Result(
         bench="loader",
-        shape=f"{_CONFIG}: {num} scenes and {num // 5} stories",
+        shape=f"{_CONFIG}: {num} scenes and {num // 100 + 1} stories",
         method=_METHOD,
         settings=settings,
         rows=rows,
