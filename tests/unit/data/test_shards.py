@@ -177,6 +177,19 @@ def test_a_source_that_has_changed_is_not_gone_on_with(tmp_path: Path) -> None:
         _shard(tmp_path / "out", sources, 4)
 
 
+def test_a_damaged_shard_is_not_gone_on_behind(tmp_path: Path) -> None:
+    pairs = write_tiny_captions(tmp_path / "pairs")
+    sources = [(0, CaptionsSource(path=str(pairs)))]
+    (pairs / "9.png").unlink()
+    with pytest.raises(ImageError):
+        _shard(tmp_path / "out", sources, 4)
+    path = tmp_path / "out" / "shard-00001.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(DataError, match=r"shard-00001\.safetensors is damaged"):
+        _shard(tmp_path / "out", sources, 4)
+
+
 @pytest.mark.parametrize(
     "change",
     [
