@@ -17,6 +17,7 @@ from genvlm.config.training import RunConfig
 from genvlm.data.batches import Batch
 from genvlm.data.pairs import PairBatch
 from genvlm.data.prefetch import prefetch
+from genvlm.training.blocks import checkpoint_blocks, compile_blocks
 from genvlm.training.ema import WeightAverage
 from genvlm.training.engine import Engine
 from genvlm.training.run_checkpoints import RunCheckpoints
@@ -117,6 +118,10 @@ def run_steps(
 
 
 def _build_engine(config: RunConfig, objective: nn.Module) -> Engine:
+    if config.activation_checkpointing:
+        checkpoint_blocks(objective)
+    if config.compile:
+        compile_blocks(objective)
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
     deepspeed = None
     if config.deepspeed is not None:

@@ -1,6 +1,5 @@
 """Whole runs at tiny size: learning, resuming bit for bit, and surviving every kind of stop."""
 
-import importlib.util
 import shutil
 import signal
 from dataclasses import replace
@@ -378,27 +377,6 @@ def test_a_signal_to_one_process_stops_all_at_one_step(
     assert [p.name for p in checkpoints] == ["step-00000003"]
     run_elsewhere(split, tmp_path / "two", num_processes=2, resume=True)
     same_losses(tmp_path / "two", finished)
-
-
-needs_deepspeed = pytest.mark.skipif(
-    importlib.util.find_spec("deepspeed") is None
-    or importlib.util.find_spec("ninja") is None
-    or shutil.which("g++") is None,
-    reason="deepspeed, or ninja or g++ with which it builds its communication, is not installed",
-)
-
-
-@needs_deepspeed
-@pytest.mark.parametrize("num_processes", [1, 2])
-def test_deepspeed_zero_1_equals_plain_training(
-    config: TrainConfig, tmp_path: Path, num_processes: int
-) -> None:
-    """The first start on a machine compiles for about a minute."""
-    plain = replace(config, num_steps=5, micro_batch_size=4)
-    train(plain, tmp_path / "plain")
-    zero = replace(plain, deepspeed="configs/deepspeed/zero1.json", micro_batch_size=1)
-    run_elsewhere(zero, tmp_path / "zero", num_processes=num_processes)
-    same_losses(tmp_path / "zero", tmp_path / "plain")
 
 
 def test_a_finished_run_that_is_resumed_keeps_its_model_folder(

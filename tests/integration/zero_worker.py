@@ -173,19 +173,6 @@ def save_process(out: Path, found: dict[str, Any]) -> None:
     torch.distributed.barrier() if torch.distributed.is_initialized() else None
 
 
-def stages(config: TrainConfig, out: Path) -> None:
-    """Every stage in float32, 1 to 3 in bfloat16, ZeRO 3 with loss in pieces and a tied head."""
-    for stage in STAGES:
-        train_stage(config, stage, out / f"float32-{stage}", num_steps=config.num_steps)
-    for stage in (1, 2, 3):
-        lower = replace(config, precision="bfloat16")
-        train_stage(lower, stage, out / f"bfloat16-{stage}", num_steps=5)
-    tied = replace(config, model=replace(config.model, tie_head=True))
-    layers._MAX_LOGITS = 0
-    train_stage(tied, 3, out / "tied-3", num_steps=5)
-    layers._MAX_LOGITS = 2**24
-
-
 def stop_at(step: int) -> Progress:
     def seen(record: dict[str, float], _num_steps: int) -> None:
         if record["step"] == step:
@@ -194,39 +181,50 @@ def stop_at(step: int) -> Progress:
     return Progress(step=seen)
 
 
-def leg(config: TrainConfig, out: Path, last: int) -> None:
-    """Whole runs of every stage, gone on with and stopped at `last` steps."""
+def leg(config: TrainConfig, stage: int | None, out: Path, last: int) -> None:
+    """A whole run, gone on with and stopped at `last` steps."""
+    run = replace(config, num_steps=8, ema_decay=0.9, deepspeed=json_of(stage))
+    told = ""
+    with fresh_accelerate():
+        try:
+            train(run, out / f"run-{stage}", resume=last > 3, progress=stop_at(last))
+        except StoppedError:
+            told = "stopped"
+        except CheckpointError as error:
+            told = str(error)
+    save_process(out / f"run-{stage}" / f"leg-{last}", {"told": told})
+
+
+def legs(config: TrainConfig, out: Path, last: int) -> None:
+    """Of every stage."""
     for stage in STAGES:
-        told = ""
-        with fresh_accelerate():
-            run = replace(config, deepspeed=json_of(stage))
-            try:
-                train(run, out / f"run-{stage}", resume=last > 3, progress=stop_at(last))
-            except StoppedError:
-                told = "stopped"
-            except CheckpointError as error:
-                told = str(error)
-        save_process(out / f"run-{stage}" / f"leg-{last}", {"told": told})
+        leg(config, stage, out, last)
 
 
-def second(config: TrainConfig, out: Path) -> None:
-    """The middle leg, and short runs whose folders hold the last weights."""
-    leg(config, out, 6)
+def together(config: TrainConfig, out: Path) -> None:
+    """All that two processes do: steps of every stage, the middle leg, runs that end soon."""
+    for stage in STAGES:  # plain ones first: Accelerate finds no way back from DeepSpeed
+        train_stage(config, stage, out / f"float32-{stage}", num_steps=config.num_steps)
+        leg(config, stage, out, 6)
+    for stage in (2, 3):
+        lower = replace(config, precision="bfloat16")
+        train_stage(lower, stage, out / f"bfloat16-{stage}", num_steps=5)
     for stage in (1, 2, 3):
         with fresh_accelerate():
-            short = replace(config, deepspeed=json_of(stage), num_steps=2, ema_decay=None)
+            short = replace(config, deepspeed=json_of(stage), num_steps=2)
             train(short, out / f"exact-{stage}")
         torch.distributed.barrier()
+    tied = replace(config, model=replace(config.model, tie_head=True))
+    layers._MAX_LOGITS = 0  # the loss in pieces
+    train_stage(tied, 3, out / "tied-3", num_steps=5)
 
 
 JOBS: dict[str, Callable[[TrainConfig, Path], None]] = {
-    "stages": stages,
-    "first": lambda config, out: leg(config, out, 3),
-    "second": second,
-    "third": lambda config, out: leg(config, out, 99),
+    "first": lambda config, out: legs(config, out, 3),
+    "together": together,
+    "last": lambda config, out: legs(config, out, 99),
 }
 
 if __name__ == "__main__":
-    for job in sys.argv[1].split(","):
-        JOBS[job](load_config(TrainConfig, Path(sys.argv[2])), Path(sys.argv[3]))
+    JOBS[sys.argv[1]](load_config(TrainConfig, Path(sys.argv[2])), Path(sys.argv[3]))
     leave(0)
