@@ -62,9 +62,9 @@ class RunConfig:
     optimizer: OptimizerConfig
     num_steps: Positive
     global_batch_size: Positive
-    """Samples per optimizer step, over all processes and accumulation steps."""
+    """Samples, or packed rows, per optimizer step, over all processes and accumulation steps."""
     micro_batch_size: Positive
-    """Samples per process and forward pass."""
+    """Samples, or packed rows, per process and forward pass."""
     precision: Literal["float32", "bfloat16"] = "float32"
     deepspeed: str | None = None
     """A DeepSpeed JSON of `configs/deepspeed/`; None trains with Accelerate alone."""

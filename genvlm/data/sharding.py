@@ -32,10 +32,11 @@ from genvlm.data.shards import (
     Whose,
     parse_index,
     shard_bytes,
+    verify_shard,
 )
 from genvlm.data.skipping import SkipBudget
 from genvlm.data.sources import Reading, Sample, count_pictures, read_source, samples_json
-from genvlm.errors import DataError, GenvlmError, TokenError
+from genvlm.errors import DataError, StorageError, TokenError
 from genvlm.nn.whole_files import storage_errors, write_whole
 from genvlm.tokenization.image import ImageTokenizer
 from genvlm.tokenization.text import TextTokenizer
@@ -164,7 +165,7 @@ def write_shards(
                 index = replace(index, shards=(*index.shards, file))
                 _write_index(index, folder / UNFINISHED_FILE)
             index = replace(index, sources=tuple(walk.finish()))
-        except GenvlmError as error:
+        except (DataError, TokenError, StorageError) as error:
             if not index.shards:
                 raise
             how = "mend this and run the same again, and it goes on behind them"
@@ -331,8 +332,9 @@ def _pass_over(walk: Walk, file: ShardFile, folder: Path) -> None:
     """Read the samples of a written shard again, but not their pictures.
 
     Raises:
-        DataError: they are others.
+        DataError: they are others, or the shard is damaged.
     """
+    verify_shard(folder / file.name, file)
     digest = hashlib.sha256()
     skipped = set(file.skipped)
     for place, reading in enumerate(islice(walk.readings, file.num_read)):

@@ -324,22 +324,27 @@ def open_shards(
     shards = []
     for file in index.shards:
         path = folder / file.name
-        if not path.is_file():
-            raise DataError(f"{path} is missing: {_MEND}")
-        size = path.stat().st_size
-        if size != file.num_bytes:
-            raise DataError(f"{path} has {size:,} of {file.num_bytes:,} bytes: {_MEND}")
-        if hash_file(path) != file.sha256:
-            raise DataError(f"{path} is damaged (its sha256 is not that of the index): {_MEND}")
+        verify_shard(path, file)
         shard = map_shard(path)
         shard.sha256 = file.sha256
         shards.append(shard)
-        done += size
+        done += file.num_bytes
         progress(done, total)
     counted = [sum(map(len, shards)), sum(s.samples for s in index.sources)]
     if counted != [index.num_samples] * 2:
         raise DataError(f"{folder / INDEX_FILE} is damaged (its counts do not agree): {_MEND}")
     return index, shards
+
+
+def verify_shard(path: Path, file: ShardFile) -> None:
+    """Raises DataError: a shard is missing, cut short or damaged."""
+    if not path.is_file():
+        raise DataError(f"{path} is missing: {_MEND}")
+    size = path.stat().st_size
+    if size != file.num_bytes:
+        raise DataError(f"{path} has {size:,} of {file.num_bytes:,} bytes: {_MEND}")
+    if hash_file(path) != file.sha256:
+        raise DataError(f"{path} is damaged (its sha256 is not that of the index): {_MEND}")
 
 
 def _other(written: Whose, run: Whose) -> str:

@@ -92,7 +92,7 @@ def build_report(run: Path) -> Path:
             headlines.append(tile)
     sections.append(_provenance(run))
     page = run / "report.html"
-    subtitle = _subtitle(config, "documents")
+    subtitle = _subtitle(config, "packed rows" if config.data.packing else "documents")
     footer = f"Drawings: {', '.join(LICENCES.values())}."
     save_report(
         render_report("One model, used by its likelihood", subtitle, headlines, sections, footer),

@@ -49,13 +49,15 @@ def run(settings: Settings) -> Result:
     model = replace(config.model, context_length=_ROW)
     if settings.quick:
         model = replace(model, num_layers=1, hidden_size=64, num_heads=2, num_kv_heads=2)
+        config = replace(config, global_batch_size=2, micro_batch_size=2)
     config = replace(config, model=model)
+    packed_rows = 1 if settings.quick else _PACKED_ROWS
     num = 16 if settings.quick else 600
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         settings.say("encoding pictures")
         tokenizers = load_tokenizers(config)
-        made_of = ScenesSource(num=num), StoriesSource(num=num // 5)
+        made_of = ScenesSource(num=num), StoriesSource(num=num // 100 + 1)  # as the demo mixes them
         write_shards(list(enumerate(made_of)), tokenizers, folder / "shards")
         shards = ShardsSource(path=str(folder / "shards"))
         config = replace(config, data=replace(config.data, sources=(shards,)))
@@ -63,8 +65,8 @@ def run(settings: Settings) -> Result:
         packed = replace(
             config,
             data=data,
-            global_batch_size=_PACKED_ROWS,
-            micro_batch_size=_PACKED_ROWS,
+            global_batch_size=packed_rows,
+            micro_batch_size=packed_rows,
         )
         corpus = build_corpus(config.data, tokenizers, None)
         settings.say("steps and batches")
@@ -81,7 +83,7 @@ def run(settings: Settings) -> Result:
         rows.append(_codes(tokenizers.image, corpus, folder, settings))
     return Result(
         bench="loader",
-        shape=f"{_CONFIG}: {num} scenes and {num // 5} stories",
+        shape=f"{_CONFIG}: {num} scenes and {num // 100 + 1} stories",
         method=_METHOD,
         settings=settings,
         rows=rows,

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import tarfile
+import threading
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -173,6 +174,19 @@ def test_a_source_that_has_changed_is_not_gone_on_with(tmp_path: Path) -> None:
         _shard(tmp_path / "out", sources, 4)
     listed.write_text(before.splitlines()[0] + "\n")  # shorter than what was read
     with pytest.raises(DataError, match=r"not what it was when .*shard-00000"):
+        _shard(tmp_path / "out", sources, 4)
+
+
+def test_a_damaged_shard_is_not_gone_on_behind(tmp_path: Path) -> None:
+    pairs = write_tiny_captions(tmp_path / "pairs")
+    sources = [(0, CaptionsSource(path=str(pairs)))]
+    (pairs / "9.png").unlink()
+    with pytest.raises(ImageError):
+        _shard(tmp_path / "out", sources, 4)
+    path = tmp_path / "out" / "shard-00001.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(DataError, match=r"shard-00001\.safetensors is damaged"):
         _shard(tmp_path / "out", sources, 4)
 
 
@@ -389,6 +403,31 @@ def test_two_processes_do_not_write_into_one_folder(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="another process writes shards into"):
             _shard(tmp_path)
     _shard(tmp_path)
+
+
+def test_a_run_waits_for_another_process_that_writes_its_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = DataConfig(sources=(SCENES,))
+    first = build_corpus(config, TOKENIZERS, tmp_path)
+    (folder,) = tmp_path.iterdir()
+    index = (folder / "index.json").read_bytes()
+    (folder / "index.json").unlink()  # as if the other were not done
+    found: list[str] = []
+    waiting = threading.Thread(
+        target=lambda: found.append(build_corpus(config, TOKENIZERS, tmp_path).fingerprint)
+    )
+    calls: list[int] = []
+    monkeypatch.setattr(ImageTokenizer, "encode", lambda self, images: calls.append(1))
+    with (folder / ".lock").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        waiting.start()
+        waiting.join(0.3)
+        assert waiting.is_alive()
+        (folder / "index.json").write_bytes(index)
+    waiting.join(20)
+    assert found == [first.fingerprint]
+    assert calls == []
 
 
 def test_empty_text_is_an_error_with_the_name_of_its_document(tmp_path: Path) -> None:
