@@ -16,8 +16,7 @@ from genvlm.testing.tiny import tiny_train_config
 from genvlm.training.checkpoint import list_checkpoints
 from genvlm.training.loop import train
 from genvlm.training.run_folder import CHECKPOINTS, LOG_FILE, MODEL_FOLDER, read_log
-
-_OF_THE_CLOCK = ("step_seconds", "data_wait", "seconds", "mfu")
+from genvlm.training.run_log import CLOCK_KEYS
 
 
 def tiny_run(folder: Path, *, num_steps: int, checkpoint_every: int) -> TrainConfig:
@@ -60,7 +59,7 @@ def end_of(out: Path) -> RunEnd:
         {
             name: value
             for name, value in record.items()
-            if name not in _OF_THE_CLOCK and not name.endswith("_per_second")
+            if name not in CLOCK_KEYS and not name.endswith("_per_second")
         }
         for record in read_log(out / LOG_FILE)
     )
