@@ -64,7 +64,9 @@ class Alone:
     """One process, the whole batch at once, no DeepSpeed."""
 
     def __init__(self, config: TrainConfig, num_steps: int) -> None:
-        source, objective, _ = prepare_transformer(config, Path("no-cache"))
+        source, objective, _ = prepare_transformer(
+            config, Path(config.tokenizers.text).with_name("cache")
+        )
         objective.z_loss_weight = 1e-4
         engine = Engine(
             objective, config.optimizer, num_steps=config.num_steps, precision=config.precision

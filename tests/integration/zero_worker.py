@@ -53,7 +53,7 @@ def fresh_accelerate() -> Iterator[None]:
 def build(config: TrainConfig, stage: int | str | None) -> tuple[Engine, NextTokenObjective, Any]:
     """Engine, objective, and the micro-batches of this process by step."""
     config = replace(config, deepspeed=json_of(stage))
-    source, objective, _ = prepare_transformer(config, Path("cache-is-not-needed"))
+    source, objective, _ = prepare_transformer(config, Path(sys.argv[3]) / "cache")
     objective.z_loss_weight = 1e-4
     accum = config.grad_accum_steps(WORLD)
     deepspeed = None
