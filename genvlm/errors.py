@@ -21,12 +21,20 @@ class ImageError(DataError):
     """An image file is missing, truncated, too large, not an image, or of the wrong size."""
 
 
+class VideoError(DataError):
+    """A video file is missing, truncated, too large, no video, or took too long to decode."""
+
+
 class TokenError(GenvlmError):
     """A token id, code or text lies outside what its vocabulary, grammar or context allows."""
 
 
 class CheckpointError(GenvlmError):
     """A checkpoint, tokenizer or model folder is incomplete, altered or does not fit."""
+
+
+class StorageError(GenvlmError):
+    """A disk is full, read-only or gone; what was written before is whole."""
 
 
 class EvaluationError(GenvlmError):

@@ -13,21 +13,24 @@ from genvlm.cli import (
     classify,
     config,
     convert,
+    data,
     demo,
     edit,
     evaluate,
     generate,
     inpaint,
+    plan,
     report,
     score,
     train,
 )
 from genvlm.errors import CheckpointWarning, DataWarning, GenvlmError, GuidanceWarning
 from genvlm.training.launch import leave
+from genvlm.training.stopping import Terminated, terminable
 
 _COMMANDS = (
-    train, generate, inpaint, edit, score, classify, evaluate, config, report, convert, demo,
-    bench,
+    train, plan, generate, inpaint, edit, score, classify, evaluate, config, report, convert, data,
+    demo, bench,
 )  # fmt: skip
 _SHOW_WARNING = warnings.showwarning
 USER_ERROR, OUR_FAULT, INTERRUPTED = 2, 1, 130
@@ -49,7 +52,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Exit code 0: done; 2: mend the input; 1: a fault of genvlm; 130: Ctrl-C."""
+    """Run one command; returns its exit code.
+
+    0: done; 2: mend the input; 1: a fault of genvlm; 130: Ctrl-C; 143: SIGTERM.
+    """
     parser = build_parser()
     arguments, rest = parser.parse_known_args(argv)
     if rest and not getattr(arguments, "takes_overrides", False):
@@ -57,13 +63,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.overrides = rest
     warnings.showwarning = _show_warning
     try:
-        return int(arguments.run(arguments) or 0)
+        with terminable():
+            return int(arguments.run(arguments) or 0)
     except GenvlmError as error:
         print(f"genvlm: {error}", file=sys.stderr)
         return int(getattr(error, "exit_code", USER_ERROR))
     except KeyboardInterrupt:
         print("genvlm: interrupted; what was written before is complete", file=sys.stderr)
         return INTERRUPTED
+    except Terminated as end:
+        print("genvlm: stopped by SIGTERM; what was written before is complete", file=sys.stderr)
+        return end.exit_code
     except BrokenPipeError:
         return OUR_FAULT
     except OSError as error:  # a folder that is a file, no permission, a full disk

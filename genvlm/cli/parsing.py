@@ -51,8 +51,11 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error; call it with (done, total). Silent when not a terminal."""
+def progress_bar(description: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar on standard error; call it with (done, total), total None while it is not known.
+
+    Silent when not a terminal.
+    """
     from rich.console import Console
     from rich.progress import Progress
 

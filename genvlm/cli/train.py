@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train and print the model folder."""
     from genvlm.cli.overrides import load_with_overrides
     from genvlm.config.assets import resolve_path
+    from genvlm.config.curation import CurationConfig
     from genvlm.config.diffusion import DiffusionTrainConfig
     from genvlm.config.image_tokenizer import VQGANTrainConfig
     from genvlm.config.kinds import config_class
@@ -55,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
             f"{path} is the shape of a published model, not a run: copy its `model` into a "
             "configuration with data and optimizer, such as configs/train/emoji.yaml"
         )
+    elif isinstance(config, CurationConfig):
+        raise ConfigError(f"{path} curates data and trains nothing: genvlm data curate {path}")
     elif arguments.resume:
         raise ConfigError(f"{path} trains a text tokenizer, in seconds: leave --resume out")
     else:

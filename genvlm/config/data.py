@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from genvlm.config.schema import Count, Positive, Probability, Seed, Weight, strict
+from genvlm.config.schema import Count, Positive, PositiveFloat, Probability, Seed, Weight, strict
 from genvlm.errors import ConfigError
 
 VendorName = Literal["noto", "twemoji", "fluent"]
@@ -223,8 +223,21 @@ FileSource = (
 )
 """Sources that are read from a user's files."""
 
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class ShardsSource:
+    """A folder of token shards, written by `genvlm data shard` with the run's own tokenizers."""
+
+    kind: Literal["shards"] = "shards"
+    path: str
+
+
+DrawnSource = ScenesSource | EmojiSource | StoriesSource | EditsSource | SequencesSource
+"""Sources that are rendered."""
+
 Source = Annotated[
-    ScenesSource | EmojiSource | StoriesSource | EditsSource | SequencesSource | FileSource,
+    DrawnSource | FileSource | ShardsSource,
     Field(discriminator="kind"),
 ]
 
@@ -257,9 +270,15 @@ class RetrievalConfig:
 @strict
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """All sources, mixed by their sizes, and what is drawn anew for each sample."""
+    """All sources, how they are mixed, and what is drawn anew for each sample."""
 
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    weights: tuple[PositiveFloat, ...] | None = None
+    """Share of the documents that each source has, in their order and of any sum; None: by size,
+    every document once an epoch."""
+    packing: bool = False
+    """Rows of `model.context_length` hold as many documents as fit, and batch sizes count rows;
+    else each row is one document, padded."""
     condition_dropout: Probability = 0.1
     """Probability that a pair loses its first part: p(image) and p(text) are learned too. An edit
     loses its instruction with this probability, and its first picture too with this again."""
@@ -268,3 +287,18 @@ class DataConfig:
     infill: InfillConfig | None = None
     """Needs `syntax.num_gaps`."""
     retrieval: RetrievalConfig | None = None
+    max_bad_share: Probability = 0.0
+    """Most of the samples of files that may be damaged, which are then left out; 0: the first one
+    stops the run."""
+
+    def __post_init__(self) -> None:
+        if self.weights is not None and len(self.weights) != len(self.sources):
+            raise ConfigError(
+                f"weights has {len(self.weights)} numbers for {len(self.sources)} sources: give "
+                "each source one"
+            )
+        if self.packing and self.retrieval is not None:
+            raise ConfigError(
+                "packing and retrieval exclude each other: what is retrieved fills the context "
+                "already; leave one of them out"
+            )

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from genvlm.config.curation import CurationConfig
 from genvlm.config.diffusion import DiffusionTrainConfig
 from genvlm.config.image_tokenizer import VQGANTrainConfig
 from genvlm.config.schema import read_yaml
@@ -11,12 +12,13 @@ from genvlm.config.transformer import PublishedShape
 from genvlm.errors import ConfigError
 
 Trainable = TrainConfig | DiffusionTrainConfig | VQGANTrainConfig | TextTokenizerConfig
-AnyConfig = Trainable | PublishedShape
+AnyConfig = Trainable | CurationConfig | PublishedShape
 _KINDS: dict[str, type[AnyConfig]] = {
     "mixed_modal": TrainConfig,
     "diffusion": DiffusionTrainConfig,
     "vqgan": VQGANTrainConfig,
     "sentencepiece": TextTokenizerConfig,
+    "curation": CurationConfig,
     "shape": PublishedShape,
 }
 

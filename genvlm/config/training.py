@@ -79,6 +79,8 @@ class RunConfig:
     seed: Seed = 0
     log_every: Positive = 10
     checkpoint_every: Positive = 500
+    tensorboard: bool = False
+    """Also write the log as TensorBoard's event files, into `tensorboard/` of the run."""
 
     def __post_init__(self) -> None:
         if self.num_steps < 1 or self.micro_batch_size < 1 or self.global_batch_size < 1:

@@ -1,12 +1,12 @@
-"""Padded batches in one global order, a pure function of (seed, step): resuming needs no state.
+"""Batches in one global order, a pure function of (seed, step): resuming needs no state.
 
-B documents, T tokens of the longest one.
+B rows, T tokens: of the longest document, or of the context where documents are packed.
 """
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -17,21 +17,26 @@ from torch import Tensor
 from genvlm.config.data import DataConfig
 from genvlm.data.corpus import Corpus
 from genvlm.data.infill import rotate_at_random
+from genvlm.data.order import Dealt, Epochs
+from genvlm.data.packing import pack
+from genvlm.data.steps import Steps, packed_steps, padded_steps
 from genvlm.errors import DataError
-from genvlm.tokenization.document import EncodedDocument, encode_document
+from genvlm.tokenization.document import (
+    EncodedDocument,
+    check_length,
+    count_tokens,
+    encode_document,
+)
 from genvlm.tokenization.text import TextTokenizer
 from genvlm.tokenization.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-# Batches whose documents are sorted by length together: less padding, still a random order.
-_POOL = 16
-
 
 @dataclass(frozen=True)
 class Batch:
-    """Documents padded on the right."""
+    """Documents padded on the right, or packed into rows."""
 
     token_ids: Int[Tensor, "batch tokens"]
     modality: Int[Tensor, "batch tokens"]
@@ -41,11 +46,13 @@ class Batch:
     """0 for padding."""
     loss_denominator: float
     """Total weight of the whole global batch, over all processes and accumulation steps."""
+    document_ids: Int[Tensor, "batch tokens"] | None = None
+    """Of packed rows, the number of each token's document in its row; -1 for padding."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchSource:
-    """Cuts a corpus into global batches."""
+    """Cuts a corpus into global batches of documents, or of rows packed with them."""
 
     corpus: Corpus
     config: DataConfig
@@ -60,65 +67,99 @@ class BatchSource:
 
     @property
     def batches_per_epoch(self) -> int:
-        """Every sample occurs once an epoch; some batches hold a few more than others."""
-        return max(1, len(self.corpus.samples) // self.global_batch_size)
+        """Every sample occurs once an epoch; some batches hold a few more than others.
+
+        Sources with weights have no common epoch: a section of the mixture then.
+        """
+        return self._steps.steps_per_epoch
 
     def batch(self, step: int, *, rank: int = 0, num_ranks: int = 1, accum: int = 1) -> list[Batch]:
         """The micro-batches of one process at one optimizer step.
 
         Raises:
+            DataError: a shard is gone or cut short.
             TokenError: a document does not fit the context, or holds an image of another size.
         """
-        epoch, number = divmod(step, self.batches_per_epoch)
-        indices = self._order(epoch)[number]
-        documents = [self._encode(i, epoch) for i in indices]
-        denominator = sum(float(d.loss_weights.sum()) for d in documents)
+        rows = self._steps.rows(step)
+        self.corpus.check_there([entry.sample for row in rows for entry in row])
+        documents = [[self._encode(*entry) for entry in row] for row in rows]
+        denominator = sum(float(d.loss_weights.sum()) for row in documents for d in row)
         parts = np.array_split(np.arange(len(documents)), num_ranks * accum)
         mine = parts[rank * accum : (rank + 1) * accum]
-        return [
-            collate([documents[i] for i in part], self.vocabulary.pad, denominator) for part in mine
-        ]
+        return [self._collate([documents[i] for i in part], denominator) for part in mine]
+
+    def ids(self, step: int) -> list[str]:
+        """The samples that a step reads, over all processes."""
+        return [self.corpus.id(entry.sample) for row in self._steps.rows(step) for entry in row]
+
+    def share_used(self, num_steps: int = 16) -> float:
+        """Share of the positions of the first steps that hold a token of a document."""
+        batches = [batch for step in range(num_steps) for batch in self.batch(step)]
+        used = sum(int((b.token_ids != self.vocabulary.pad).sum()) for b in batches)
+        return used / sum(b.token_ids.numel() for b in batches)
+
+    def share_packed(self, row_length: int, num_documents: int = 10_000) -> float:
+        """The same of rows of any length, packed with some documents of the first epoch."""
+        dealt = Epochs(len(self.corpus), self.seed).section(0)
+        some = dealt._replace(indices=dealt.indices[:num_documents])
+        lengths = self._drawn_lengths(some._replace(epochs=dealt.epochs[:num_documents]))
+        return float(lengths.sum()) / (len(pack(lengths, row_length)) * row_length)
 
     def check(self) -> None:
-        """Encode every document once, so that one that does not fit is named before training.
+        """Name a document that does not fit the context before training, in whatever epoch.
 
         Raises:
             DataError: fewer documents than one global batch, of which processes would go without.
             TokenError: as `batch`.
         """
-        if len(self.corpus.samples) < self.global_batch_size:
+        lengths = self.corpus.token_lengths(sized=self.vocabulary.sized_images)
+        too_long = np.flatnonzero(lengths > self.max_tokens)[:1]
+        for index in too_long.tolist():
+            check_length(self.corpus.id(index), int(lengths[index]), self.max_tokens)
+        if self.config.weights is not None:
+            return
+        num, what = len(self.corpus), "documents"
+        if self.config.packing:
+            num, what = sum(map(bool, self._steps.rows(0))), f"rows of {self.max_tokens} tokens"
+        if num < self.global_batch_size:
             raise DataError(
-                f"the data sources hold {len(self.corpus.samples)} documents, fewer than "
-                f"global_batch_size {self.global_batch_size}: lower it or add documents"
+                f"the data sources hold {num} {what}, fewer than global_batch_size "
+                f"{self.global_batch_size}: lower it or add documents"
             )
-        whole = replace(self, config=replace(self.config, condition_dropout=0.0))
-        for i in range(len(self.corpus.samples)):
-            whole._encode(i, 0)
 
     @cached_property
-    def _lengths(self) -> np.ndarray:
-        return np.array([_length(s.segments) for s in self.corpus.samples])
+    def _steps(self) -> Steps:
+        sources, weights = self.corpus.sources, self.config.weights
+        if not self.config.packing:
+            return padded_steps(
+                sources, weights, self.corpus.rough_lengths, self.global_batch_size, self.seed
+            )
+        lengths = self.corpus.token_lengths(sized=self.vocabulary.sized_images)
+        return packed_steps(
+            sources, weights, self._drawn_lengths, float(lengths.mean()),
+            self.max_tokens, self.global_batch_size, self.seed,
+        )  # fmt: skip
 
-    @cached_property
-    def _order(self) -> Callable[[int], list[np.ndarray]]:
-        return lru_cache(maxsize=1)(self._order_of)  # of the current epoch: every step asks for it
+    def _drawn_lengths(self, dealt: Dealt) -> np.ndarray:
+        """Tokens of documents as they are drawn."""
+        drawn = zip(dealt.indices.tolist(), dealt.epochs.tolist(), strict=True)
+        if self.config.infill is not None:  # what a rotation adds is known when it is made
+            return np.array([len(self._encode(*entry).token_ids) for entry in drawn])
+        sized = self.vocabulary.sized_images
+        documents = (self.corpus.document(i, self.config, self.seed, epoch) for i, epoch in drawn)
+        return np.array(
+            [count_tokens(d, self.text_tokenizer, sized_images=sized) for d in documents]
+        )
 
-    def _order_of(self, epoch: int) -> list[np.ndarray]:
-        rng = np.random.default_rng([self.seed, epoch])
-        order = rng.permutation(len(self.corpus.samples))
-        lengths = self._lengths
-        pool = self.global_batch_size * _POOL
-        pools = [
-            chunk[np.argsort(lengths[chunk], kind="stable")]
-            for chunk in np.array_split(order, max(1, len(order) // pool))
-        ]
-        batches = np.array_split(np.concatenate(pools), self.batches_per_epoch)
-        return [batches[i] for i in rng.permutation(len(batches))]
+    def _collate(self, rows: Sequence[Sequence[EncodedDocument]], denominator: float) -> Batch:
+        if self.config.packing:
+            return collate_rows(rows, self.vocabulary.pad, denominator, self.max_tokens)
+        return collate([row[0] for row in rows], self.vocabulary.pad, denominator)
 
     def _encode(self, index: int, epoch: int) -> EncodedDocument:
         encoded = self._encode_whole(index, epoch)
         if self.config.infill is not None:
-            name = self.corpus.samples[index].id.encode()
+            name = self.corpus.id(index).encode()
             rng = np.random.default_rng([self.seed, epoch, zlib.crc32(name), 1])
             encoded = rotate_at_random(
                 encoded, self.config.infill, self.vocabulary, rng, self.max_tokens
@@ -133,7 +174,7 @@ class BatchSource:
             fewer = replace(retrieval, num_documents=num) if retrieval and num else None
             config = replace(self.config, retrieval=fewer)
             encoded = encode_document(
-                self.corpus.document(int(index), config, self.seed, epoch),
+                self.corpus.document(index, config, self.seed, epoch),
                 self.vocabulary,
                 self.text_tokenizer,
                 grid=self.grid,
@@ -147,20 +188,41 @@ class BatchSource:
 def collate(documents: Sequence[EncodedDocument], pad: int, denominator: float) -> Batch:
     """Pad documents on the right into one batch."""
     longest = max(len(d.token_ids) for d in documents)
+    return _filled([[d] for d in documents], pad, denominator, longest)
 
-    def padded(name: str, fill: int) -> np.ndarray:
-        columns = [getattr(d, name) for d in documents]
-        shape = (len(columns), longest, *columns[0].shape[1:])
-        rows = np.full(shape, fill, columns[0].dtype)
-        for row, column in zip(rows, columns, strict=True):
-            row[: len(column)] = column
-        return rows
 
+def collate_rows(
+    rows: Sequence[Sequence[EncodedDocument]], pad: int, denominator: float, length: int
+) -> Batch:
+    """Documents side by side in rows of `length` tokens; a row may hold none."""
+    document_ids = np.full((len(rows), length), -1, np.int64)
+    for of_row, documents in zip(document_ids, rows, strict=True):
+        lengths = [len(d.token_ids) for d in documents]
+        of_row[: sum(lengths)] = np.repeat(np.arange(len(documents)), lengths)
+    batch = _filled(rows, pad, denominator, length)
+    return replace(batch, document_ids=torch.from_numpy(document_ids))
+
+
+def _filled(
+    rows: Sequence[Sequence[EncodedDocument]], pad: int, denominator: float, length: int
+) -> Batch:
+    shape = (len(rows), length)
+    token_ids = np.full(shape, pad, np.int64)
+    modality, positions = np.zeros(shape, np.int64), np.full((*shape, 3), -1, np.int64)
+    loss_weights = np.zeros(shape, np.float32)
+    for number, documents in enumerate(rows):
+        end = 0
+        for document in documents:
+            begin, end = end, end + len(document.token_ids)
+            token_ids[number, begin:end] = document.token_ids
+            modality[number, begin:end] = document.modality
+            positions[number, begin:end] = document.positions
+            loss_weights[number, begin:end] = document.loss_weights
     return Batch(
-        torch.from_numpy(padded("token_ids", pad)),
-        torch.from_numpy(padded("modality", 0)).long(),
-        torch.from_numpy(padded("positions", -1)).long(),
-        torch.from_numpy(padded("loss_weights", 0)),
+        torch.from_numpy(token_ids),
+        torch.from_numpy(modality),
+        torch.from_numpy(positions),
+        torch.from_numpy(loss_weights),
         denominator,
     )
 
@@ -172,8 +234,3 @@ def to_device(batch: AnyBatch, device: torch.device) -> AnyBatch:
     """A batch of any objective with all its tensors on another device."""
     found = {field.name: getattr(batch, field.name) for field in fields(batch)}
     return replace(batch, **{n: t.to(device) for n, t in found.items() if isinstance(t, Tensor)})
-
-
-def _length(segments: Sequence[str | int]) -> int:
-    """Rough length for sorting: pictures dominate."""
-    return sum(len(s) // 4 if isinstance(s, str) else 70 for s in segments)

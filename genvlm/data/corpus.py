@@ -1,26 +1,29 @@
-"""From sources to a tokenised corpus: every picture is encoded once, its codes kept in one file.
+"""A corpus of tokenised samples: token shards, in memory or mapped from disk.
 
-A corpus holds samples (text and references to codes); what is drawn anew each epoch (which part of
-a pair comes first, whether the condition is dropped) is keyed by (seed, epoch, sample id).
+What is drawn anew each epoch (which part of a pair comes first, whether the condition is dropped)
+is keyed by (seed, epoch, sample id).
 """
 
-import hashlib
 import zlib
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from pathlib import Path
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from jaxtyping import Int
 
-from genvlm.config.data import DataConfig, RetrievalConfig
-from genvlm.data.images import RGBImage
+from genvlm.config.data import DataConfig, RetrievalConfig, ShardsSource
+from genvlm.config.schema import to_plain
 from genvlm.data.retrieval import Hit, Retriever, TfIdfRetriever, drop_words, words_of
-from genvlm.data.sources import Encoding, Sample, encode_sources, samples_json
+from genvlm.data.sharding import NumberedSource, Tokenizers, tokenise_in_memory, write_shards
+from genvlm.data.shards import KINDS, Shard, SourceCount, open_shards
+from genvlm.data.sources import RENDERING, Sample, hash_files
+from genvlm.nn.safetensors_folder import fingerprint_of
 from genvlm.tokenization.document import Document, Image, Segment, Text
-from genvlm.tokenization.image import ImageTokenizer
 
 # Hits that a retriever is asked for at first.
 _HITS = 64
@@ -28,69 +31,123 @@ _HITS = 64
 
 @dataclass(frozen=True)
 class Corpus:
-    """Samples with the codes of their pictures; samples may share a picture."""
+    """Samples of all sources; those of one shard may share a picture."""
 
-    samples: Sequence[Sample]
-    codes: Int[np.ndarray, "images rows columns"]
-    """-1 beyond the rows and columns of a picture that is smaller (layout `sized`)."""
+    shards: Sequence[Shard]
+    prefixes: Sequence[str]
+    """What stands in front of the ids of each shard."""
+    sources: Sequence[range]
+    """Which samples are of which source, in the order of the configuration."""
+    origins: Sequence[dict[str, Any]]
+    """Settings of all sources, also of those that were sharded before."""
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    @property
+    def num_pictures(self) -> int:
+        """Distinct pictures of each shard, added up."""
+        return sum(shard.num_pictures for shard in self.shards)
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over samples and codes: what a run must find again to go on."""
-        digest = hashlib.sha256(samples_json(self.samples))
-        digest.update(np.ascontiguousarray(self.codes).tobytes())
-        return digest.hexdigest()
+        """sha256 over samples and tokens: what a run must find again to go on."""
+        return fingerprint_of(
+            [[p, s.sha256] for p, s in zip(self.prefixes, self.shards, strict=True)]
+        )
+
+    @property
+    def samples(self) -> "Samples":
+        """Samples as their sources gave them, each read when it is asked for."""
+        return Samples(self)
+
+    @property
+    def codes(self) -> Int[np.ndarray, "pictures rows columns"]:
+        """Codes of all pictures, read into memory; of corpora whose pictures have one size."""
+        filled = [s for s in self.shards if s.num_pictures]
+        if not filled:
+            return np.zeros((0, 0, 0), np.int64)
+        return np.concatenate(
+            [s.arrays["codes"].reshape(-1, *s.arrays["shapes"][0]) for s in filled]
+        )
+
+    def id(self, index: int) -> str:
+        """Of a sample; unique in the corpus."""
+        number, shard, place = self._place(index)
+        return self.prefixes[number] + shard.id(place)
+
+    def token_lengths(self, *, sized: bool) -> Int[np.ndarray, " samples"]:
+        """Tokens of each sample when nothing of it is dropped."""
+        return np.concatenate([s.token_lengths(sized=sized) for s in self.shards])
+
+    @cached_property
+    def rough_lengths(self) -> Int[np.ndarray, " samples"]:
+        """Lengths by which documents are sorted."""
+        return np.concatenate([s.rough_lengths() for s in self.shards])
+
+    def check_there(self, indices: Sequence[int] | Int[np.ndarray, " documents"]) -> None:
+        """Raises DataError: a shard that holds some of these samples is gone or shorter."""
+        for number in {bisect_right(self._starts, int(i)) - 1 for i in indices}:
+            self.shards[number].check_there()
 
     def document(self, index: int, config: DataConfig, seed: int, epoch: int) -> Document:
         """The document of one sample in one epoch: a pure function of its arguments."""
-        sample = self.samples[index]
-        segments = [self._segment(s) for s in sample.segments]
-        if sample.kind == "document":
-            return Document(id=sample.id, segments=segments, loss=sample.loss)
-        rng = np.random.default_rng([seed, epoch, zlib.crc32(sample.id.encode())])
+        _, shard, place = self._place(index)
+        name, kind, segments = self.id(index), shard.kind(place), shard.segments(place)
+        if kind == "document":
+            return Document(id=name, segments=segments, loss=shard.learned(place))
+        rng = np.random.default_rng([seed, epoch, zlib.crc32(name.encode())])
         image_first, dropped = rng.random() < config.image_first, rng.random()
-        if sample.kind == "edit":
+        if kind == "edit":
             before, instruction, after = segments
             p = config.condition_dropout
             given = [] if dropped < p * p else [before] if dropped < p else [before, instruction]
             loss = [*[False] * len(given), True]
-            return Document(id=sample.id, segments=[*given, after], loss=loss)
+            return Document(id=name, segments=[*given, after], loss=loss)
         if image_first == isinstance(segments[0], Text):
             segments.reverse()
         unconditional = dropped < config.condition_dropout
         if unconditional:
             segments = segments[1:]
         if config.retrieval is None or unconditional:  # what is retrieved is a condition too
-            return Document(id=sample.id, segments=segments)
+            return Document(id=name, segments=segments)
         retrieved = self._retrieve(index, config.retrieval, rng)
         picture_first = isinstance(segments[0], Image)
         context = [s for pair in retrieved for s in (pair[::-1] if picture_first else pair)]
         loss = [*[False] * len(context), *[True] * len(segments)]
-        return Document(id=sample.id, segments=[*context, *segments], loss=loss)
-
-    def _segment(self, segment: str | int) -> Segment:
-        if isinstance(segment, str):
-            return Text(segment)
-        codes = self.codes[segment]
-        rows, columns = int((codes[:, 0] >= 0).sum()), int((codes[0] >= 0).sum())
-        return Image(codes[:rows, :columns])
+        return Document(id=name, segments=[*context, *segments], loss=loss)
 
     @cached_property
-    def _pairs(self) -> list[int]:
-        return [i for i, s in enumerate(self.samples) if s.kind == "pair"]
+    def _starts(self) -> list[int]:
+        return [0, *accumulate(len(shard) for shard in self.shards)]
+
+    def _place(self, index: int) -> tuple[int, Shard, int]:
+        """Number of a sample's shard, the shard, and the sample's place in it."""
+        number = bisect_right(self._starts, index) - 1
+        return number, self.shards[number], index - self._starts[number]
+
+    def _sample(self, index: int) -> Sample:
+        number, shard, place = self._place(index)
+        first_picture = sum(s.num_pictures for s in self.shards[:number])
+        sample = shard.sample(place, first_picture)
+        return replace(sample, id=self.prefixes[number] + sample.id)
+
+    @cached_property
+    def _pairs(self) -> Int[np.ndarray, " pairs"]:
+        kinds = np.concatenate([s.arrays["kinds"] for s in self.shards])
+        return np.flatnonzero(kinds == KINDS.index("pair"))
 
     @cached_property
     def _retriever(self) -> Retriever:
-        return TfIdfRetriever([self._caption(i) for i in self._pairs])
+        return TfIdfRetriever([self._caption(i) for i in self._pairs.tolist()])
 
     def _caption(self, index: int) -> str:
-        return next(s for s in self.samples[index].segments if isinstance(s, str))
+        _, shard, place = self._place(index)
+        return shard.caption(place)
 
-    def _number(self, index: int) -> int:
-        return next(s for s in self.samples[index].segments if isinstance(s, int))
-
-    def _picture(self, index: int) -> np.ndarray:
-        return self.codes[self._number(index)]
+    def _picture(self, index: int) -> Int[np.ndarray, "rows columns"]:
+        _, shard, place = self._place(index)
+        return shard.picture(shard.first_picture(place))
 
     def _hits(self, query: str) -> Iterator[Hit]:
         """All hits, best first, asked for as they are needed: most often the first ones will do."""
@@ -112,7 +169,7 @@ class Corpus:
         duplicates = {hit.number for hit in too_like}
         found: list[list[Segment]] = []
         for hit in self._hits(query):
-            other = self._pairs[hit.number]
+            other = int(self._pairs[hit.number])
             near = (
                 hit.number in duplicates
                 or sorted(words_of(self._caption(other))) == sorted(words_of(caption))
@@ -120,48 +177,124 @@ class Corpus:
             )
             if near:
                 continue
-            found.append([Text(self._caption(other)), self._segment(self._number(other))])
+            found.append(self._pair(other))
             if len(found) == config.num_documents:
                 break
         return found
 
+    def _pair(self, index: int) -> list[Segment]:
+        _, shard, place = self._place(index)
+        return shard.segments(place)
+
+
+class Samples(Sequence[Sample]):
+    """A view of the samples of a corpus."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self._corpus = corpus
+
+    def __len__(self) -> int:
+        return len(self._corpus)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        inside = range(len(self))[index]
+        if isinstance(inside, range):
+            return [self._corpus._sample(i) for i in inside]
+        return self._corpus._sample(inside)
+
 
 def _equal_share(first: np.ndarray, second: np.ndarray) -> float:
-    """Share of codes that two pictures have in common, of all that either has."""
-    there = (first >= 0) | (second >= 0)
-    return float((first == second)[there].mean())
+    """Share of codes that two pictures have in common, of all places that either has."""
+    rows, columns = (min(sides) for sides in zip(first.shape, second.shape, strict=True))
+    equal = int((first[:rows, :columns] == second[:rows, :columns]).sum())
+    return equal / (first.size + second.size - rows * columns)
 
 
 def build_corpus(
     config: DataConfig,
-    tokenizer: ImageTokenizer,
+    tokenizers: Tokenizers,
     cache: Path | None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    *,
-    max_side: int = 0,
 ) -> Corpus:
-    """Render or read every source and encode its pictures; `cache` is a folder for the result.
+    """Tokenise all sources but those that are shards already, which are verified and mapped.
 
     Args:
-        max_side: most rows and columns of codes of a picture that keeps its shape; 0: all become
-            the tokenizer's square.
+        cache: a folder in which shards are kept, and found again for the same sources and
+            tokenizers; None keeps them in memory.
+        progress: told pictures encoded and in all.
 
     Raises:
-        DataError: a source is empty or a file of it does not fit.
+        DataError: a source is empty, or a file of it does not fit.
+        TokenError: a text that the tokenizer does not take.
     """
-    encoding = Encoding(
-        "codes",
-        (tokenizer.fingerprint, max_side),
-        lambda picture: tokenizer.fit(picture, max_side),
-        lambda pictures: _encode(tokenizer, pictures, max_side),
+    numbered = list(enumerate(config.sources))
+    raw = [(n, s) for n, s in numbered if not isinstance(s, ShardsSource)]
+    parts: list[_Part] = []
+    if raw:
+        counts, shards = _tokenised(raw, config.max_bad_share, tokenizers, cache, progress)
+        parts.append(_Part([n for n, _ in raw], counts, shards, ""))
+    for number, source in numbered:
+        if isinstance(source, ShardsSource):
+            index, shards = open_shards(Path(source.path), tokenizers.whose)
+            # A folder that is the only source gives the very documents of its own sources.
+            prefix = "" if len(numbered) == 1 else f"{number}-shards-"
+            parts.append(_Part([number] * len(index.sources), index.sources, shards, prefix))
+    return _joined(parts, len(numbered))
+
+
+class _Part(NamedTuple):
+    """Shards that were written together."""
+
+    numbers: Sequence[int]
+    """Place in the configuration of each of their sources."""
+    counts: Sequence[SourceCount]
+    shards: Sequence[Shard]
+    prefix: str
+
+
+def _joined(parts: Sequence[_Part], num_sources: int) -> Corpus:
+    """One corpus; a folder of shards counts as one source whatever it was made of."""
+    ranges = [range(0)] * num_sources
+    start = 0
+    for part in parts:
+        for number, count in zip(part.numbers, part.counts, strict=True):
+            begun = ranges[number].start if ranges[number] else start
+            start += count.samples
+            ranges[number] = range(begun, start)
+    return Corpus(
+        [shard for part in parts for shard in part.shards],
+        [part.prefix for part in parts for _ in part.shards],
+        ranges,
+        [count.source for part in parts for count in part.counts],
     )
-    return Corpus(*encode_sources(config.sources, encoding, cache, progress))
 
 
-def _encode(tokenizer: ImageTokenizer, pictures: Sequence[RGBImage], max_side: int) -> np.ndarray:
-    if not max_side:
-        return tokenizer.encode(pictures).astype(np.int32)
-    padded = np.full((len(pictures), max_side, max_side), -1, np.int32)
-    for row, codes in zip(padded, tokenizer.encode_sized(pictures, max_side), strict=True):
-        row[: codes.shape[0], : codes.shape[1]] = codes
-    return padded
+def _tokenised(
+    sources: Sequence[NumberedSource],
+    max_bad_share: float,
+    tokenizers: Tokenizers,
+    cache: Path | None,
+    progress: Callable[[int, int], None],
+) -> tuple[Sequence[SourceCount], Sequence[Shard]]:
+    if cache is None:
+        return tokenise_in_memory(sources, tokenizers, max_bad_share, progress)
+    states = [
+        [number, to_plain(source), hash_files(source, max_bad_share)] for number, source in sources
+    ]
+    key = fingerprint_of([RENDERING, max_bad_share, states, to_plain(tokenizers.whose)])
+    folder = cache / f"tokens-{key[:16]}"
+    # All processes of a run come here: the first one writes, the others wait and find it done.
+    write_shards(
+        sources,
+        tokenizers,
+        folder,
+        max_bad_share=max_bad_share,
+        wait=True,
+        progress=progress,
+    )
+    index, shards = open_shards(folder, tokenizers.whose)
+    return index.sources, shards

@@ -1,6 +1,7 @@
 """Bounded decoding of pictures: size and format are checked before a single pixel is decoded."""
 
 import hashlib
+import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path, PurePath
@@ -8,7 +9,7 @@ from typing import NamedTuple, overload
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from genvlm.errors import DataError, ImageError
 
@@ -18,6 +19,16 @@ RGBImage = UInt8[np.ndarray, "height width 3"]
 MAX_PIXELS = 64_000_000
 # Formats whose decoders Pillow ships without calling another program (EPS would start Ghostscript).
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+# Not by ImageOps.exif_transpose: it writes the other tags anew, and fails on odd ones.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV")
 
 
@@ -33,36 +44,60 @@ def load_image(path: str | Path) -> RGBImage:
         raise ImageError(f"no picture at {path}: check the path")
     if path.stat().st_size == 0:
         raise ImageError(f"{path} is empty (0 bytes): replace it or remove it from the list")
+    return _decode(path, str(path))
+
+
+def decode_image(content: bytes, name: str) -> RGBImage:
+    """Decode a picture file that was read, or is a part of another file, as `load_image` does.
+
+    Args:
+        name: of the picture, for errors.
+
+    Raises:
+        ImageError: as above.
+    """
+    if not content:
+        raise ImageError(f"{name} is empty (0 bytes): replace it or remove it from the list")
+    return _decode(io.BytesIO(content), name)
+
+
+def _decode(file: Path | io.BytesIO, name: str) -> RGBImage:
     try:
         with warnings.catch_warnings():
-            # Our own limit below refuses the file before decoding, with a sentence of ours.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
+            # Pillow's are of damaged tags beside the pixels, or of sizes that are refused below.
+            warnings.simplefilter("ignore")
+            with Image.open(file, formats=FORMATS) as image:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
                     raise ImageError(
-                        f"{path} has {width}x{height} pixels, more than the limit of "
+                        f"{name} has {width}x{height} pixels, more than the limit of "
                         f"{MAX_PIXELS / 1e6:.0f} megapixels: scale it down first"
                     )
                 if image.mode not in (*_MODES, "I", "F") and not image.mode.startswith("I;16"):
-                    raise ImageError(f"{path} has the colour mode {image.mode}: save it as RGB")
+                    raise ImageError(f"{name} has the colour mode {image.mode}: save it as RGB")
                 if image.mode in ("I", "F"):
                     raise ImageError(
-                        f"{path} holds 32-bit grey values, of which none is known to be white: "
+                        f"{name} holds 32-bit grey values, of which none is known to be white: "
                         "save it with 8 or 16 bits"
                     )
                 image.load()
-                return _flatten(ImageOps.exif_transpose(image))
+                turn = _TURNS.get(image.getexif().get(int(ExifTags.Base.Orientation), 1))
+                return _flatten(image if turn is None else image.transpose(turn))
     except UnidentifiedImageError:
         raise ImageError(
-            f"{path} is not a picture that can be read ({', '.join(FORMATS)})"
+            f"{name} is not a picture that can be read ({', '.join(FORMATS)})"
         ) from None
     except Image.DecompressionBombError:
         raise ImageError(
-            f"{path} has more than {MAX_PIXELS / 1e6:.0f} megapixels: scale it down first"
+            f"{name} has more than {MAX_PIXELS / 1e6:.0f} megapixels: scale it down first"
         ) from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ImageError(f"{path} is damaged or cut short ({error}): replace it") from None
+    except MemoryError:
+        raise ImageError(f"{name} needs more memory than there is: scale it down first") from None
+    except ImageError:
+        raise
+    except Exception as error:  # parsers of tags raise whatever their arithmetic meets
+        why = " ".join(str(error).split())
+        raise ImageError(f"{name} is damaged or cut short ({why}): replace it") from None
 
 
 def image_digest(image: RGBImage) -> str:

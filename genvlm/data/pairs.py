@@ -5,6 +5,9 @@ accumulation, so that resuming needs no state.
 """
 
 import hashlib
+import json
+import os
+import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,10 +21,21 @@ from jaxtyping import Bool, Float, Int
 from scipy.special import expit, ndtri
 from torch import Tensor
 
+from genvlm.config.data import DrawnSource, FileSource, ShardsSource
 from genvlm.config.diffusion import PairDataConfig
+from genvlm.config.schema import to_plain
 from genvlm.data.images import RGBImage
-from genvlm.data.sources import Encoding, Sample, encode_sources, samples_json
+from genvlm.data.skipping import SkipBudget
+from genvlm.data.sources import (
+    RENDERING,
+    Sample,
+    count_pictures,
+    hash_files,
+    read_source,
+    samples_json,
+)
 from genvlm.errors import DataError
+from genvlm.nn.safetensors_folder import fingerprint_of
 
 LevelSampling = Literal["uniform", "logit_normal"]
 EncodeTexts = Callable[[Sequence[str]], tuple[Tensor, Tensor]]
@@ -29,6 +43,8 @@ EncodeTexts = Callable[[Sequence[str]], tuple[Tensor, Tensor]]
 
 # What a batch's own numbers are drawn for.
 _LEVELS, _NOISE = 1, 2
+# Pictures that are encoded together.
+_CHUNK = 512
 
 
 @dataclass(frozen=True)
@@ -75,11 +91,93 @@ def build_pairs(
     Raises:
         DataError: the sources are empty, or a file of one does not fit.
     """
-    encoding = Encoding(
-        "latents", (key,), lambda picture: picture, lambda pictures: encode(pictures).numpy()
-    )
-    samples, latents = encode_sources(config.sources, encoding, cache, progress)
-    return Pairs(samples, torch.from_numpy(latents))
+    path = None
+    if cache is not None:
+        share = config.max_bad_share
+        states = [[to_plain(source), hash_files(source, share)] for source in _sources(config)]
+        path = cache / f"latents-{fingerprint_of([RENDERING, states, key])[:16]}.npz"
+        if path.is_file():
+            return _load(path)
+    pairs = _encode_sources(config, encode, progress)
+    if path is not None:
+        _save(pairs, path)
+    return pairs
+
+
+def _sources(config: PairDataConfig) -> list[DrawnSource | FileSource]:
+    return [source for source in config.sources if not isinstance(source, ShardsSource)]
+
+
+def _encode_sources(
+    config: PairDataConfig,
+    encode: Callable[[Sequence[RGBImage]], Float[Tensor, "pictures c h w"]],
+    progress: Callable[[int, int], None],
+) -> Pairs:
+    """Pictures are encoded a few hundred at a time, and equal ones once."""
+    total = sum(count_pictures(source) for source in _sources(config))
+    samples: list[Sample] = []
+    encoded: list[Tensor] = []
+    waiting: list[RGBImage] = []
+    numbers: dict[bytes, int] = {}  # of pictures by their shape and bytes
+
+    def number_of(picture: RGBImage) -> int:
+        digest = hashlib.blake2b(str(picture.shape).encode(), digest_size=16)
+        digest.update(picture.tobytes())
+        if digest.digest() not in numbers:
+            numbers[digest.digest()] = len(numbers)
+            waiting.append(picture)
+        return numbers[digest.digest()]
+
+    def encode_waiting() -> None:
+        if waiting:
+            encoded.append(encode(waiting))
+            waiting.clear()
+            progress(len(samples), max(total, len(samples)))
+
+    skips = SkipBudget(config.max_bad_share)
+    for number, source in enumerate(_sources(config)):
+        for sample, load in read_source(source, f"{number}-{source.kind}", skips):
+            try:
+                pictures = load()
+            except DataError as error:
+                skips.skip(sample.id, str(error))
+                continue
+            skips.keep()
+            own = [number_of(picture) for picture in pictures]
+            segments = tuple(own[s] if isinstance(s, int) else s for s in sample.segments)
+            samples.append(replace(sample, segments=segments))
+            if len(waiting) >= _CHUNK:
+                encode_waiting()
+    encode_waiting()
+    skips.finish()
+    if not samples:
+        raise DataError("the data sources hold no documents")
+    return Pairs(samples, torch.cat(encoded))
+
+
+def _save(pairs: Pairs, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = np.frombuffer(samples_json(pairs.samples), np.uint8)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp.npz")
+    np.savez_compressed(temporary, encoded=pairs.latents.numpy(), samples=text)
+    temporary.replace(path)
+
+
+def _load(path: Path) -> Pairs:
+    try:
+        # Opened here: numpy leaves a file open whose zip directory is damaged.
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            encoded, text = file["encoded"], file["samples"].tobytes()
+        samples = [
+            Sample(i, tuple(segments), kind, tuple(loss) if loss is not None else None)
+            for i, segments, kind, loss in json.loads(text)
+        ]
+    except (
+        OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile,
+        zlib.error,
+    ) as error:  # fmt: skip
+        raise DataError(f"{path} is damaged ({error}): delete it, it is made again") from None
+    return Pairs(samples, torch.from_numpy(encoded))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 from genvlm.errors import DataError
 
+_MAX_BYTES = 1 << 28
+"""That are read at once; larger videos are decoded from their place."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Media:
@@ -22,9 +25,18 @@ class Media:
     content: bytes | None = None
 
     def read(self) -> bytes:
-        """Its bytes, undecoded. Raises DataError: the file is gone, or shorter than it was."""
+        """Its bytes, undecoded.
+
+        Raises:
+            DataError: the file is gone or shorter than it was, or the part of it has over 256 MB.
+        """
         if self.content is not None:
             return self.content
+        if self.size is not None and self.size > _MAX_BYTES:
+            raise DataError(
+                f"{self.name} has {self.size:,} bytes, more than the limit of {_MAX_BYTES >> 20} "
+                "MB: is it a picture?"
+            )
         if self.path is None:
             raise ValueError(f"{self.name} has neither a path nor bytes")
         try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Literal
 
-from genvlm.data.images import stays_inside
+from genvlm.data.rows import inner_path_field, read_rows, read_text_file, text_field
 from genvlm.errors import DataError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -68,13 +68,13 @@ def read_pairs(path: Path) -> list[Pair]:
     """
     pairs = []
     seen: set[str] = set()
-    for number, row in _rows(path):
+    for number, row in read_rows(path):
         where = f"{path} line {number}"
-        image = _image_field(row, where)
+        image = inner_path_field(row, where)
         pair = Pair(
-            id=_text_field(row, "id", where) if "id" in row else image,
+            id=text_field(row, "id", where) if "id" in row else image,
             image=path.parent / image,
-            text=_text_field(row, "text", where),
+            text=text_field(row, "text", where),
         )
         if "id" in row:
             if pair.id in seen:
@@ -91,7 +91,7 @@ def read_documents(path: Path, *, gaps: bool = False) -> list[DocumentFile]:
     """
     documents: list[DocumentFile] = []
     seen: set[str] = set()
-    for number, row in _rows(path):
+    for number, row in read_rows(path):
         where = f"{path} line {number}"
         segments: list[str | Path | GapFile] = []
         listed = row.get("segments")
@@ -100,14 +100,14 @@ def read_documents(path: Path, *, gaps: bool = False) -> list[DocumentFile]:
         for segment in listed:
             kinds = set(segment) if isinstance(segment, dict) else set()
             if kinds == {"text"}:
-                segments.append(_text_field(segment, "text", where))
+                segments.append(text_field(segment, "text", where))
             elif kinds == {"image"}:
-                segments.append(path.parent / _image_field(segment, where))
+                segments.append(path.parent / inner_path_field(segment, where))
             elif gaps and kinds == {"gap"} and segment["gap"] in ("text", "image"):
                 segments.append(GapFile(segment["gap"]))
             elif gaps and kinds == {"image", "mask"}:
                 image, mask = (
-                    path.parent / _image_field(segment, where, key) for key in ("image", "mask")
+                    path.parent / inner_path_field(segment, where, key) for key in ("image", "mask")
                 )
                 segments.append(GapFile("mask", image, mask))
             else:
@@ -123,7 +123,7 @@ def read_documents(path: Path, *, gaps: bool = False) -> list[DocumentFile]:
             or not all(isinstance(x, bool) for x in loss)
         ):
             raise DataError(f"{where}: 'loss' must hold one true or false for each segment")
-        document = DocumentFile(id=_text_field(row, "id", where), segments=segments, loss=loss)
+        document = DocumentFile(id=text_field(row, "id", where), segments=segments, loss=loss)
         if document.id in seen:
             raise DataError(f"{where}: the id {document.id!r} stands twice: make ids unique")
         seen.add(document.id)
@@ -133,7 +133,7 @@ def read_documents(path: Path, *, gaps: bool = False) -> list[DocumentFile]:
 
 def read_classes(path: Path) -> list[str]:
     """Class names, one a line. Raises DataError for none, empty lines in between, or duplicates."""
-    names = [line.strip() for line in _read(path).split("\n")]
+    names = [line.strip() for line in read_text_file(path).split("\n")]
     while names and not names[-1]:
         names.pop()
     if len(names) < 2:
@@ -155,16 +155,16 @@ def read_labels(path: Path) -> list[LabelledFile]:
         DataError: a line that is neither, or a picture that is listed twice.
     """
     rows: Iterator[tuple[int, dict[str, object]]] = (
-        _rows(path) if path.suffix == ".jsonl" else _tab_rows(path, ("image", "class"))
+        read_rows(path) if path.suffix == ".jsonl" else _tab_rows(path, ("image", "class"))
     )
     found: dict[str, LabelledFile] = {}
     for number, row in rows:
         where = f"{path} line {number}"
-        image = _image_field(row, where)
+        image = inner_path_field(row, where)
         key = PurePath(image).as_posix()
         if key in found:
             raise DataError(f"{where}: the picture {image!r} stands twice: list it once")
-        label = _text_field(row, "class", where).strip()
+        label = text_field(row, "class", where).strip()
         found[key] = LabelledFile(key=key, image=path.parent / image, label=label)
     return list(found.values())
 
@@ -204,7 +204,7 @@ def read_prior(path: Path, classes: Sequence[str]) -> list[float]:
     weights: dict[str, float] = {}
     for number, row in _tab_rows(path, ("class", "weight")):
         where = f"{path} line {number}"
-        name, text = _text_field(row, "class", where).strip(), _text_field(row, "weight", where)
+        name, text = text_field(row, "class", where).strip(), text_field(row, "weight", where)
         if name not in classes or name in weights:
             fault = "stands twice" if name in weights else "is not in the list of classes"
             raise DataError(f"{where}: the class {name!r} {fault}")
@@ -228,7 +228,7 @@ def _names_picture(path: Path) -> bool:
 
 def _tab_rows(path: Path, keys: tuple[str, str]) -> Iterator[tuple[int, dict[str, object]]]:
     """Lines of two columns, as the rows of a JSONL file are."""
-    lines = _read(path).split("\n")
+    lines = read_text_file(path).split("\n")
     if not any(line.strip() for line in lines):
         raise DataError(f"{path} is empty: give {keys[0]}<TAB>{keys[1]} a line")
     for number, line in enumerate(lines, 1):
@@ -240,57 +240,3 @@ def _tab_rows(path: Path, keys: tuple[str, str]) -> Iterator[tuple[int, dict[str
                 f"{path} line {number} must be {keys[0]}<TAB>{keys[1]}, got {line[:80]!r}"
             )
         yield number, dict(zip(keys, cells, strict=True))
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
-    # Not splitlines: JSON texts may hold U+2028 and its like, which end no line of JSONL.
-    lines = _read(path).split("\n")
-    if not any(line.strip() for line in lines):
-        raise DataError(f"{path} is empty: give one JSON object a line")
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path} line {number} is not JSON ({error})") from None
-        if not isinstance(row, dict):
-            raise DataError(f"{path} line {number} must be a JSON object")
-        yield number, row
-
-
-def _read(path: Path) -> str:
-    if not path.is_file():
-        raise DataError(f"no file at {path}: check the path")
-    try:
-        return path.read_text(encoding="utf-8-sig")  # a byte order mark is no part of a name
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not valid UTF-8 (byte {error.start}): save it as UTF-8"
-        ) from None
-
-
-def _text_field(row: dict[str, object], key: str, where: str) -> str:
-    value = row.get(key)
-    if not isinstance(value, str):
-        raise DataError(f"{where}: key {key!r} is missing or not a text")
-    if not value.strip():
-        raise DataError(f"{where}: {key!r} is empty")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise DataError(
-            f"{where}: {key!r} holds half of a surrogate pair, which is no character: mend its "
-            "\\u escapes"
-        ) from None
-    return value
-
-
-def _image_field(row: dict[str, object], where: str, key: str = "image") -> str:
-    image = _text_field(row, key, where)
-    if not stays_inside(image):
-        raise DataError(
-            f"{where}: {key!r} must be a path inside the folder of the file, got {image!r}: "
-            "move the picture there"
-        )
-    return image

@@ -3,33 +3,51 @@
 Every family has config.yaml and model.safetensors; nothing in a folder is a pickle.
 """
 
+import contextlib
 import json
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from genvlm.errors import CheckpointError
-from genvlm.nn.whole_files import hash_file, publish_folder
+from genvlm.nn.file_system import DISK, FileSystem
+from genvlm.nn.whole_files import (
+    hash_file,
+    make_folders,
+    publish_folder,
+    restore_replaced,
+    storage_errors,
+)
 
 CONFIG, WEIGHTS, CARD, MANIFEST = (
     "config.yaml", "model.safetensors", "README.md", "manifest.json",
 )  # fmt: skip
 
 
-def publish_model_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """A folder of what `write` writes, whole or not at all; an earlier one is replaced."""
+def publish_model_folder(
+    folder: Path, write: Callable[[Path], None], *, disk: FileSystem = DISK
+) -> None:
+    """A folder of what `write` writes, whole or not at all; an earlier one is replaced.
+
+    Raises:
+        StorageError: the disk is full, read-only or gone; an earlier folder stands.
+    """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        write(temporary)
-        files = sorted(p for p in temporary.rglob("*") if p.is_file())
-        manifest = {str(p.relative_to(temporary)): hash_file(p) for p in files}
-        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1))
-        publish_folder(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with storage_errors(folder):
+        make_folders(folder.parent, disk=disk)
+        restore_replaced(folder, disk=disk)
+        for left_by_a_kill in folder.parent.glob(f".{folder.name}.*.tmp"):
+            disk.remove(left_by_a_kill)
+        try:
+            disk.make_folder(temporary)
+            write(temporary)
+            files = sorted(p for p in temporary.rglob("*") if p.is_file())
+            manifest = {str(p.relative_to(temporary)): hash_file(p) for p in files}
+            disk.write(temporary / MANIFEST, json.dumps(manifest, indent=1))
+            publish_folder(temporary, folder, disk=disk)
+        finally:
+            with contextlib.suppress(OSError):
+                disk.remove(temporary)
 
 
 def is_finished(folder: Path) -> bool:

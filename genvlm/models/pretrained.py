@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from genvlm.config.image_tokenizer import VQGANConfig
 from genvlm.config.schema import dump_config, parse_config, read_yaml, strict, to_plain
 from genvlm.config.syntax import SyntaxConfig
 from genvlm.config.transformer import TransformerConfig
@@ -112,10 +113,23 @@ def build_vocabulary(
     """The vocabulary of a pair of tokenizers, with the ids that a syntax asks for."""
     syntax = syntax or SyntaxConfig()
     codebook = Codebook(image.config.codebook_size, image.codebook_fingerprint)
-    counting = syntax.max_side or (max(image.grid) if syntax.num_gaps else 0)
+    return _vocabulary(text.size, codebook, image.config, syntax)
+
+
+def vocabulary_size(
+    text_size: int, num_codes: int, image: VQGANConfig, syntax: SyntaxConfig
+) -> int:
+    """How many ids the vocabulary has, before an image tokenizer's weights are read."""
+    return _vocabulary(text_size, Codebook(num_codes, ""), image, syntax).size
+
+
+def _vocabulary(
+    text_size: int, codebook: Codebook, image: VQGANConfig, syntax: SyntaxConfig
+) -> Vocabulary:
+    counting = syntax.max_side or (image.grid_size if syntax.num_gaps else 0)
     return Vocabulary(
         image=codebook,
-        text_size=text.size,
+        text_size=text_size,
         num_gaps=syntax.num_gaps,
         num_numbers=counting,
         sized_images=syntax.max_side > 0,

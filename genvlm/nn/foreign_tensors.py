@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,6 +37,21 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
         if content and all(isinstance(t, Tensor) for t in content.values()):
             return dict(content)
     raise CheckpointError(f"{path} holds no state_dict of tensors")
+
+
+def load_state(path: Path) -> Any:
+    """Tensors and plain numbers of a state that torch.save wrote, on the CPU.
+
+    Raises:
+        CheckpointError: missing, damaged, or it holds more than that.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # as above
+        raise CheckpointError(
+            f"{path} is missing, damaged, or holds more than tensors and numbers: copy the "
+            "checkpoint again, or remove it to resume from the one before it"
+        ) from None
 
 
 def read_sharded(folder: Path) -> dict[str, Tensor]:

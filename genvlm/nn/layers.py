@@ -232,6 +232,8 @@ class TokenLogProbs(NamedTuple):
     log_prob: Float[Tensor, " positions"]
     log_normalizer: Float[Tensor, " positions"]
     """log of the sum of exponentials that `log_prob` was normalised by (for the z-loss)."""
+    max_logit: Float[Tensor, " positions"]
+    """The largest logit, without a gradient (for the log)."""
 
 
 class TokenHead(nn.Module):
@@ -295,9 +297,11 @@ class _LogProbsInPieces(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         dtype = torch.promote_types(hidden.dtype, torch.float32)
-        log_prob, log_normalizer = hidden.new_empty((2, len(hidden)), dtype=dtype)
+        log_prob, log_normalizer, max_logit = hidden.new_empty((3, len(hidden)), dtype=dtype)
         buffer = hidden.new_empty((_PIECE_ROWS, _PIECE_IDS), dtype=dtype)
         with torch.autocast(hidden.device.type, enabled=False):
             for rows in _parts(len(hidden), _PIECE_ROWS):
@@ -311,14 +315,16 @@ class _LogProbsInPieces(torch.autograd.Function):
                     total = total * (top - higher).exp_()
                     total += logits.sub_(higher[:, None]).exp_().sum(1)
                     top = higher
+                max_logit[rows] = top
                 log_normalizer[rows] = total.log_().add_(top)
                 log_prob[rows] = chosen - log_normalizer[rows]
         ctx.save_for_backward(hidden, weight, targets, log_normalizer)
-        return log_prob, log_normalizer
+        ctx.mark_non_differentiable(max_logit)
+        return log_prob, log_normalizer, max_logit
 
     @staticmethod
     def backward(
-        ctx: Any, of_log_prob: Tensor, of_log_normalizer: Tensor
+        ctx: Any, of_log_prob: Tensor, of_log_normalizer: Tensor, _of_max_logit: Tensor
     ) -> tuple[Tensor, Tensor, None]:
         hidden, weight, targets, log_normalizer = ctx.saved_tensors
         of_hidden = torch.zeros_like(hidden, dtype=log_normalizer.dtype)
@@ -361,8 +367,9 @@ def _logits_into(buffer: Tensor, hidden: Tensor, weight: Tensor, shift: Tensor |
     return torch.mm(hidden, weight.T, out=logits)
 
 
-def _log_probs(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def _log_probs(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if logits.dtype != torch.float64:
         logits = logits.float()
     log_normalizer = logits.logsumexp(-1)
-    return logits.gather(-1, targets[:, None])[:, 0] - log_normalizer, log_normalizer
+    chosen = logits.gather(-1, targets[:, None])[:, 0]
+    return chosen - log_normalizer, log_normalizer, logits.detach().amax(-1)

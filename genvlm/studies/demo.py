@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from genvlm.config.data import (
     EditsSource,
     ScenesSource,
@@ -13,8 +15,9 @@ from genvlm.config.data import (
     VendorName,
 )
 from genvlm.config.training import TrainConfig
-from genvlm.data.corpus import Corpus, build_corpus
+from genvlm.data.corpus import build_corpus
 from genvlm.data.images import save_image
+from genvlm.data.sharding import Tokenizers
 from genvlm.errors import ConfigError
 from genvlm.generation.interleaved import sample_documents
 from genvlm.models.build import build_transformer
@@ -72,19 +75,21 @@ def run_demo(
     train(config, out, resume=resume, progress=progress)  # a finished run takes no further step
     begun()
     pretrained = load_pretrained(out / MODEL_FOLDER)
-    corpus = build_corpus(config.data, pretrained.image_tokenizer, out / "cache")
+    tokenizers = Tokenizers(text=pretrained.text_tokenizer, image=pretrained.image_tokenizer)
+    corpus = build_corpus(config.data, tokenizers, out / "cache")
+    known = corpus.codes
     stage("drawing held-out captions")
     generation = generate_scenes(
-        pretrained, corpus.codes, num=num_pictures, seed=config.seed, vendors=_vendors(config)
+        pretrained, known, num=num_pictures, seed=config.seed, vendors=_vendors(config)
     )
     untrained = generate_scenes(
         _untrained(pretrained, config.seed),
-        corpus.codes,
+        known,
         num=num_pictures,
         seed=config.seed,
         vendors=_vendors(config),
     )
-    write_generation(generation, untrained, pretrained, corpus, out / SCENES_FOLDER)
+    write_generation(generation, untrained, pretrained, known, out / SCENES_FOLDER)
     if any(isinstance(s, StoriesSource) for s in config.data.sources):
         stage("telling stories")
         stories = sample_documents(
@@ -145,7 +150,7 @@ def write_generation(
     generation: SceneGeneration,
     untrained: SceneGeneration,
     pretrained: PretrainedModel,
-    corpus: Corpus,
+    known: np.ndarray,
     folder: Path,
 ) -> None:
     """`results.json` and the first pictures, each with the training picture nearest in codes."""
@@ -156,10 +161,10 @@ def write_generation(
         generation.scenes, generation.codes, generation.images, generation.verdicts, strict=True
     )
     for number, (scene, codes, image, (both, relation)) in enumerate(list(shown)[:_SHOWN]):
-        nearest = int((corpus.codes == codes).sum((1, 2)).argmax())
+        nearest = int((known == codes).sum((1, 2)).argmax())
         names = f"{number:03d}.png", f"{number:03d}-nearest.png"
         save_image(image, folder / names[0])
-        save_image(tokenizer.decode(corpus.codes[nearest][None])[0], folder / names[1])
+        save_image(tokenizer.decode(known[nearest][None])[0], folder / names[1])
         items.append(
             {
                 "caption": scene.caption,

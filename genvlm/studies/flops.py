@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from genvlm.config.diffusion import DiffusionTrainConfig
 from genvlm.config.training import TrainConfig
@@ -16,6 +16,16 @@ from genvlm.training.diffusion import DiffusionRun, prepare_diffusion
 from genvlm.training.loop import TransformerRun, prepare_transformer
 
 NUM_BATCHES = 10
+_ATEN = torch.ops.aten
+# Of attention torch knows the kernels of GPUs alone, and counts nothing on a CPU.
+_ATTENTION = {
+    _ATEN._scaled_dot_product_flash_attention_for_cpu: (
+        lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)
+    ),
+    _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: (
+        lambda grad, q, k, v, *_, **__: sdpa_backward_flop_count(grad, q, k, v)
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -46,8 +56,8 @@ def training_flops(config: object) -> TrainingFlops:
             run = prepare_diffusion(config, Path(folder))
         batches = [run.source.batch(step)[0] for step in range(NUM_BATCHES)]
     objective = run.objective
-    trained = sum(_count(objective, b, backward=True) for b in batches)
-    read = sum(_count(objective, b, backward=False) for b in batches)
+    trained = sum(count_flops(objective, b, backward=True) for b in batches)
+    read = sum(count_flops(objective, b, backward=False) for b in batches)
     return TrainingFlops(
         num_parameters=sum(p.numel() for p in objective.parameters() if p.requires_grad),
         per_step=trained / NUM_BATCHES,
@@ -55,8 +65,10 @@ def training_flops(config: object) -> TrainingFlops:
     )
 
 
-def _count(objective: nn.Module, batch: Any, *, backward: bool) -> int:
-    with torch.set_grad_enabled(backward), FlopCounterMode(display=False) as counter:
+def count_flops(objective: nn.Module, batch: Any, *, backward: bool) -> int:
+    """Of one batch, with what is computed twice (scores of attention in the backward pass)."""
+    counter = FlopCounterMode(display=False, custom_mapping=_ATTENTION)
+    with torch.set_grad_enabled(backward), counter:
         losses = objective(batch)
         if backward:
             losses.weighted_sum.backward()

@@ -11,13 +11,12 @@ from pathlib import Path
 from genvlm.config.diffusion import DiffusionTrainConfig
 from genvlm.config.kinds import config_class
 from genvlm.config.schema import load_config
-from genvlm.config.training import TrainConfig
+from genvlm.config.training import RunConfig, TrainConfig
 from genvlm.data.emoji import LICENCES, load_drawings, split_concepts
 from genvlm.data.images import RGBImage, load_image
 from genvlm.errors import DataError
 from genvlm.evaluation.blocks import (
     Code,
-    Figure,
     Gallery,
     Headline,
     Interval,
@@ -27,7 +26,6 @@ from genvlm.evaluation.blocks import (
     Table,
     Tile,
 )
-from genvlm.evaluation.plots import loss_curves
 from genvlm.evaluation.records import read_records
 from genvlm.evaluation.report import render_report, save_report
 from genvlm.evaluation.statistics import Undefined, wilson_interval
@@ -35,7 +33,8 @@ from genvlm.models.model_folder import is_finished
 from genvlm.models.pretrained import PretrainedModel, load_pretrained
 from genvlm.studies.benchmark_page import benchmark_section, browse
 from genvlm.studies.evaluations import CLASSES, DEMO_BENCHMARKS, PAIRS, build_benchmark, limit_of
-from genvlm.training.run_folder import CONFIG_FILE, LOG_FILE, MODEL_FOLDER, read_log
+from genvlm.studies.training_section import read_run_log, training_section
+from genvlm.training.run_folder import CONFIG_FILE, MODEL_FOLDER
 
 COMMANDS_FILE = "commands.txt"
 EVAL_FOLDER, SCENES_FOLDER, STORIES_FOLDER = "eval", "scene_generation", "stories"
@@ -54,24 +53,22 @@ def build_report(run: Path) -> Path:
     """Write `run/report.html`; `run/commands.txt` is shown where it is there.
 
     Raises:
-        DataError: the folder holds no run of a mixed-modal transformer, or has logged nothing yet.
+        DataError: the folder holds no run of a model, or has logged nothing yet.
     """
-    if not (run / CONFIG_FILE).is_file() or not (run / LOG_FILE).is_file():
-        raise DataError(f"{run} is no run folder: it lacks {CONFIG_FILE} or {LOG_FILE}")
-    if (found := config_class(run / CONFIG_FILE)) is DiffusionTrainConfig:
-        raise DataError(
-            f"{run} trained a diffusion model: its card is {run / MODEL_FOLDER / 'README.md'}, and "
-            f"its losses are in {run / LOG_FILE}"
-        )
-    if found is not TrainConfig:
+    if not (run / CONFIG_FILE).is_file():
+        raise DataError(f"{run} is no run folder: it lacks {CONFIG_FILE}")
+    found = config_class(run / CONFIG_FILE)
+    if found is not TrainConfig and found is not DiffusionTrainConfig:
         raise DataError(
             f"{run} trained a tokenizer: its card and picture are in {run / 'tokenizer'}"
         )
-    config = load_config(TrainConfig, run / CONFIG_FILE)
-    if not read_log(run / LOG_FILE):
+    config = load_config(found, run / CONFIG_FILE)
+    if not read_run_log(run):
         raise DataError(f"{run} has logged nothing yet: wait for {config.log_every} steps")
-    commands = run / COMMANDS_FILE
-    sections, headlines = [_training_section(run)], []
+    if isinstance(config, DiffusionTrainConfig):
+        return _diffusion_report(config, run)
+    training, headlines = training_section(config, run, loss_title="loss, nats per token")
+    sections = [training]
     if is_finished(run / MODEL_FOLDER):  # it may be being written
         pretrained = load_pretrained(run / MODEL_FOLDER)
         sections.append(_tokenizer_section(pretrained))
@@ -93,20 +90,9 @@ def build_report(run: Path) -> Path:
             section, tile = _benchmark_section(name, folder)
             sections.append(section)
             headlines.append(tile)
-    sections.append(
-        Section(
-            "How this page was made",
-            [
-                *([Code(commands.read_text(), "bash", "Commands")] if commands.is_file() else []),
-                Code((run / CONFIG_FILE).read_text(), "yaml", "Configuration", collapsed=True),
-            ],
-        )
-    )
+    sections.append(_provenance(run))
     page = run / "report.html"
-    subtitle = (
-        f"{config.num_steps:,} steps of {config.global_batch_size} documents, "
-        f"{config.precision}, seed {config.seed}"
-    )
+    subtitle = _subtitle(config, "documents")
     footer = f"Drawings: {', '.join(LICENCES.values())}."
     save_report(
         render_report("One model, used by its likelihood", subtitle, headlines, sections, footer),
@@ -115,15 +101,28 @@ def build_report(run: Path) -> Path:
     return page
 
 
-def _training_section(run: Path) -> Section:
+def _diffusion_report(config: DiffusionTrainConfig, run: Path) -> Path:
+    training, headlines = training_section(config, run, loss_title="mean squared error")
+    page, subtitle = run / "report.html", _subtitle(config, "pairs")
+    sections = [training, _provenance(run)]
+    save_report(render_report("A diffusion model", subtitle, headlines, sections), page)
+    return page
+
+
+def _subtitle(config: RunConfig, samples: str) -> str:
+    return (
+        f"{config.num_steps:,} steps of {config.global_batch_size} {samples}, "
+        f"{config.precision}, seed {config.seed}"
+    )
+
+
+def _provenance(run: Path) -> Section:
+    commands = run / COMMANDS_FILE
     return Section(
-        "Training",
+        "How this page was made",
         [
-            Figure(
-                loss_curves(read_log(run / LOG_FILE)),
-                "Loss by modality in nats per token.",
-                "Loss curves of text and image tokens over training steps",
-            )
+            *([Code(commands.read_text(), "bash", "Commands")] if commands.is_file() else []),
+            Code((run / CONFIG_FILE).read_text(), "yaml", "Configuration", collapsed=True),
         ],
     )
 

@@ -7,7 +7,7 @@ codebook, so that "another frame or the end of the video" is one slice too. Betw
 models that have them, INFILL, the numbers and the gaps.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -159,7 +159,9 @@ class Vocabulary:
         """Token ids of video codes. Raises TokenError outside the codebook."""
         return _shift(codes, self.video_range, "video")
 
-    def text_tokens(self, pieces: list[int]) -> Int[np.ndarray, " tokens"]:
+    def text_tokens(
+        self, pieces: Sequence[int] | Int[np.ndarray, " tokens"]
+    ) -> Int[np.ndarray, " tokens"]:
         """Token ids of text pieces. Raises TokenError outside the text tokenizer."""
         return _shift(np.asarray(pieces, np.int64), self.text_range, "text")
 

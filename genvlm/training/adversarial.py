@@ -22,12 +22,12 @@ from genvlm.data.augment import affine, flip, permute_channels, recolour
 from genvlm.data.emoji import Vendor, load_drawings, split_concepts
 from genvlm.data.scenes import render_scene, sample_scene
 from genvlm.errors import TrainingError
+from genvlm.nn.foreign_tensors import load_state
 from genvlm.tokenization.image import to_pixels
 from genvlm.tokenization.vqgan import VQGAN
 from genvlm.training.checkpoint import checkpoint_step, newest_valid, save_checkpoint
 from genvlm.training.muon import Muon
-from genvlm.training.objectives.next_token import bfloat16_supported
-from genvlm.training.run_folder import CHECKPOINTS, LOG_FILE, claim_run, cut_log, lock_run
+from genvlm.training.run_folder import CHECKPOINTS, LOG_FILE, cut_log, hold_run
 from genvlm.training.stopping import StoppedError, stop_signals
 
 Images = Tensor
@@ -58,7 +58,7 @@ class VQGANState:
 
     def load(self, folder: Path) -> None:
         """Continue from a verified checkpoint folder."""
-        state = torch.load(folder / "state.pt", weights_only=True)
+        state = load_state(folder / "state.pt")
         self.model.load_state_dict(state["model"])
         self.model.quantize.steps_unused.copy_(state["steps_unused"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
@@ -88,12 +88,9 @@ def train_vqgan(
         TrainingError: loss or gradient is not finite, bfloat16 is asked of a processor without it,
             or `out` holds another run or is in use.
     """
-    if config.precision == "bfloat16" and not bfloat16_supported():
-        raise TrainingError("this processor has no bfloat16 units: set precision to float32")
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bfloat16")
     checkpoints = out / CHECKPOINTS
-    with lock_run(out):
-        claim_run(config, out, resume)
+    with hold_run(config, out, resume):
         torch.manual_seed(config.seed)
         state = _build_state(config, initial)
         if resume and (folder := newest_valid(checkpoints, say)):

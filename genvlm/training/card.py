@@ -1,8 +1,9 @@
 """What the card of every trained model says of its data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from genvlm.config.data import FileSource, Source
+from genvlm.config.data import Source
 from genvlm.config.schema import to_plain
 from genvlm.data.emoji import LICENCES
 
@@ -12,7 +13,7 @@ def list_sources(sources: Sequence[Source]) -> str:
     return "\n".join(f"- {to_plain(s)}" for s in sources)
 
 
-def licences(sources: Sequence[Source]) -> str:
-    """Of the shipped drawings; a user's own data have the user's terms."""
-    vendors = {v for s in sources if not isinstance(s, FileSource) for v in s.vendors}
+def licences(sources: Sequence[Mapping[str, Any]]) -> str:
+    """Of the shipped drawings that plain sources name; a user's own data have the user's terms."""
+    vendors = {v for s in sources for v in s.get("vendors", ())}
     return "".join(f"Drawings: {LICENCES[v]}.\n" for v in sorted(vendors))

@@ -13,6 +13,7 @@ from genvlm.config.diffusion import (
     FrozenTextEncoderConfig,
     VQLatentsConfig,
 )
+from genvlm.config.schema import to_plain
 from genvlm.data.pairs import Pairs, PairSource, build_pairs, standardised
 from genvlm.models.diffusion.build import assemble, build_denoiser
 from genvlm.models.diffusion.folder import restore_denoiser, save_diffusion, trained_state
@@ -24,6 +25,7 @@ from genvlm.models.model_folder import is_finished
 from genvlm.nn.safetensors_folder import fingerprint_tensors
 from genvlm.tokenization.image import load_image_tokenizer
 from genvlm.training.card import licences, list_sources
+from genvlm.training.memory import check_model_memory
 from genvlm.training.objectives.denoising import DenoisingObjective
 from genvlm.training.run_folder import MODEL_FOLDER, claim_inputs, hold_run
 from genvlm.training.steps import Progress, run_steps
@@ -42,7 +44,8 @@ def train_diffusion(
         The model folder `out/model`, of the averaged weights where there is an average.
 
     Raises:
-        TrainingError: `out` holds another run, is in use, or the gradient stays non-finite.
+        TrainingError: `out` holds another run, is in use, the model needs more memory than there
+            is, or the gradient stays non-finite.
         TokenError: a caption is longer than the text encoder takes.
         StoppedError: on SIGINT or SIGTERM, after a checkpoint.
     """
@@ -51,6 +54,7 @@ def train_diffusion(
         source, objective, latents, texts = prepare_diffusion(
             config, out / "cache", progress.encode
         )
+        check_model_memory(config, objective)
         if first:
             text_encoder = objective.denoiser.text_encoder
             inputs = {
@@ -167,4 +171,4 @@ Trained for {config.num_steps:,} steps of {config.global_batch_size} pairs ({con
 Fingerprint `{model.fingerprint}`.
 
 Bounds on likelihoods are of latents, not of pixels, unless its latents are pixels.
-{licences(config.data.sources)}"""
+{licences([to_plain(s) for s in config.data.sources])}"""

@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,14 @@ from genvlm.config.training import OptimizerConfig
 from genvlm.data.batches import Batch, to_device
 from genvlm.data.pairs import PairBatch
 from genvlm.errors import CheckpointError, TrainingError
+from genvlm.nn.foreign_tensors import load_state
 from genvlm.nn.safetensors_folder import load_into, load_tensors, save_tensors
+from genvlm.training.hardware import recognise_gpu
 from genvlm.training.launch import check_launcher, check_world
 from genvlm.training.muon import Muon
 from genvlm.training.objectives.losses import Losses
 from genvlm.training.shards import ParameterShards, WholeParameters, first_not_finite
+from genvlm.training.totals import Mean, Totals
 from genvlm.training.zero import (
     ZeroShards,
     load_universal,
@@ -56,6 +59,9 @@ class StepResult:
     grad_norm: float
     skipped: bool
     """The gradient was not finite in some process: all leave parameters and optimizer untouched."""
+    means: dict[str, Mean] = field(default_factory=dict)
+    """What was measured beside the terms, by its name in the log."""
+    maxima: dict[str, float] = field(default_factory=dict)
 
 
 class Engine:
@@ -125,7 +131,7 @@ class Engine:
         drawn = np.random.SeedSequence([self._seed, step, self.rank]).generate_state(1, np.uint64)
         torch.manual_seed(int(drawn[0]))
         self._objective.train()
-        totals: dict[str, Tensor] = {}
+        totals = Totals()
         for number, batch in enumerate(batches):
             last = number == len(batches) - 1
             with self._no_sync(last):
@@ -133,9 +139,7 @@ class Engine:
                 # DDP and DeepSpeed average over processes, DeepSpeed over accumulation too.
                 factor = self.num_processes * (1 if self._stage is None else self._accum)
                 self._backward(losses.weighted_sum * (factor / batch.loss_denominator), last)
-            for name, value in losses.terms.items():
-                pair = torch.stack([value.float(), losses.counts[name]])
-                totals[name] = totals[name] + pair if name in totals else pair
+            totals.add(losses)
         norm, skipped = self._update() if self._stage is None else self._update_deepspeed()
         self._num_skipped = self._num_skipped + 1 if skipped else 0
         if self._num_skipped >= self._max_skipped:
@@ -143,14 +147,36 @@ class Engine:
                 f"the gradient was not finite in {self._max_skipped} steps in a row (up to step "
                 f"{step}): lower optimizer.learning_rate"
             )
-        sums = self._accelerator.reduce(torch.stack(list(totals.values())), "sum").tolist()
-        named = dict(zip(totals, sums, strict=True))
+        measures = totals.measures(self._accelerator.reduce, self._accelerator.gather)
         return StepResult(
-            {name: total / count for name, (total, count) in named.items() if count},
-            {name: int(count) for name, (_, count) in named.items()},
+            {name: mean.value for name, mean in measures.terms.items()},
+            {name: mean.num for name, mean in measures.terms.items()},
             norm,
             skipped,
+            measures.means,
+            measures.maxima,
         )
+
+    def peak_flops(self, precision: str) -> float | None:
+        """FLOP/s of all devices together by their data sheets; None where they are not listed."""
+        device = self._accelerator.device
+        if device.type != "cuda":
+            return None
+        gpu = recognise_gpu(torch.cuda.get_device_name(device))
+        return None if gpu is None else self.num_processes * gpu.peak_flops(precision)
+
+    def parameter_norm(self) -> float:
+        """Of all trained parameters. Called in every process."""
+        squares, shapes = 0.0, self.shards.shapes()
+        for name, part in self.shards.local().items():
+            # ZeRO 3 fills up the last slices with what lay in memory.
+            left = shapes[name].numel() - self.rank * part.numel() if self._stage == 3 else None
+            own = part if left is None else part.flatten()[: max(0, left)]
+            squares += float(torch.linalg.vector_norm(own)) ** 2
+        if self._stage:
+            mine = torch.tensor(squares, device=self._accelerator.device)
+            squares = float(self._accelerator.reduce(mine))
+        return math.sqrt(squares)
 
     def check_finite(self, step: int) -> None:
         """Called in every process before a checkpoint, so that a NaN state is never one.
@@ -198,7 +224,7 @@ class Engine:
             )
         if self._stage is None:
             load_into(self._module, load_tensors(folder / _WEIGHTS), str(folder / _WEIGHTS))
-            states = torch.load(folder / _OPTIMIZERS, weights_only=True, map_location="cpu")
+            states = load_state(folder / _OPTIMIZERS)
             for optimizer, state in zip(self._optimizers, states, strict=True):
                 optimizer.load_state_dict(state)
         elif written["num_processes"] == self.num_processes:

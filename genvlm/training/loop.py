@@ -1,6 +1,7 @@
 """Training of a mixed-modal transformer: a configuration in, a model folder out."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from genvlm.config.assets import resolve_path
 from genvlm.config.training import TrainConfig
 from genvlm.data.batches import BatchSource
 from genvlm.data.corpus import Corpus, build_corpus
+from genvlm.data.sharding import Tokenizers
 from genvlm.models.build import build_transformer
 from genvlm.models.mixed_modal.transformer import MixedModalTransformer
 from genvlm.models.model_folder import is_finished
@@ -20,6 +22,8 @@ from genvlm.tokenization.coarse import merge_codes
 from genvlm.tokenization.image import ImageTokenizer, load_image_tokenizer
 from genvlm.tokenization.text import load_text_tokenizer
 from genvlm.training.card import licences, list_sources
+from genvlm.training.footprint import flops_per_token
+from genvlm.training.memory import check_memory
 from genvlm.training.objectives.next_token import NextTokenObjective, modality_weights
 from genvlm.training.run_folder import MODEL_FOLDER, claim_inputs, hold_run
 from genvlm.training.steps import Progress, run_steps
@@ -34,12 +38,14 @@ def train(
         The model folder `out/model`.
 
     Raises:
-        TrainingError: `out` holds another run, is in use, or the gradient stays non-finite.
+        TrainingError: `out` holds another run, is in use, the model needs more memory than there
+            is, or the gradient stays non-finite.
         StoppedError: on SIGINT or SIGTERM, after a checkpoint.
     """
     progress = progress or Progress()
     # One process of several holds the folder and writes into it; the others take part in steps.
     with hold_run(config, out, resume) as first:
+        check_memory(config, progress.say if first else lambda message: None)
         source, objective, image = prepare_transformer(config, out / "cache", progress.encode)
         if first:
             inputs = {
@@ -48,7 +54,10 @@ def train(
                 "corpus": source.corpus.fingerprint,
             }
             claim_inputs(inputs, out)
-        trained = run_steps(config, out, resume, source, objective, progress, unit="tokens")
+        flops = partial(flops_per_token, config.model, source.vocabulary.size)
+        trained = run_steps(
+            config, out, resume, source, objective, progress, unit="tokens", flops_per_token=flops
+        )
         if first and (trained.ran or not is_finished(out / MODEL_FOLDER)):
             pretrained = PretrainedModel(
                 model=_trained_model(config, source.vocabulary.size, trained.weights),
@@ -60,6 +69,18 @@ def train(
             card = _card(config, source.corpus, pretrained)
             save_pretrained(pretrained, out / MODEL_FOLDER, card)
     return out / MODEL_FOLDER
+
+
+def load_tokenizers(config: TrainConfig) -> Tokenizers:
+    """What a run's texts and pictures become tokens with."""
+    image = load_image_tokenizer(resolve_path(config.tokenizers.image))
+    if config.tokenizers.num_codes is not None:
+        image = merge_codes(image, config.tokenizers.num_codes)
+    return Tokenizers(
+        text=load_text_tokenizer(resolve_path(config.tokenizers.text)),
+        image=image,
+        max_side=config.syntax.max_side,
+    )
 
 
 class TransformerRun(NamedTuple):
@@ -76,30 +97,32 @@ def prepare_transformer(
     encode: Callable[[int, int], None] = lambda done, total: None,
 ) -> TransformerRun:
     """Everything in front of the first step; `encode` is told the pictures encoded and in all."""
-    text = load_text_tokenizer(resolve_path(config.tokenizers.text))
-    image = load_image_tokenizer(resolve_path(config.tokenizers.image))
-    if config.tokenizers.num_codes is not None:
-        image = merge_codes(image, config.tokenizers.num_codes)
-    corpus = build_corpus(config.data, image, cache, encode, max_side=config.syntax.max_side)
+    tokenizers = load_tokenizers(config)
+    image = tokenizers.image
+    corpus = build_corpus(config.data, tokenizers, cache, encode)
+    source = build_source(config, tokenizers, corpus)
+    source.check()
     torch.manual_seed(config.seed)
-    vocabulary = build_vocabulary(text, image, config.syntax)
     model = build_transformer(
-        config.model, vocabulary.size, seed=config.seed, codebook=image.codebook
+        config.model, source.vocabulary.size, seed=config.seed, codebook=image.codebook
     )
-    weights = modality_weights(config.objective.text_weight, config.objective.image_weight)
-    source = BatchSource(
+    return TransformerRun(source, NextTokenObjective(model, config.objective.z_loss_weight), image)
+
+
+def build_source(config: TrainConfig, tokenizers: Tokenizers, corpus: Corpus) -> BatchSource:
+    """What cuts a corpus into the batches of a run."""
+    objective = config.objective
+    return BatchSource(
         corpus=corpus,
         config=config.data,
-        vocabulary=vocabulary,
-        text_tokenizer=text,
-        grid=image.grid,
+        vocabulary=build_vocabulary(tokenizers.text, tokenizers.image, config.syntax),
+        text_tokenizer=tokenizers.text,
+        grid=tokenizers.image.grid,
         max_tokens=config.model.context_length,
         global_batch_size=config.global_batch_size,
         seed=config.seed,
-        modality_weights=weights,
+        modality_weights=modality_weights(objective.text_weight, objective.image_weight),
     )
-    source.check()
-    return TransformerRun(source, NextTokenObjective(model, config.objective.z_loss_weight), image)
 
 
 def _trained_model(
@@ -115,16 +138,17 @@ def _trained_model(
 
 def _card(config: TrainConfig, corpus: Corpus, pretrained: PretrainedModel) -> str:
     num_parameters = sum(p.numel() for p in pretrained.model.parameters())
+    rows = "packed rows" if config.data.packing else "documents"
     return f"""# A genvlm mixed-modal transformer
 
 {num_parameters:,} parameters, {pretrained.vocabulary.size:,} token ids, context
 {config.model.context_length}. Trained for {config.num_steps:,} steps of
-{config.global_batch_size} documents ({config.precision}, seed {config.seed}) on
-{len(corpus.samples):,} documents with {len(corpus.codes):,} pictures:
+{config.global_batch_size} {rows} ({config.precision}, seed {config.seed}) on
+{len(corpus):,} documents with {corpus.num_pictures:,} pictures:
 
 {list_sources(config.data.sources)}
 
 Fingerprint `{pretrained.fingerprint}`.
 
 Likelihoods: p(text) is of the canonical segmentation, p(image) of codes, not of pixels.
-{licences(config.data.sources)}"""
+{licences(corpus.origins)}"""

@@ -1,19 +1,23 @@
 """A run's own folder: its lock, its resolved configuration, its log."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from genvlm.config.image_tokenizer import VQGANTrainConfig
 from genvlm.config.schema import dump_config, load_config, to_plain
 from genvlm.config.training import RunConfig
 from genvlm.errors import CheckpointError, TrainingError
-from genvlm.nn.whole_files import write_whole
-from genvlm.training.checkpoint import list_checkpoints
+from genvlm.nn.whole_files import make_folders, storage_errors, write_whole
+from genvlm.training.checkpoint import checkpoint_step, list_checkpoints, what_stands
 from genvlm.training.objectives.next_token import bfloat16_supported
+from genvlm.training.stopping import StoppedError, Terminated
 
 CONFIG_FILE, LOG_FILE, INPUTS_FILE = "config.yaml", "log.jsonl", "inputs.json"
 MODEL_FOLDER, CHECKPOINTS = "model", "checkpoints"
@@ -21,32 +25,57 @@ MODEL_FOLDER, CHECKPOINTS = "model", "checkpoints"
 
 @contextlib.contextmanager
 def lock_run(folder: Path) -> Iterator[None]:
-    """Hold a run folder; a second run in it is refused. The lock dies with the process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    """Hold a run folder; a second run in it is refused. The lock dies with the process.
+
+    Raises:
+        TrainingError: another process holds it, or the file system knows no locks.
+        StorageError: the folder cannot be written.
+    """
+    with storage_errors(folder):
+        make_folders(folder)
+        file = (folder / ".lock").open("w")
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise TrainingError(
                 f"another run is writing into {folder}: wait for it or choose another --out"
+            ) from None
+        except OSError as error:
+            raise TrainingError(
+                f"{folder} cannot be locked against a second run ({error.strerror}): choose an "
+                f"--out on a disk that knows locks"
             ) from None
         yield
 
 
 @contextlib.contextmanager
-def hold_run(config: RunConfig, out: Path, resume: bool) -> Iterator[bool]:
+def hold_run(config: RunConfig | VQGANTrainConfig, out: Path, resume: bool) -> Iterator[bool]:
     """Hold and claim the folder of a run; True in the one process that writes into it.
 
     Raises:
         TrainingError: as `lock_run` and `claim_run`, or the processor has no bfloat16.
+        StorageError: the folder is full, read-only or gone; what was saved before stands.
+        StoppedError: on SIGTERM outside of the steps.
     """
     if config.precision == "bfloat16" and not bfloat16_supported():
         raise TrainingError("this processor has no bfloat16 units: set precision to float32")
     first = os.environ.get("RANK", "0") == "0"
+    checkpoints = out / CHECKPOINTS
     with lock_run(out) if first else contextlib.nullcontext():
-        if first:
-            claim_run(config, out, resume)
-        yield first
+        try:
+            if first:
+                claim_run(config, out, resume)
+            yield first
+        except Terminated:
+            found = list_checkpoints(checkpoints)
+            step = checkpoint_step(found[-1]) if found else None
+            raise StoppedError(step, signal.SIGTERM) from None
+        except OSError as error:
+            if not _is_of_folder(error, out):
+                raise
+            with storage_errors(out, what_stands(checkpoints)):
+                raise
 
 
 def claim_run(config: object, out: Path, resume: bool) -> None:
@@ -57,6 +86,9 @@ def claim_run(config: object, out: Path, resume: bool) -> None:
         CheckpointError: the run that is to go on had another configuration.
     """
     path = out / CONFIG_FILE
+    for name in (CONFIG_FILE, INPUTS_FILE, LOG_FILE):
+        for left_by_a_kill in out.glob(f"{name}.*.tmp"):
+            left_by_a_kill.unlink()
     going_on = resume and path.is_file()
     if not resume and (list_checkpoints(out / CHECKPOINTS) or (out / MODEL_FOLDER).exists()):
         raise TrainingError(f"{out} holds a run already: add --resume or choose another --out")
@@ -75,13 +107,16 @@ def claim_inputs(inputs: Mapping[str, str], out: Path) -> None:
     """Remember the fingerprints of what a run is trained with; they must be the same on resume.
 
     Raises:
-        CheckpointError: the run was started with others.
+        CheckpointError: the run was started with others, or what it wrote of them is damaged.
     """
     path = out / INPUTS_FILE
     if not list_checkpoints(out / CHECKPOINTS) or not path.is_file():
         write_whole(path, json.dumps(inputs, indent=1))
         return
-    before = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        before = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        raise CheckpointError(f"{path} is damaged: bring it back from a copy of the run") from None
     changed = [name for name, fingerprint in inputs.items() if before.get(name) != fingerprint]
     if changed:
         raise CheckpointError(
@@ -101,6 +136,13 @@ def cut_log(path: Path, step: int) -> None:
     if path.is_file():
         kept = [json.dumps(r) + "\n" for r in read_log(path) if r["step"] <= step]
         write_whole(path, "".join(kept))
+
+
+def _is_of_folder(error: OSError, folder: Path) -> bool:
+    """Whether a disk refused to write into a folder; reading elsewhere always names a file."""
+    if error.filename is None:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+    return Path(os.fsdecode(error.filename)).absolute().is_relative_to(folder.absolute())
 
 
 def _difference(before: Any, now: Any) -> str:

@@ -1,8 +1,10 @@
 """The steps of any run: batches in, optimizer steps, log, checkpoints."""
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -14,12 +16,13 @@ from genvlm.config.deepspeed import read_deepspeed
 from genvlm.config.training import RunConfig
 from genvlm.data.batches import Batch
 from genvlm.data.pairs import PairBatch
+from genvlm.data.prefetch import prefetch
 from genvlm.training.blocks import checkpoint_blocks, compile_blocks
 from genvlm.training.ema import WeightAverage
 from genvlm.training.engine import Engine
 from genvlm.training.run_checkpoints import RunCheckpoints
 from genvlm.training.run_folder import CHECKPOINTS
-from genvlm.training.run_log import RunLog
+from genvlm.training.run_log import RunLog, StepTime
 from genvlm.training.stopping import StoppedError, stop_signals
 
 
@@ -63,11 +66,13 @@ def run_steps(
     progress: Progress,
     *,
     unit: str,
+    flops_per_token: Callable[[float], float] | None = None,
 ) -> Trained:
     """All steps that are left; `objective` is used up by them.
 
     Args:
         unit: what the counts of the objective's terms count, for the log.
+        flops_per_token: of a model of tokens, by the mean length of its rows.
 
     Raises:
         StoppedError: on SIGINT or SIGTERM, after a checkpoint.
@@ -83,17 +88,24 @@ def run_steps(
         # Seen here, because `accelerate launch` may start fewer processes than it was asked for.
         processes = f"{engine.num_processes} process" + ("es" if engine.num_processes > 1 else "")
         progress.say(f"training in {processes}, {accum} x {config.micro_batch_size} samples each")
-    log = RunLog(config, out, start=start, unit=unit, writes=engine.is_main)
-    with stop_signals() as stopped:
-        for step in range(start, config.num_steps):
-            batches = source.batch(
-                step, rank=engine.rank, num_ranks=engine.num_processes, accum=accum
-            )
+    log = RunLog(
+        config, out, start=start, unit=unit, writes=engine.is_main,
+        parameter_norm=engine.parameter_norm, say=progress.say,
+        flops_per_token=flops_per_token, peak_flops=engine.peak_flops(config.precision),
+    )  # fmt: skip
+    steps = range(start, config.num_steps)
+    batch = partial(source.batch, rank=engine.rank, num_ranks=engine.num_processes, accum=accum)
+    with stop_signals() as stopped, prefetch(batch, steps) as ahead:
+        for step in steps:
+            began = time.monotonic()
+            batches = next(ahead)
+            fetched = time.monotonic()
             result = engine.train_step(step, batches)
+            took = StepTime(fetched - began, time.monotonic() - fetched)
             if average is not None and not result.skipped:
                 average.update()
             done = step + 1
-            record = log.add(result, done)
+            record = log.add(result, done, took)
             if record is not None and engine.is_main:
                 progress.step(record, config.num_steps)
             # Processes get the signal at different moments and must all leave at the same step.

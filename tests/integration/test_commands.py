@@ -241,9 +241,6 @@ def test_a_report_of_nothing_is_refused_in_words(run_folder, tmp_path, capsys):
     shutil.copy(ROOT / "configs/train/image-emoji-64.yaml", out / "config.yaml")
     assert main(["report", str(out)]) == 2
     assert "trained a tokenizer" in capsys.readouterr().err
-    shutil.copy(ROOT / "configs/debug/diffusion.yaml", out / "config.yaml")
-    assert main(["report", str(out)]) == 2
-    assert "trained a diffusion model" in capsys.readouterr().err
 
 
 def test_a_shape_is_no_run_and_text_tokenizers_are_not_resumed(tmp_path, capsys):

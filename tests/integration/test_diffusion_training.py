@@ -1,7 +1,6 @@
 """Whole runs of diffusion models at tiny size: learning, resuming bit for bit, accumulation."""
 
 import importlib.util
-import json
 import shutil
 import signal
 from dataclasses import replace
@@ -28,6 +27,7 @@ from genvlm.models.diffusion.model import Denoiser, DiffusionModel
 from genvlm.models.diffusion.schedule import build_schedule
 from genvlm.models.diffusion.text_encoder import build_texts
 from genvlm.nn.safetensors_folder import fingerprint_tensors, load_tensors
+from genvlm.testing.logs import logged
 from genvlm.testing.processes import train_elsewhere
 from genvlm.testing.tiny import tiny_image_tokenizer
 from genvlm.testing.tiny_diffusion import (
@@ -58,19 +58,12 @@ def finished(config: DiffusionTrainConfig, tmp_path_factory: pytest.TempPathFact
     return out
 
 
-def log(out: Path) -> list[dict[str, float]]:
-    records = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    for record in records:
-        del record["pairs_per_second"]
-    return records
-
-
 def weights(out: Path) -> str:
     return fingerprint_tensors(load_tensors(out / "model" / "model.safetensors"))
 
 
 def same(a: Path, b: Path) -> None:
-    assert log(a) == log(b)
+    assert logged(a) == logged(b)
     assert weights(a) == weights(b)
 
 
@@ -87,8 +80,8 @@ def test_a_run_ends_in_a_model_folder(config: DiffusionTrainConfig, finished: Pa
     assert model.condition_dropout == config.data.condition_dropout
     assert model.prediction == "v_prediction"
     assert model.fingerprint in (finished / "model" / "README.md").read_text()
-    assert [r["step"] for r in log(finished)] == list(range(1, 9))
-    assert log(finished)[0]["loss"] == log(finished)[0]["loss_mse"]
+    assert [r["step"] for r in logged(finished)] == list(range(1, 9))
+    assert logged(finished)[0]["loss"] == logged(finished)[0]["loss_mse"]
 
 
 @pytest.mark.parametrize("kind", ["dit", "unet"])
@@ -126,7 +119,7 @@ def test_the_model_folder_holds_the_average_and_the_checkpoint_the_last_weights(
     name = "network.model.proj_out.weight"
     assert not torch.equal(kept[name], last[f"denoiser.{name}"])
     train_diffusion(replace(config, ema_decay=None), tmp_path / "plain")
-    assert log(tmp_path / "plain") == log(finished)  # an average changes no step
+    assert logged(tmp_path / "plain") == logged(finished)  # an average changes no step
     plain = load_tensors(tmp_path / "plain" / "model" / "model.safetensors")
     assert torch.equal(plain[name], last[f"denoiser.{name}"])
     assert not list((tmp_path / "plain").rglob("ema.safetensors"))
@@ -226,7 +219,7 @@ def test_an_overfitted_model_beats_the_prediction_of_nothing(
         ema_decay=0.95, optimizer=replace(config.optimizer, learning_rate=1e-2),
     )  # fmt: skip
     train_diffusion(config, tmp_path / "run")
-    losses = [r["loss"] for r in log(tmp_path / "run")]
+    losses = [r["loss"] for r in logged(tmp_path / "run")]
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
     source, _ = parts_of(config)
     ours, zero = error(load_diffusion(tmp_path / "run" / "model"), source)
@@ -308,7 +301,7 @@ train_diffusion(config, Path(sys.argv[2]), resume=len(sys.argv) > 3)
 
 
 def same_losses(a: Path, b: Path) -> None:
-    for ours, theirs in zip(log(a), log(b), strict=True):
+    for ours, theirs in zip(logged(a), logged(b), strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-4)
         assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], abs=1e-3)
     for name in ("model/model.safetensors", "checkpoints/step-00000008/ema.safetensors"):

@@ -1,6 +1,5 @@
 """Whole runs at tiny size: learning, resuming bit for bit, and surviving every kind of stop."""
 
-import json
 import shutil
 import signal
 from dataclasses import replace
@@ -13,10 +12,12 @@ from genvlm.config.data import CaptionsSource
 from genvlm.config.training import OptimizerConfig, TrainConfig
 from genvlm.data.batches import BatchSource
 from genvlm.data.corpus import build_corpus
+from genvlm.data.sharding import Tokenizers
 from genvlm.errors import CheckpointError, ConfigError, DataError, TrainingError
 from genvlm.models.build import build_transformer
 from genvlm.models.pretrained import build_vocabulary, load_pretrained
 from genvlm.nn.safetensors_folder import fingerprint_tensors, load_tensors
+from genvlm.testing.logs import logged
 from genvlm.testing.processes import train_elsewhere
 from genvlm.testing.tiny import tiny_image_tokenizer, tiny_text_tokenizer, tiny_train_config
 from genvlm.training.checkpoint import list_checkpoints
@@ -43,13 +44,6 @@ def weights(out: Path) -> str:
     return fingerprint_tensors(load_tensors(out / "model" / "model.safetensors"))
 
 
-def log(out: Path) -> list[dict[str, float]]:
-    records = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    for record in records:
-        del record["tokens_per_second"]
-    return records
-
-
 def stop_at(step: int, number: int = signal.SIGTERM) -> Progress:
     def seen(record: dict[str, float], _num_steps: int) -> None:
         if record["step"] == step:
@@ -59,7 +53,7 @@ def stop_at(step: int, number: int = signal.SIGTERM) -> Progress:
 
 
 def same(a: Path, b: Path) -> None:
-    assert log(a) == log(b)
+    assert logged(a) == logged(b)
     assert weights(a) == weights(b)
 
 
@@ -68,7 +62,7 @@ def test_the_loss_falls(config: TrainConfig, tmp_path: Path) -> None:
         config, num_steps=120, global_batch_size=6, micro_batch_size=6, checkpoint_every=1000
     )
     train(longer, tmp_path)
-    records = log(tmp_path)
+    records = logged(tmp_path)
     for term in ("loss", "loss_text", "loss_image"):
         first, last = (sum(r[term] for r in part) / 10 for part in (records[:10], records[-10:]))
         assert last < 0.6 * first, term
@@ -79,7 +73,7 @@ def test_a_run_ends_in_a_model_folder(config: TrainConfig, finished: Path) -> No
     assert pretrained.model.config == config.model
     assert pretrained.condition_dropout == config.data.condition_dropout
     assert pretrained.fingerprint in (finished / "model" / "README.md").read_text()
-    assert [r["step"] for r in log(finished)] == list(range(1, 9))
+    assert [r["step"] for r in logged(finished)] == list(range(1, 9))
     assert len(list_checkpoints(finished / "checkpoints")) == 2
 
 
@@ -94,7 +88,7 @@ def test_a_record_speaks_of_all_steps_since_the_last_one(
     config: TrainConfig, finished: Path, tmp_path: Path
 ) -> None:
     train(replace(config, log_every=5), tmp_path)
-    records, every = log(tmp_path), log(finished)
+    records, every = logged(tmp_path), logged(finished)
     assert [r["step"] for r in records] == [5, 8]
     for record, steps in zip(records, (every[:5], every[5:]), strict=True):
         norms = [r["grad_norm"] for r in steps]
@@ -138,7 +132,7 @@ def test_dropout_resumes_bitwise_too(config: TrainConfig, tmp_path: Path) -> Non
 def test_muon_learns_and_resumes_bitwise(config: TrainConfig, tmp_path: Path) -> None:
     muon = replace(config, optimizer=replace(config.optimizer, kind="muon"))
     train(muon, tmp_path / "whole")
-    losses = [record["loss_image"] for record in log(tmp_path / "whole")]
+    losses = [record["loss_image"] for record in logged(tmp_path / "whole")]
     assert losses[-1] < losses[0]
     with pytest.raises(StoppedError):
         train(muon, tmp_path / "parts", progress=stop_at(4))
@@ -227,7 +221,7 @@ def test_resuming_an_empty_folder_starts_from_the_beginning(
 def source_for(config: TrainConfig, global_batch_size: int) -> BatchSource:
     text, image = tiny_text_tokenizer(), tiny_image_tokenizer()
     return BatchSource(
-        corpus=build_corpus(config.data, image, None),
+        corpus=build_corpus(config.data, Tokenizers(text=text, image=image), None),
         config=config.data,
         vocabulary=build_vocabulary(text, image),
         text_tokenizer=text,
@@ -261,6 +255,11 @@ def test_accumulation_equals_one_large_batch(config: TrainConfig, accum: int) ->
         assert whole.counts == split.counts
         assert whole.grad_norm == pytest.approx(split.grad_norm, abs=1e-6)
         assert whole.terms == pytest.approx(split.terms, abs=1e-5)  # summed in float32
+        assert {"max_logit_text", "max_logit_image"} == whole.maxima.keys()
+        assert whole.maxima == pytest.approx(split.maxima, abs=1e-5)
+        assert {"hidden_norm_text", "hidden_norm_image"} == whole.means.keys()
+        for name, mean in whole.means.items():
+            assert split.means[name] == pytest.approx(mean, abs=1e-4), name
     for name, tensor in states[0].items():
         torch.testing.assert_close(states[1][name], tensor, atol=1e-6, rtol=0)
 
@@ -347,9 +346,10 @@ def run_elsewhere(
 
 
 def same_losses(a: Path, b: Path) -> None:
-    for ours, theirs in zip(log(a), log(b), strict=True):
+    for ours, theirs in zip(logged(a), logged(b), strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-4)
         assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], abs=1e-3)
+        assert ours == pytest.approx(theirs, abs=1e-2)  # maxima and norms too, which are larger
     tensors = [load_tensors(out / "model" / "model.safetensors") for out in (a, b)]
     assert tensors[0].keys() == tensors[1].keys()
     for name, tensor in tensors[1].items():
@@ -423,7 +423,7 @@ def test_a_second_signal_ends_a_step_that_hangs() -> None:
 def test_no_clipping_is_not_a_gradient_of_zero(config: TrainConfig, tmp_path: Path) -> None:
     free = replace(config, optimizer=replace(config.optimizer, grad_clip=0.0))
     train(free, tmp_path)
-    losses = [r["loss"] for r in log(tmp_path)]
+    losses = [r["loss"] for r in logged(tmp_path)]
     assert losses[-1] < losses[0]
 
 

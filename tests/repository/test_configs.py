@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from genvlm.config.curation import CurationConfig
 from genvlm.config.diffusion import DiffusionTrainConfig
 from genvlm.config.image_tokenizer import VQGANConfig, VQGANTrainConfig
 from genvlm.config.schema import dump_config, load_config, parse_config, read_yaml
@@ -23,6 +24,7 @@ KINDS = {
     "vqgan": VQGANTrainConfig,
     "sentencepiece": TextTokenizerConfig,
     "shape": PublishedShape,
+    "curation": CurationConfig,
 }
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 RECIPES = sorted((ROOT / "tokenizers").rglob("recipe.yaml"))
@@ -53,7 +55,7 @@ def test_a_configuration_opens_with_its_own_command(path: Path) -> None:
     first, second = path.read_text("utf-8").splitlines()[:2]
     name = re.escape(_name(path))
     assert re.fullmatch(
-        rf"# genvlm ((train|demo --config) {name} --out \S+|config show {name})", first
+        rf"# genvlm ((train|demo --config|data curate) {name} --out \S+|config show {name})", first
     )
     assert second.startswith("# ")
 

@@ -146,6 +146,7 @@ class MixedModalTransformer(nn.Module):
         mask: Bool[Tensor, "batch 1 tokens keys"] | None = None,
         cache: KVCache | None = None,
         prefix: Sequence[LayerCache] | None = None,
+        last_norm: bool = True,
     ) -> Float[Tensor, "batch tokens hidden"]:
         """Hidden states after the last norm.
 
@@ -159,6 +160,7 @@ class MixedModalTransformer(nn.Module):
                 `lengths` by the number of real (not padding) tokens of each row.
             prefix: layers of a full cache that holds what stands in front of these tokens, without
                 `cache`. Each of its rows serves a run of rows, all runs of one length.
+            last_norm: False leaves `norm` to the caller, who wants to see what it is given.
 
         Raises:
             TokenError: more tokens than the context or the cache holds.
@@ -182,7 +184,7 @@ class MixedModalTransformer(nn.Module):
             cached = cache.layers[i] if cache is not None else None
             shared = prefix[i] if prefix is not None else None
             x = block(x, rotary, mask, cached, slots, shared)
-        return self.norm(x)
+        return self.norm(x) if last_norm else x
 
     def _slots(
         self, cache: KVCache, num_tokens: int, mask: Tensor | None

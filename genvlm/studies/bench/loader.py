@@ -1,9 +1,9 @@
-"""`genvlm bench loader`: how long a training step waits for its batch."""
+"""`genvlm bench loader`: how long a training step waits for its batch, padded and packed."""
 
-import io
+import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,114 +11,162 @@ import numpy as np
 import torch
 
 from genvlm.config.assets import resolve_path
-from genvlm.config.data import DataConfig, ScenesSource
+from genvlm.config.data import ScenesSource, ShardsSource, StoriesSource
 from genvlm.config.schema import load_config
 from genvlm.config.training import TrainConfig
-from genvlm.data.batches import BatchSource
-from genvlm.data.corpus import build_corpus
-from genvlm.data.images import RGBImage, load_image, save_image
+from genvlm.data.corpus import Corpus, build_corpus
+from genvlm.data.images import load_image, save_image
+from genvlm.data.prefetch import prefetch
+from genvlm.data.sharding import Tokenizers, write_shards
+from genvlm.data.shards import map_shard
 from genvlm.models.build import build_transformer
-from genvlm.models.pretrained import build_vocabulary
 from genvlm.studies.bench.report import Result, Row, time_row
 from genvlm.studies.bench.timing import Settings, ratio_of_medians, time_interleaved
-from genvlm.tokenization.image import ImageTokenizer, load_image_tokenizer
-from genvlm.tokenization.text import load_text_tokenizer
+from genvlm.tokenization.image import ImageTokenizer
 from genvlm.training.engine import Engine
-from genvlm.training.objectives.next_token import NextTokenObjective, modality_weights
+from genvlm.training.loop import build_source, load_tokenizers
+from genvlm.training.objectives.next_token import NextTokenObjective
 
 _CONFIG = "configs/demo/emoji.yaml"
+# Two packed rows hold about as many tokens as the 12 documents of a padded batch.
+_ROW, _PACKED_ROWS = 512, 2
 _METHOD = (
-    "Wait: `BatchSource.batch`, which reads codes, tokenizes texts and pads, beside the "
-    "`Engine.train_step` that follows it, both of `configs/demo/emoji.yaml` with fewer scenes; "
-    "each repetition takes the next batch. The ratio is step over wait. Codes: what the corpus "
-    "keeps of 64 pictures, read from its file, beside decoding the 64 PNG files. That is not the "
-    "same work: the codes were computed once, and pixels would still have to be encoded."
+    "From token shards of scenes and stories; model, optimizer and objective of "
+    f"`{_CONFIG}`, the context {_ROW}. Padded: 12 documents a step. Packed: {_PACKED_ROWS} rows of "
+    f"{_ROW} tokens. Made in the loop: `BatchSource.batch` beside the `Engine.train_step` that "
+    "follows it. Read ahead: what the loop waits for `prefetch`, as training does. Each repetition "
+    "takes the next batch; the ratio is step over wait. Tokens: batch and step, divided by the "
+    "tokens that are no padding, packed and padded in turn. Codes: what shards keep of 64 pictures "
+    "beside decoding the 64 PNG files. That is not the same work: the codes were computed once, "
+    "and pixels would still have to be encoded."
 )
 
 
 def run(settings: Settings) -> Result:
-    """Wait for data as a share of a step; codes from the cache beside PNG decoding."""
+    """Wait for data as a share of a step; packed beside padded; codes beside PNG decoding."""
     torch.set_num_threads(settings.threads)
     config = load_config(TrainConfig, resolve_path(_CONFIG))
-    num = 24 if settings.quick else 256
-    data = replace(config.data, sources=(ScenesSource(num=num),))
+    model = replace(config.model, context_length=_ROW)
+    if settings.quick:
+        model = replace(model, num_layers=1, hidden_size=64, num_heads=2, num_kv_heads=2)
+    config = replace(config, model=model)
+    num = 16 if settings.quick else 600
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         settings.say("encoding pictures")
-        image = load_image_tokenizer(resolve_path(config.tokenizers.image))
-        source = _source(replace(config, data=data), image, folder)
+        tokenizers = load_tokenizers(config)
+        made_of = ScenesSource(num=num), StoriesSource(num=num // 5)
+        write_shards(list(enumerate(made_of)), tokenizers, folder / "shards")
+        shards = ShardsSource(path=str(folder / "shards"))
+        config = replace(config, data=replace(config.data, sources=(shards,)))
+        data = replace(config.data, packing=True)
+        packed = replace(
+            config,
+            data=data,
+            global_batch_size=_PACKED_ROWS,
+            micro_batch_size=_PACKED_ROWS,
+        )
+        corpus = build_corpus(config.data, tokenizers, None)
         settings.say("steps and batches")
-        rows = [_wait(config, source, settings), _codes(image, data, folder, settings)]
+        runs = {
+            "padded": _Run(config, tokenizers, corpus),
+            "packed": _Run(packed, tokenizers, corpus),
+        }
+        rows = [
+            _wait(name, run, settings, ahead=ahead)
+            for name, run in runs.items()
+            for ahead in (False, True)
+        ]
+        rows.append(_tokens(runs, settings))
+        rows.append(_codes(tokenizers.image, corpus, folder, settings))
     return Result(
         bench="loader",
-        shape=f"{_CONFIG}: {config.global_batch_size} documents a step, {num} scenes",
+        shape=f"{_CONFIG}: {num} scenes and {num // 5} stories",
         method=_METHOD,
         settings=settings,
         rows=rows,
-        facts={"wait, share of a step": 1 / (rows[0].ratio or 1)},
+        facts={
+            f"positions that hold a token, {name}": run.share_used for name, run in runs.items()
+        },
     )
 
 
-def _source(config: TrainConfig, image: ImageTokenizer, cache: Path) -> BatchSource:
-    text = load_text_tokenizer(resolve_path(config.tokenizers.text))
-    return BatchSource(
-        corpus=build_corpus(config.data, image, cache),
-        config=config.data,
-        vocabulary=build_vocabulary(text, image),
-        text_tokenizer=text,
-        grid=image.grid,
-        max_tokens=config.model.context_length,
-        global_batch_size=config.global_batch_size,
-        seed=config.seed,
-        modality_weights=modality_weights(
-            config.objective.text_weight, config.objective.image_weight
-        ),
-    )
+class _Run:
+    """A configuration ready to take steps, one batch after another."""
+
+    def __init__(self, config: TrainConfig, tokenizers: Tokenizers, corpus: Corpus) -> None:
+        self.source = build_source(config, tokenizers, corpus)
+        self.share_used = self.source.share_used()
+        model = build_transformer(config.model, self.source.vocabulary.size, seed=0)
+        objective = NextTokenObjective(model, config.objective.z_loss_weight)
+        self.engine = Engine(objective, config.optimizer, num_steps=10**6, precision="float32")
+        self.num_tokens: list[int] = []
+        """Of the documents of each step that `take` took."""
+
+    def take(self) -> None:
+        """The next batch and its step."""
+        step = len(self.num_tokens)
+        batches = self.source.batch(step)
+        self.engine.train_step(step, batches)
+        pad = self.source.vocabulary.pad
+        self.num_tokens.append(sum(int((b.token_ids != pad).sum()) for b in batches))
 
 
-def _wait(config: TrainConfig, source: BatchSource, settings: Settings) -> Row:
-    model = build_transformer(config.model, source.vocabulary.size, seed=0)
-    objective = NextTokenObjective(model, config.objective.z_loss_weight)
-    engine = Engine(objective, config.optimizer, num_steps=10**6, precision="float32")
-    waits, steps = [], []
-    for step in range(settings.num + 2):
-        begun = time.perf_counter()
-        batches = source.batch(step)
-        waited = time.perf_counter()
-        engine.train_step(step, batches)
-        waits.append(waited - begun)
-        steps.append(time.perf_counter() - waited)
+def _wait(name: str, run: _Run, settings: Settings, *, ahead: bool) -> Row:
     # The first two warm up: buffers, and the order of the epoch.
-    wait, work = np.array(waits[2:]), np.array(steps[2:])
+    steps = range(settings.num + 2)
+    waits, work = [], []
+    batches_ahead = prefetch(run.source.batch, steps) if ahead else contextlib.nullcontext()
+    with batches_ahead as fetched:
+        for step in steps:
+            begun = time.perf_counter()
+            batches = run.source.batch(step) if fetched is None else next(fetched)
+            waited = time.perf_counter()
+            run.engine.train_step(step, batches)
+            waits.append(waited - begun)
+            work.append(time.perf_counter() - waited)
+    wait, step_time = np.array(waits[2:]), np.array(work[2:])
+    share = 100 * np.median(wait) / np.median(step_time)
     return time_row(
-        "wait for a batch", "the step it is for", float(np.median(wait)), float(np.median(work)),
-        ratio_of_medians(work, wait), settings, bar=100.0,
-        note=f"waiting takes {100 * np.median(wait) / np.median(work):.2f} % of a step",
+        f"wait for a {name} batch, {'read ahead' if ahead else 'made in the loop'}",
+        "the step it is for", float(np.median(wait)), float(np.median(step_time)),
+        ratio_of_medians(step_time, wait), settings, bar=100.0 if ahead else None,
+        note=f"waiting takes {share:.3f} % of a step",
     )  # fmt: skip
 
 
-def _codes(image: ImageTokenizer, data: DataConfig, folder: Path, settings: Settings) -> Row:
-    codes_file = next(folder.glob("codes-*.npz"))
-    paths = [folder / f"{i}.png" for i in range(8 if settings.quick else 64)]
-    for picture, path in zip(_pictures(image, codes_file, len(paths)), paths, strict=True):
+def _tokens(runs: dict[str, _Run], settings: Settings) -> Row:
+    """Packed beside padded rows, by the token that is no padding."""
+    seconds = time_interleaved({name: run.take for name, run in runs.items()}, settings.num)
+    ours, theirs = (
+        1000 * seconds[name] / np.array(runs[name].num_tokens[-settings.num :])
+        for name in ("packed", "padded")
+    )
+    used = " and ".join(f"{runs[name].share_used:.1%}" for name in ("packed", "padded"))
+    return time_row(
+        "1,000 tokens in packed rows", "in padded ones",
+        float(np.median(ours)), float(np.median(theirs)), ratio_of_medians(theirs, ours), settings,
+        note=f"{used} of the positions hold a token",
+    )  # fmt: skip
+
+
+def _codes(image: ImageTokenizer, corpus: Corpus, folder: Path, settings: Settings) -> Row:
+    num = 8 if settings.quick else 64
+    paths = [folder / f"{i}.png" for i in range(num)]
+    for picture, path in zip(image.decode(corpus.codes[:num]), paths, strict=True):
         save_image(picture, path)
-    content = codes_file.read_bytes()
+    shard = next(folder.glob("shards/shard-*"))
 
     def read_codes() -> object:
-        with np.load(io.BytesIO(content)) as arrays:
-            return arrays["encoded"][: len(paths)]
+        mapped = map_shard(shard)
+        return [mapped.picture(i).copy() for i in range(num)]
 
     tasks: dict[str, Callable[[], object]] = {
         "codes": read_codes, "png": lambda: [load_image(path) for path in paths],
     }  # fmt: skip
     seconds = time_interleaved(tasks, settings.num)
     return time_row(
-        f"codes of {len(paths)} pictures", "decoding their PNG files",
+        f"codes of {num} pictures", "decoding their PNG files",
         float(np.median(seconds["codes"])), float(np.median(seconds["png"])),
         ratio_of_medians(seconds["png"], seconds["codes"]), settings, note="not the same work",
     )  # fmt: skip
-
-
-def _pictures(image: ImageTokenizer, codes_file: Path, num: int) -> Sequence[RGBImage]:
-    with np.load(codes_file) as arrays:
-        return list(image.decode(arrays["encoded"][:num]))

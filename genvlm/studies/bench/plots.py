@@ -1,4 +1,4 @@
-"""Pictures of a benchmark in the colours of `genvlm.evaluation.plots`, as PNG for README pages."""
+"""Pictures of a benchmark in the colours of `evaluation/svg_style.py`, as PNG for README pages."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from genvlm.evaluation.plots import BLUE, GREY, GRID, INK, MUTED, ORANGE, SERIES
+from genvlm.evaluation.svg_style import BLUE, GREY, GRID, INK, MUTED, ORANGE, SERIES
 
 NamedRatio = tuple[str, float, float | None, float | None, float | None]
 """Label, ratio, interval, bar."""

@@ -36,7 +36,7 @@ class DenoisingObjective(nn.Module):
             self._weights = min_snr_weights(schedule, prediction, min_snr_gamma)
 
     def forward(self, batch: PairBatch) -> Losses:
-        """Losses of one micro-batch; `mse` is unweighted."""
+        """Losses of one micro-batch; `mse` is unweighted, also by quarter of the levels."""
         latents, levels = batch.latents, batch.levels.cpu()
         x_t = self.schedule.add_noise(latents, batch.noise, levels)
         target = self.schedule.target(latents, batch.noise, levels, self.prediction)
@@ -47,8 +47,13 @@ class DenoisingObjective(nn.Module):
         predicted = self.denoiser(x_t.to(dtype), times, conditioning)
         errors = (predicted.to(target.dtype) - target).square().flatten(1).mean(1)
         weights = torch.from_numpy(self._weights)[levels].to(errors)
-        num = torch.tensor(float(len(errors)), device=errors.device)
-        return Losses((errors * weights).sum(), {"mse": errors.detach().sum()}, {"mse": num})
+        num, measured = torch.tensor(float(len(errors)), device=errors.device), errors.detach()
+        quarter = (levels * 4 // len(self.schedule)).to(errors.device)
+        means = {
+            f"mse_quarter_{i + 1}": torch.stack([measured[of].sum(), of.sum().to(measured)])
+            for i, of in enumerate(quarter == i for i in range(4))
+        }
+        return Losses((errors * weights).sum(), {"mse": measured.sum()}, {"mse": num}, means, {})
 
 
 def min_snr_weights(

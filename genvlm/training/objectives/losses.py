@@ -1,5 +1,6 @@
 """What every objective returns."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from jaxtyping import Float
@@ -11,7 +12,11 @@ class Losses(NamedTuple):
 
     weighted_sum: Float[Tensor, ""]
     """Divided by the batch's `loss_denominator` it is the loss."""
-    terms: dict[str, Float[Tensor, ""]]
+    terms: Mapping[str, Float[Tensor, ""]]
     """Unweighted sums in nats, detached, for the log."""
-    counts: dict[str, Float[Tensor, ""]]
+    counts: Mapping[str, Float[Tensor, ""]]
     """How many tokens each term adds up."""
+    means: Mapping[str, Float[Tensor, "2"]]
+    """(sum, count) of what is logged beside the terms, by its name in the log; detached."""
+    maxima: Mapping[str, Float[Tensor, ""]]
+    """Largest values, by their names in the log, minus infinity where there is none; detached."""

@@ -5,6 +5,7 @@ from torch import nn
 
 from genvlm.data.batches import Batch
 from genvlm.models.mixed_modal.transformer import MixedModalTransformer
+from genvlm.nn.packed_rows import document_mask, places_in_documents
 from genvlm.tokenization.vocabulary import Modality
 from genvlm.training.objectives.losses import Losses
 
@@ -12,7 +13,12 @@ TERMS = {Modality.TEXT: "text", Modality.IMAGE: "image", Modality.VIDEO: "video"
 
 
 class NextTokenObjective(nn.Module):
-    """-log p(token | tokens before it) + z_loss_weight * log(Z)^2, each times its loss weight."""
+    """-log p(token | tokens before it) + z_loss_weight * log(Z)^2, each times its loss weight.
+
+    Beside the losses it measures, for each modality of the predicted token, the largest logit and
+    the norm of the hidden state in front of the last norm: in Chameleon its growth told of a coming
+    divergence long before the loss did (arXiv 2405.09818, section 2.3).
+    """
 
     def __init__(self, model: MixedModalTransformer, z_loss_weight: float) -> None:
         super().__init__()
@@ -21,20 +27,34 @@ class NextTokenObjective(nn.Module):
 
     def forward(self, batch: Batch) -> Losses:
         """Losses of one micro-batch; positions of weight 0 are never computed by the head."""
-        hidden = self.model(batch.token_ids[:, :-1], positions=batch.positions)
+        mask = places = None
+        if batch.document_ids is not None:
+            mask = document_mask(batch.document_ids[:, :-1])
+            places = places_in_documents(batch.document_ids[:, :-1])
+        states = self.model(
+            batch.token_ids[:, :-1],
+            positions=batch.positions,
+            indices=places,
+            mask=mask,
+            last_norm=False,
+        )
         weights = batch.loss_weights[:, 1:]
         learned = weights > 0
-        weights = weights[learned]
-        scored = self.model.head(hidden[learned], batch.token_ids[:, 1:][learned])
+        weights, states = weights[learned], states[learned]
+        scored = self.model.head(self.model.norm(states), batch.token_ids[:, 1:][learned])
         nll = -scored.log_prob
         loss = nll + self.z_loss_weight * scored.log_normalizer.square()
         modality = batch.modality[:, 1:][learned]
-        terms, counts = {}, {}
+        norms = torch.linalg.vector_norm(states.detach().float(), dim=-1)
+        terms, counts, means, maxima = {}, {}, {}, {}
         for kind, name in TERMS.items():
             of_kind = modality == kind
             terms[name] = nll.detach()[of_kind].sum()
             counts[name] = of_kind.sum().float()
-        return Losses((loss * weights).sum(), terms, counts)
+            means[f"hidden_norm_{name}"] = torch.stack([norms[of_kind].sum(), counts[name]])
+            none = scored.max_logit.new_full((1,), -torch.inf)
+            maxima[f"max_logit_{name}"] = torch.cat([scored.max_logit[of_kind], none]).amax()
+        return Losses((loss * weights).sum(), terms, counts, means, maxima)
 
 
 def modality_weights(text: float, image: float) -> tuple[float, ...]:

@@ -10,9 +10,10 @@ import torch
 from genvlm.config.data import DataConfig, InfillConfig, RetrievalConfig, ScenesSource
 from genvlm.config.syntax import SyntaxConfig
 from genvlm.data.batches import Batch, BatchSource, collate, to_device
-from genvlm.data.corpus import Corpus, Sample
+from genvlm.data.sources import Sample
 from genvlm.errors import DataError, TokenError
 from genvlm.models.pretrained import build_vocabulary
+from genvlm.testing.corpora import corpus_of
 from genvlm.testing.tiny import tiny_image_tokenizer, tiny_text_tokenizer
 from genvlm.tokenization.document import Document, Text, encode_document
 from genvlm.tokenization.vocabulary import Modality
@@ -27,7 +28,7 @@ def _source(num: int = 53, *, batch: int = 8, config: DataConfig = PLAIN, **chan
     samples = [Sample(str(i), (f"{i}" + " red" * (i % 7), i % 4), "pair") for i in range(num)]
     codes = np.random.default_rng(0).integers(0, 16, (4, 4, 4))
     settings = {
-        "corpus": Corpus(samples, codes),
+        "corpus": corpus_of(samples, codes),
         "config": config,
         "vocabulary": VOCABULARY,
         "text_tokenizer": TEXT,
@@ -118,7 +119,7 @@ def test_a_document_that_fits_only_without_its_condition_is_named_before_trainin
     for seed in range(20):
         source = _source()
         long = replace(source.corpus.samples[0], segments=("a red square " * 30, 0), kind="pair")
-        corpus = replace(source.corpus, samples=[long, *source.corpus.samples[1:]])
+        corpus = corpus_of([long, *source.corpus.samples[1:]], source.corpus.codes)
         data = replace(source.config, condition_dropout=0.5)
         with pytest.raises(TokenError, match="more than the context"):
             replace(source, corpus=corpus, config=data, seed=seed, max_tokens=48).check()

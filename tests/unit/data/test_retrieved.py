@@ -5,7 +5,9 @@ from dataclasses import replace
 import numpy as np
 
 from genvlm.config.data import DataConfig, RetrievalConfig, ScenesSource
-from genvlm.data.corpus import Corpus, Sample
+from genvlm.data.corpus import Corpus
+from genvlm.data.sources import Sample
+from genvlm.testing.corpora import corpus_of
 from genvlm.tokenization.document import Image, Text
 
 RETRIEVED = ("cow left of star", "star left of cow", "cow above bell", "cow left of bell", "tree")
@@ -16,7 +18,7 @@ def _retrieving(num: int, **changes: float) -> tuple[Corpus, DataConfig]:
     codes = np.arange(5 * 16).reshape(5, 4, 4)
     retrieval = RetrievalConfig(num_documents=num, **{"query_dropout": 0.0} | changes)
     config = DataConfig(sources=(ScenesSource(num=1),), condition_dropout=0.0, retrieval=retrieval)
-    return Corpus(samples, codes), config
+    return corpus_of(samples, codes), config
 
 
 def test_like_pairs_stand_in_front_and_are_not_learned() -> None:
@@ -48,7 +50,7 @@ def test_pairs_that_are_too_like_are_never_retrieved() -> None:
     # An equal picture under another caption.
     codes = corpus.codes.copy()
     codes[3] = codes[0]
-    same = Corpus(corpus.samples, codes)
+    same = corpus_of(corpus.samples, codes)
     _, config = _retrieving(4)
     for text, found in ((corpus, True), (same, False)):
         segments = text.document(0, config, 0, 0).segments
@@ -78,7 +80,7 @@ def test_a_near_duplicate_is_known_by_the_whole_caption_whatever_the_query_loses
     codes = np.arange(4 * 4).reshape(4, 2, 2)
     retrieval = RetrievalConfig(num_documents=3, query_dropout=0.5, max_similarity=0.6)
     config = DataConfig(sources=(ScenesSource(num=1),), condition_dropout=0.0, retrieval=retrieval)
-    assert _texts_in_front(Corpus(samples, codes), config, 0, 100) == {"a blue tree"}
+    assert _texts_in_front(corpus_of(samples, codes), config, 0, 100) == {"a blue tree"}
 
 
 def test_copies_do_not_hide_what_is_behind_them() -> None:
@@ -87,16 +89,15 @@ def test_copies_do_not_hide_what_is_behind_them() -> None:
     codes = np.arange(201 * 4).reshape(201, 2, 2)
     retrieval = RetrievalConfig(query_dropout=0.0)
     config = DataConfig(sources=(ScenesSource(num=1),), condition_dropout=0.0, retrieval=retrieval)
-    assert _texts_in_front(Corpus(samples, codes), config, 0, 3) == {"red tree"}
+    assert _texts_in_front(corpus_of(samples, codes), config, 0, 3) == {"red tree"}
 
 
 def test_what_two_small_pictures_lack_does_not_make_them_equal() -> None:
-    codes = np.full((2, 8, 8), -1)
-    codes[:, 0, 0] = 3, 4
+    codes = [np.array([[3]]), np.array([[4]])]
     samples = [Sample("a", ("red bird", 0), "pair"), Sample("b", ("red tree", 1), "pair")]
     retrieval = RetrievalConfig(query_dropout=0.0)
     config = DataConfig(sources=(ScenesSource(num=1),), condition_dropout=0.0, retrieval=retrieval)
-    assert _texts_in_front(Corpus(samples, codes), config, 0, 3) == {"red tree"}
+    assert _texts_in_front(corpus_of(samples, codes), config, 0, 3) == {"red tree"}
 
 
 def test_where_the_condition_is_dropped_nothing_is_retrieved() -> None:

@@ -10,11 +10,12 @@ from genvlm.evaluation.plots import (
     Bar,
     bars_with_intervals,
     confusion,
-    loss_curves,
     point_curves,
     reliability,
     risk_coverage_curves,
 )
+from genvlm.evaluation.svg_style import BLUE
+from genvlm.evaluation.training_plots import Panel, log_panels, loss_curves, plan_bars
 
 RECORDS = [
     {"step": s, "loss": 3 / s, "loss_text": 2 / s, "loss_image": 4 / s, "learning_rate": 1e-3}
@@ -23,12 +24,29 @@ RECORDS = [
 BARS = [Bar("this model", 92.5, 89.4, 95.2, 25.0), Bar("blind", 0.0, 0.0, 0.9, control=True)]
 
 
-NAMES = ["loss", "bars", "reliability", "risk and coverage", "confusion", "points"]
+PANEL = Panel("max logit", {"loss_text": ("text", BLUE), "loss_video": ("video", BLUE)})
+PARTS = ("parameters", "gradients", "optimizer", "ema", "activations", "temporary", "buffers")
+PLAN = {
+    "gpus": 8, "gpu": "a100", "usable_bytes": 75 * 2**30,
+    "memory": {"0": dict.fromkeys(PARTS, 2**34) | {"total": 7 * 2**34}},
+}  # fmt: skip
+NAMES = [
+    "loss",
+    "panels",
+    "plan",
+    "bars",
+    "reliability",
+    "risk and coverage",
+    "confusion",
+    "points",
+]
 
 
 def all_plots() -> list[bytes]:
     return [
         loss_curves(RECORDS),
+        log_panels(RECORDS, [PANEL], marks=[20]) or b"",
+        plan_bars(PLAN),
         bars_with_intervals(BARS, title="text score, percent"),
         reliability({"before": ([0.2, 0.9, 1.0], [False, True, True]), "after": ([0.5], [True])}),
         risk_coverage_curves({"model": ([0.25, 0.5, 0.75, 1.0], [0.0, 0.0, 1 / 3, 0.5])}),
@@ -163,3 +181,14 @@ def test_a_plot_of_points_names_its_curves_and_refuses_what_it_cannot_draw() -> 
         point_curves({"ours": []}, title="", x_label="")
     with pytest.raises(EvaluationError, match="not finite"):
         point_curves({"ours": [(1.0, math.nan)]}, title="", x_label="")
+
+
+def test_panels_show_what_the_log_has_and_nothing_where_it_has_nothing() -> None:
+    assert "max logit" in texts(log_panels(RECORDS, [PANEL]) or b"")
+    assert log_panels(RECORDS, [Panel("video", {"loss_video": ("video", BLUE)})]) is None
+    assert log_panels([{"step": 1, "loss": None}], [PANEL]) is None
+
+
+def test_a_plan_names_the_total_of_each_stage_and_what_there_is() -> None:
+    shown = [text.strip() for text in texts(plan_bars(PLAN))]
+    assert {"ZeRO 0", "112.0", "usable 75"} <= set(shown)

@@ -146,7 +146,7 @@ def test_the_fingerprint_follows_weights_and_tokenizers(pretrained: PretrainedMo
 def test_a_kill_while_writing_leaves_the_earlier_folder(
     pretrained: PretrainedModel, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(*_: object) -> None:
+    def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(model_folder, "publish_folder", killed)

@@ -48,3 +48,18 @@ def test_ids_are_a_slice_of_the_logits() -> None:
     head = TokenHead(HIDDEN, VOCAB).double()
     hidden = torch.randn(POSITIONS, HIDDEN).double()
     torch.testing.assert_close(head(hidden, ids=range(10, 20)), head(hidden)[:, 10:20])
+
+
+@pytest.mark.parametrize("bounded", [False, True])
+def test_the_largest_logit_is_told_in_pieces_as_in_one_and_has_no_gradient(
+    bounded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = range(10, 20) if bounded else None
+    head, hidden = TokenHead(HIDDEN, VOCAB), torch.randn(POSITIONS, HIDDEN)
+    expected = head(hidden, ids=ids).amax(-1)
+    for limit in (layers._MAX_LOGITS, 0):
+        monkeypatch.setattr(layers, "_MAX_LOGITS", limit)
+        monkeypatch.setattr(layers, "_PIECE_IDS", 7)
+        found = head(hidden, torch.full((POSITIONS,), 12), ids=ids).max_logit
+        torch.testing.assert_close(found, expected.detach())
+        assert not found.requires_grad

@@ -12,6 +12,7 @@ from genvlm.tokenization.document import (
     Segment,
     Text,
     Video,
+    count_tokens,
     decode_document,
     encode_document,
 )
@@ -57,6 +58,30 @@ documents = st.lists(segments, max_size=5).map(separated)
 
 def encode(parts: list[Segment], v: Vocabulary):
     return encode_document(Document(id="d", segments=parts), v, TEXT, grid=GRID)
+
+
+@settings(deadline=None, max_examples=60)
+@given(parts=documents)
+def test_text_that_is_tokenised_already_gives_the_same_document(parts: list[Segment]) -> None:
+    v = VOCABULARIES["own"]
+    known = [
+        Text(s.text, np.array(TEXT.encode(s.text), np.uint16)) if isinstance(s, Text) else s
+        for s in parts
+    ]
+    ours, theirs = (encode(p, v) for p in (known, parts))
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.dtype == b.dtype
+        assert np.array_equal(a, b)
+    for document in (known, parts):
+        counted = count_tokens(Document(id="d", segments=document), TEXT, sized_images=False)
+        assert counted == len(ours.token_ids)
+
+
+def test_pieces_are_taken_at_their_word() -> None:
+    """No tokenizer is asked: the second argument of a text is what is encoded."""
+    v = VOCABULARIES["own"]
+    encoded = encode([Text("red", [5, 6, 7])], v)
+    assert v.text_pieces(encoded.token_ids[1:-1]) == [5, 6, 7]
 
 
 @pytest.mark.parametrize("v", VOCABULARIES.values(), ids=VOCABULARIES.keys())

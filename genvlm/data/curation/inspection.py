@@ -1,0 +1,217 @@
+"""What sources hold, counted in one pass: sizes, captions, scripts, damage, duplicates."""
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genvlm.config.data import (
+    CaptionsSource,
+    FileSource,
+    FolderSource,
+    ParquetSource,
+    VideosSource,
+    WebDatasetSource,
+)
+from genvlm.data.curation.captions import plain, scripts_of, words_of
+from genvlm.data.curation.curate import thumbnail
+from genvlm.data.curation.ledger import hash_rank
+from genvlm.data.curation.looks import Alike, LookIndex
+from genvlm.data.curation.measures import PictureMeasures, measure_picture
+from genvlm.data.curation.shards import suffix_of
+from genvlm.data.images import RGBImage, decode_image
+from genvlm.data.layouts.folders import VIDEO_SUFFIXES
+from genvlm.data.layouts.open import open_source
+from genvlm.data.raw import Media, RawDocument
+from genvlm.data.readers import PICTURE_SUFFIXES
+from genvlm.data.skipping import SkipBudget
+from genvlm.errors import ConfigError, ImageError
+
+SAMPLE = 60
+"""Pictures that are shown."""
+_MOST_FREQUENT = 20
+_PERCENTILES = (0, 5, 50, 95, 100)
+# As the defaults of a curation's rules.
+_ALIKE = Alike(max_distance=6, max_colour=16, mirrored=False)
+_BLANK_CONTRAST = 16
+
+
+@dataclass
+class Inspection:
+    """What was found so far."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    formats: Counter[str] = field(default_factory=Counter)
+    damaged: list[str] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    text_lengths: list[tuple[int, int]] = field(default_factory=list)
+    """Characters and words."""
+    texts: Counter[str] = field(default_factory=Counter)
+    words: Counter[str] = field(default_factory=Counter)
+    scripts: Counter[str] = field(default_factory=Counter)
+    """Texts by the script of most of their letters."""
+    sample: list[tuple[str, str, RGBImage]] = field(default_factory=list)
+    """Id, text and thumbnail of some pictures, by the hash of their ids."""
+    _digests: set[str] = field(default_factory=set)
+    _looks: LookIndex = field(default_factory=lambda: LookIndex(_ALIKE))
+    _best: list[tuple[int, str, str, RGBImage]] = field(default_factory=list)
+
+    def add_text(self, text: str) -> None:
+        """Count one text."""
+        words = words_of(text)
+        self.counts["texts"] += 1
+        self.text_lengths.append((len(text), len(words)))
+        self.texts[plain(text)] += 1
+        self.words.update(words)
+        letters = scripts_of(text)
+        most = max(sorted(letters), key=lambda script: letters[script], default="no letters")
+        self.scripts[most] += 1
+
+    def add_media(self, media: Media, key: str, text: str) -> None:
+        """Count one picture or clip; `key` and `text` are shown with it."""
+        if media.kind == "video":
+            self.counts["videos"] += 1
+            return
+        content = media.read()
+        self.counts["bytes"] += len(content)
+        try:
+            image = decode_image(content, media.name)
+        except ImageError as error:
+            self.damaged.append(str(error))
+            return
+        self.counts["pictures"] += 1
+        self.formats[suffix_of(content)] += 1
+        self._add_picture(measure_picture(image))
+        # The smallest ranks are kept: a heap of their negatives.
+        rank = -int(hash_rank(key)[:15], 16)
+        if len(self._best) < SAMPLE:
+            heapq.heappush(self._best, (rank, key, text, thumbnail(image)))
+        elif rank > self._best[0][0]:
+            heapq.heapreplace(self._best, (rank, key, text, thumbnail(image)))
+
+    def _add_picture(self, picture: PictureMeasures) -> None:
+        self.sizes.append((picture.width, picture.height))
+        self.counts["blank"] += picture.contrast < _BLANK_CONTRAST
+        if picture.digest in self._digests:
+            self.counts["exact_duplicates"] += 1
+            return
+        self._digests.add(picture.digest)
+        if next(self._looks.find(picture.look), None) is not None:
+            self.counts["near_duplicates"] += 1
+        else:
+            self._looks.add(len(self.sizes), picture.look)
+
+    def finish(self) -> None:
+        """Order what is shown."""
+        self.sample = [(key, text, small) for _, key, text, small in sorted(self._best)[::-1]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but pictures."""
+        sides = np.array(self.sizes or np.empty((0, 2)), float)
+        aspects = sides.max(1) / sides.min(1) if len(sides) else np.empty(0)
+        lengths = np.array(self.text_lengths or np.empty((0, 2)), float)
+        return {
+            "documents": self.counts["documents"],
+            "pairs": self.counts["pairs"],
+            "pictures": self.counts["pictures"],
+            "videos": self.counts["videos"],
+            "bytes": self.counts["bytes"],
+            "formats": dict(self.formats.most_common()),
+            "damaged": {"pictures": len(self.damaged), "examples": self.damaged[:_MOST_FREQUENT]},
+            "skipped_by_readers": self.counts["skipped"],
+            "width": _percentiles(sides[:, 0]),
+            "height": _percentiles(sides[:, 1]),
+            "longer_side_to_shorter": _percentiles(aspects),
+            "blank": self.counts["blank"],
+            "exact_duplicates": self.counts["exact_duplicates"],
+            "near_duplicates": self.counts["near_duplicates"],
+            "texts": self.counts["texts"],
+            "distinct_texts": len(self.texts),
+            "characters": _percentiles(lengths[:, 0]),
+            "words": _percentiles(lengths[:, 1]),
+            "scripts": dict(self.scripts.most_common()),
+            "most_frequent_texts": dict(_most_common(self.texts)),
+            "most_frequent_words": dict(_most_common(self.words)),
+        }
+
+
+def inspect_sources(
+    sources: Sequence[FileSource],
+    progress: Callable[[int, int | None], None],
+    limit: int | None = None,
+) -> Inspection:
+    """Read all documents of some sources, or the first `limit` of each.
+
+    Damage is counted, whatever its share.
+
+    Raises:
+        DataError: a source is missing or not of its layout.
+    """
+    inspection = Inspection()
+    skips = SkipBudget(max_share=1.0)
+    for number, source in enumerate(sources):
+        for place, document in enumerate(open_source(source, skips)):
+            if place == limit:
+                break
+            _add(inspection, document, f"{number}/{document.id}")
+            progress(inspection.counts["documents"], None)
+    inspection.counts["skipped"] = skips.num_skipped
+    inspection.finish()
+    return inspection
+
+
+def _add(inspection: Inspection, document: RawDocument, key: str) -> None:
+    inspection.counts["documents"] += 1
+    inspection.counts["pairs"] += document.kind == "pair"
+    texts = [segment for segment in document.segments if isinstance(segment, str)]
+    for text in texts:
+        inspection.add_text(text)
+    for place, segment in enumerate(document.segments):
+        if isinstance(segment, Media):
+            inspection.add_media(segment, f"{key}/{place}", texts[0] if texts else "")
+
+
+def guess_source(path: Path) -> FileSource:
+    """The source that a folder or file is, by what lies in it.
+
+    Raises:
+        ConfigError: nothing that a reader takes.
+    """
+    names = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    if path.is_dir() and path / "captions.jsonl" in names:
+        return CaptionsSource(path=str(path))
+    tars, parquets = ([str(p) for p in names if p.suffix == s] for s in (".tar", ".parquet"))
+    if tars:
+        return WebDatasetSource(paths=tuple(tars))
+    if parquets:
+        return ParquetSource(paths=tuple(parquets))
+    pictures = _of(names, PICTURE_SUFFIXES)
+    if path.is_dir() and pictures:
+        beside = all(picture.with_suffix(".txt") in names for picture in pictures)
+        return FolderSource(path=str(path), captions="sidecar" if beside else "file_name")
+    if path.is_dir() and _of(names, VIDEO_SUFFIXES):
+        return VideosSource(path=str(path))
+    raise ConfigError(
+        f"{path} holds neither captions.jsonl nor tar files, Parquet files, pictures or videos: "
+        "name a YAML whose `sources` say what there is"
+    )
+
+
+def _of(paths: Iterable[Path], suffixes: Sequence[str]) -> list[Path]:
+    return [path for path in paths if path.suffix.lower() in suffixes]
+
+
+def _percentiles(values: np.ndarray) -> dict[str, float]:
+    if not len(values):
+        return {}
+    found = np.percentile(values, _PERCENTILES)
+    return {f"p{p}": round(float(v), 2) for p, v in zip(_PERCENTILES, found, strict=True)}
+
+
+def _most_common(counts: Counter[str]) -> list[tuple[str, int]]:
+    """Ties in the order of the alphabet."""
+    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:_MOST_FREQUENT]

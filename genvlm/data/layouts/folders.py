@@ -1,0 +1,113 @@
+"""Folders of pictures or videos, nested or not; the caption is a file beside, or a name."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from genvlm.config.data import FolderSource, VideosSource
+from genvlm.data.images import picture_path
+from genvlm.data.layouts.samples import documents_of, image_pair
+from genvlm.data.raw import Media, RawDocument
+from genvlm.data.readers import PICTURE_SUFFIXES
+from genvlm.data.rows import checked_text, read_text_file
+from genvlm.data.skipping import SkipBudget
+from genvlm.errors import DataError
+
+VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v")
+Captions = Literal["sidecar", "file_name", "folder_name"]
+
+
+def read_folder(source: FolderSource, skips: SkipBudget) -> Iterator[RawDocument]:
+    """Pairs in the order of paths; ids are paths below the folder."""
+    return _read(Path(source.path), "image", source.captions, skips)
+
+
+def read_videos(source: VideosSource, skips: SkipBudget) -> Iterator[RawDocument]:
+    """Pairs of a caption and a clip, as `read_folder`."""
+    return _read(Path(source.path), "video", "sidecar", skips)
+
+
+def _read(
+    folder: Path, kind: Literal["image", "video"], captions: Captions, skips: SkipBudget
+) -> Iterator[RawDocument]:
+    suffixes = PICTURE_SUFFIXES if kind == "image" else VIDEO_SUFFIXES
+    names = list_files(folder, suffixes)
+    if captions == "sidecar":
+        _check_sidecars(folder, names)
+
+    def pair(where: str, name: str) -> list[RawDocument]:
+        path = picture_path(folder, name, where)
+        media = Media(kind=kind, name=str(path), path=path)
+        return [image_pair(name, _caption(folder, name, captions), media)]
+
+    return documents_of(((str(folder / name), name) for name in names), pair, skips)
+
+
+def list_files(folder: Path, suffixes: Sequence[str]) -> list[str]:
+    """Paths below a folder, with `/`, sorted; hidden files and other suffixes are passed over.
+
+    Raises:
+        DataError: no such folder, a link to a folder in it, or no file of these suffixes.
+    """
+    if not folder.is_dir():
+        raise DataError(f"no folder at {folder}: check the path")
+    found = []
+    for root, subfolders, files in os.walk(folder, onerror=_refuse):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        for name in subfolders:
+            if (Path(root) / name).is_symlink():
+                raise DataError(
+                    f"{Path(root) / name} is a link to a folder: name that folder as a source"
+                )
+        found += [
+            (Path(root) / name).relative_to(folder).as_posix()
+            for name in files
+            if not name.startswith(".") and name.lower().endswith(tuple(suffixes))
+        ]
+    for name in found:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"{folder}: the name {name!r} is not UTF-8: rename the file") from None
+    if not found:
+        raise DataError(f"{folder} holds none of these files: {', '.join(suffixes)}")
+    return sorted(found)
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(f"{error.filename} cannot be read ({error.strerror})")
+
+
+def _check_sidecars(folder: Path, names: Sequence[str]) -> None:
+    sidecars = {name: PurePosixPath(name).with_suffix(".txt") for name in names}
+    of_sidecar: dict[PurePosixPath, str] = {}
+    for name, sidecar in sidecars.items():
+        if sidecar in of_sidecar:
+            raise DataError(
+                f"{folder / of_sidecar[sidecar]} and {folder / name} would share the caption "
+                f"{sidecar.name}: rename one of them"
+            )
+        of_sidecar[sidecar] = name
+    missing = [name for name in names if not (folder / sidecars[name]).is_file()]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(names)} files in {folder} have no caption beside them, such "
+            f"as {missing[0]}: write {sidecars[missing[0]]}"
+        )
+
+
+def _caption(folder: Path, name: str, captions: Captions) -> str:
+    """The caption of the file `name`. Raises DataError: there is none."""
+    path = PurePosixPath(name)
+    match captions:
+        case "sidecar":
+            sidecar = picture_path(folder, path.with_suffix(".txt").as_posix(), folder / name)
+            return checked_text(read_text_file(sidecar).strip(), "the caption", str(sidecar))
+        case "file_name":
+            words = path.stem
+        case "folder_name":
+            words = path.parent.name
+    if not words:
+        raise DataError(f"{folder / name} lies in no folder that could name it: move it into one")
+    return checked_text(words.replace("_", " ").strip(), "its name", repr(str(folder / name)))

@@ -1,0 +1,377 @@
+"""From sources to token shards, in memory that does not grow with the sources.
+
+Each shard is a function of the samples in it alone, so that a run that was cut off goes on behind
+the last whole one, and the same sources give the same bytes.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from genvlm.config.data import DrawnSource, FileSource
+from genvlm.config.schema import to_plain
+from genvlm.data.images import RGBImage
+from genvlm.data.shard_columns import ShardColumns
+from genvlm.data.shards import (
+    INDEX_FILE,
+    SCHEMA,
+    UNFINISHED_FILE,
+    Shard,
+    ShardFile,
+    ShardIndex,
+    SourceCount,
+    Whose,
+    parse_index,
+    shard_bytes,
+)
+from genvlm.data.skipping import SkipBudget
+from genvlm.data.sources import Reading, Sample, count_pictures, read_source, samples_json
+from genvlm.errors import DataError, GenvlmError, TokenError
+from genvlm.nn.whole_files import storage_errors, write_whole
+from genvlm.tokenization.image import ImageTokenizer
+from genvlm.tokenization.text import TextTokenizer
+
+SAMPLES_PER_SHARD = 2**17
+# Pieces and codes at which a shard ends too: it is held in memory while it grows.
+_MOST_TOKENS = 2**24
+# Pictures that are encoded together.
+_CHUNK = 512
+NumberedSource = tuple[int, DrawnSource | FileSource]
+"""A source and its place in the configuration, which is part of its samples' ids."""
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokenizers:
+    """What turns texts and pictures into tokens."""
+
+    text: TextTokenizer
+    image: ImageTokenizer
+    max_side: int = 0
+    """Most rows and columns of codes of a picture that keeps its shape; 0: all become square."""
+
+    @property
+    def whose(self) -> Whose:
+        """Their fingerprints."""
+        return Whose(
+            text_tokenizer=self.text.fingerprint,
+            image_tokenizer=self.image.fingerprint,
+            max_side=self.max_side,
+        )
+
+
+class Read(NamedTuple):
+    """What was read for a shard."""
+
+    sha256: str
+    """Of ids and texts, by which resuming knows its source again."""
+    num: int
+    """Samples, damaged ones too."""
+    skipped: tuple[int, ...]
+    """Places of the damaged among them."""
+
+
+class Filled(NamedTuple):
+    """A shard that was just made."""
+
+    shard: Shard
+    read: Read
+
+
+def tokenise(
+    walk: "Walk", tokenizers: Tokenizers, samples_per_shard: int = SAMPLES_PER_SHARD
+) -> Iterator[Filled]:
+    """Shards of all samples that are left to read.
+
+    Raises:
+        DataError: more samples are damaged than the walk allows; one is named.
+        TokenError: a text that the tokenizer does not take.
+    """
+    growing = _Growing(tokenizers, walk)
+    for reading in walk.readings:
+        growing.add(reading)
+        columns = growing.columns
+        if len(columns) == samples_per_shard or columns.num_tokens >= _MOST_TOKENS:
+            yield growing.finish()
+            growing = _Growing(tokenizers, walk)
+    if len(growing.columns):
+        yield growing.finish()
+
+
+def tokenise_in_memory(
+    sources: Sequence[NumberedSource],
+    tokenizers: Tokenizers,
+    max_bad_share: float,
+    progress: Progress,
+) -> tuple[list[SourceCount], list[Shard]]:
+    """All sources as shards that are written nowhere. Raises as `write_shards`."""
+    walk = Walk(sources, max_bad_share, progress)
+    shards = [filled.shard for filled in tokenise(walk, tokenizers)]
+    return walk.finish(), shards
+
+
+def write_shards(
+    sources: Sequence[NumberedSource],
+    tokenizers: Tokenizers,
+    folder: Path,
+    *,
+    samples_per_shard: int = SAMPLES_PER_SHARD,
+    max_bad_share: float = 0.0,
+    wait: bool = False,
+    progress: Progress = lambda done, total: None,
+) -> ShardIndex:
+    """Tokenise all sources into `folder`, or what is left of them.
+
+    Args:
+        max_bad_share: most of the samples that may be damaged, which are left out and counted.
+        wait: for another process that writes there, rather than refuse.
+        progress: told pictures read, and in all as far as that is known.
+
+    Raises:
+        DataError: a source is empty, does not fit, or is not what it was when the first shards were
+            written; the folder holds other shards, or is being written.
+        TokenError: a text that the tokenizer does not take.
+    """
+    walk = Walk(sources, max_bad_share, progress)
+    with _held(folder, wait):
+        index = ShardIndex(
+            schema=SCHEMA,
+            whose=tokenizers.whose,
+            samples_per_shard=samples_per_shard,
+            sources=walk.plain,
+            shards=(),
+        )
+        for name in (INDEX_FILE, UNFINISHED_FILE):
+            if (folder / name).is_file():
+                index = _known(folder / name, index)
+                break
+        if (folder / INDEX_FILE).is_file():
+            return index
+        try:
+            for file in index.shards:
+                _pass_over(walk, file, folder)
+            for filled in tokenise(walk, tokenizers, samples_per_shard):
+                file = _write(filled, folder / f"shard-{len(index.shards):05d}.safetensors")
+                index = replace(index, shards=(*index.shards, file))
+                _write_index(index, folder / UNFINISHED_FILE)
+            index = replace(index, sources=tuple(walk.finish()))
+        except GenvlmError as error:
+            if not index.shards:
+                raise
+            how = "mend this and run the same again, and it goes on behind them"
+            if walk.skips.num_skipped:
+                how += "; samples that were damaged are taken in when the folder is deleted first"
+            raise type(error)(
+                f"{error}; {len(index.shards)} shards in {folder} are whole: {how}"
+            ) from None
+        _write_index(index, folder / INDEX_FILE)
+        (folder / UNFINISHED_FILE).unlink(missing_ok=True)
+    return index
+
+
+class Walk:
+    """Reads sources one after another, and counts."""
+
+    def __init__(
+        self, sources: Sequence[NumberedSource], max_bad_share: float, progress: Progress
+    ) -> None:
+        self._sources, self._progress = sources, progress
+        self._place, self._kept = 0, [0] * len(sources)
+        self._total, self._done = sum(count_pictures(s) for _, s in sources), 0
+        self.skips = SkipBudget(max_bad_share)
+        self.readings = self._readings()
+
+    @property
+    def plain(self) -> tuple[SourceCount, ...]:
+        """The sources before they are counted."""
+        return tuple(SourceCount(source=to_plain(s), samples=0) for _, s in self._sources)
+
+    def keep(self) -> None:
+        """Count a good sample of the source that is being read."""
+        self._kept[self._place] += 1
+        self.skips.keep()
+
+    def skip(self, sample: Sample, reason: str) -> None:
+        """Count a damaged one. Raises DataError: there are too many."""
+        self.skips.skip(sample.id, reason)
+
+    def encoded(self, num: int) -> None:
+        """Count pictures."""
+        self._done += num
+        self._progress(self._done, max(self._total, self._done))
+
+    def finish(self) -> list[SourceCount]:
+        """Samples of each source, once all are read. Raises DataError: one is empty."""
+        self.skips.finish()
+        if not any(self._kept):
+            raise DataError("the data sources hold no documents")
+        for (number, source), num in zip(self._sources, self._kept, strict=True):
+            if not num:
+                raise DataError(
+                    f"data.sources.{number}, of kind {source.kind}, holds no documents: fill it or "
+                    "leave it out"
+                )
+        return [
+            replace(plain, samples=num) for plain, num in zip(self.plain, self._kept, strict=True)
+        ]
+
+    def _readings(self) -> Iterator[Reading]:
+        for place, (number, source) in enumerate(self._sources):
+            self._place = place
+            yield from read_source(source, f"{number}-{source.kind}", self.skips)
+
+
+class _Growing:
+    """A shard that takes in samples."""
+
+    def __init__(self, tokenizers: Tokenizers, walk: Walk) -> None:
+        self._tokenizers, self._walk = tokenizers, walk
+        self.columns = ShardColumns(
+            text_size=tokenizers.text.size, codebook_size=tokenizers.image.config.codebook_size
+        )
+        self._waiting: list[RGBImage] = []
+        self._num_pictures = 0
+        self._numbers: dict[bytes, int] = {}  # of pictures by their shape and bytes
+        self._digest, self._num_read, self._skipped = hashlib.sha256(), 0, list[int]()
+
+    def add(self, reading: Reading) -> None:
+        """Take in one sample, or count it as damaged. Raises as `tokenise`."""
+        sample = reading.sample
+        self._digest.update(samples_json([sample]))
+        self._num_read += 1
+        try:
+            pictures = reading.pictures()
+            pieces = [self._pieces(s, sample) for s in sample.segments if isinstance(s, str)]
+        except (DataError, TokenError) as error:
+            if not self._walk.skips.max_share:
+                raise
+            self._skipped.append(self._num_read - 1)
+            self._walk.skip(sample, str(error))
+            return
+        fitted = [self._tokenizers.image.fit(p, self._tokenizers.max_side) for p in pictures]
+        self.columns.add(sample, pieces, [self._number_of(picture) for picture in fitted])
+        self._walk.keep()
+        self._num_pictures += len(pictures)
+        if len(self._waiting) >= _CHUNK:
+            self._encode_waiting()
+
+    def finish(self) -> Filled:
+        """The shard."""
+        self._encode_waiting()
+        read = Read(self._digest.hexdigest(), self._num_read, tuple(self._skipped))
+        return Filled(Shard(self.columns.arrays()), read)
+
+    def _pieces(self, text: str, sample: Sample) -> list[int]:
+        try:
+            return self._tokenizers.text.encode(text)
+        except TokenError as error:
+            raise TokenError(f"document {sample.id!r}: {error}") from None
+
+    def _number_of(self, picture: RGBImage) -> int:
+        """Pictures that are equal when fitted are encoded once."""
+        digest = hashlib.blake2b(str(picture.shape).encode(), digest_size=16)
+        digest.update(picture.tobytes())
+        key = digest.digest()
+        if key not in self._numbers:
+            self._numbers[key] = len(self._numbers)
+            self._waiting.append(picture)
+        return self._numbers[key]
+
+    def _encode_waiting(self) -> None:
+        image, max_side = self._tokenizers.image, self._tokenizers.max_side
+        grids: Sequence[np.ndarray] = (
+            image.encode_sized(self._waiting, max_side)
+            if max_side
+            else list(image.encode(self._waiting))
+        )
+        for grid in grids:
+            self.columns.add_picture(grid)
+        self._waiting.clear()
+        self._walk.encoded(self._num_pictures)
+        self._num_pictures = 0
+
+
+def _write(filled: Filled, path: Path) -> ShardFile:
+    shard, content = filled.shard, shard_bytes(filled.shard.arrays)
+    temporary = path.with_name(f"{path.name}.tmp")
+    with storage_errors(path, "the shards before it are whole"):
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    return ShardFile(
+        name=path.name,
+        samples=len(shard),
+        pictures=shard.num_pictures,
+        pieces=len(shard.arrays["pieces"]),
+        codes=len(shard.arrays["codes"]),
+        num_bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        num_read=filled.read.num,
+        read_sha256=filled.read.sha256,
+        skipped=filled.read.skipped,
+    )
+
+
+def _write_index(index: ShardIndex, path: Path) -> None:
+    write_whole(path, json.dumps(to_plain(index), indent=1) + "\n")
+
+
+def _pass_over(walk: Walk, file: ShardFile, folder: Path) -> None:
+    """Read the samples of a written shard again, but not their pictures.
+
+    Raises:
+        DataError: they are others.
+    """
+    digest = hashlib.sha256()
+    skipped = set(file.skipped)
+    for place, reading in enumerate(islice(walk.readings, file.num_read)):
+        digest.update(samples_json([reading.sample]))
+        if place in skipped:
+            walk.skip(reading.sample, f"{reading.sample.id} was damaged when it was first read")
+        else:
+            walk.keep()
+    if digest.hexdigest() != file.read_sha256:
+        raise DataError(
+            f"a source is not what it was when {folder / file.name} was written: bring it back, or "
+            f"delete {folder} and begin anew"
+        )
+    walk.encoded(file.pictures)
+
+
+def _known(path: Path, wanted: ShardIndex) -> ShardIndex:
+    """What is written already. Raises DataError: it is of other settings."""
+    index = parse_index(path)
+    settings = [
+        (i.whose, i.samples_per_shard, [s.source for s in i.sources]) for i in (index, wanted)
+    ]
+    if settings[0] != settings[1]:
+        raise DataError(
+            f"{path.parent} holds shards of other sources, tokenizers or sizes: choose another "
+            "folder or delete it"
+        )
+    return index
+
+
+@contextlib.contextmanager
+def _held(folder: Path, wait: bool) -> Iterator[None]:
+    """Write alone; the lock dies with the process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError:
+            raise DataError(
+                f"another process writes shards into {folder}: wait for it or choose another folder"
+            ) from None
+        yield

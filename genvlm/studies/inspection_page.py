@@ -1,0 +1,55 @@
+"""What a source holds, as a page to look at."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from genvlm.data.curation.inspection import Inspection
+from genvlm.evaluation.blocks import Block, Gallery, Headline, Section, Table, Tile
+from genvlm.evaluation.report import render_report, save_report
+
+_MAX_TEXT = 90
+
+
+def write_inspection_page(inspection: Inspection, title: str, path: Path) -> None:
+    """The page, with some of the pictures in it."""
+    found = inspection.to_json()
+    headlines = [
+        Headline("documents", f"{found['documents']:,}"),
+        Headline("pictures", f"{found['pictures']:,}", f"{found['bytes'] / 1e6:,.0f} MB"),
+        Headline("damaged", f"{found['damaged']['pictures']:,}"),
+        Headline(
+            "duplicates",
+            f"{found['exact_duplicates'] + found['near_duplicates']:,}",
+            f"{found['exact_duplicates']:,} of them exact",
+        ),
+    ]
+    measured = ("width", "height", "longer_side_to_shorter", "characters", "words")
+    rows = [[name.replace("_", " "), *found[name].values()] for name in measured if found[name]]
+    sizes = Table(["", "smallest", "5 %", "median", "95 %", "largest"], rows, "Sizes.")
+    scripts = _counts("Texts by the script of most of their letters.", found["scripts"])
+    texts: list[Block] = [scripts] if found["scripts"] else []
+    if found["most_frequent_texts"]:
+        texts += [
+            _counts(f"{found['distinct_texts']:,} distinct texts.", found["most_frequent_texts"]),
+            _counts("Words.", found["most_frequent_words"]),
+        ]
+    tiles = [Tile([small], [_short(text)]) for _, text, small in inspection.sample]
+    sections = [
+        Section("Sizes", [sizes, _counts("Formats.", found["formats"])]),
+        Section("Texts", texts),
+        Section("Pictures", [Gallery(tiles, "Some, by the hash of their ids.", 1)]),
+    ]
+    if inspection.damaged:
+        lines = [[text] for text in found["damaged"]["examples"]]
+        sections.append(Section("Damaged", [Table(["why"], lines, "The first ones.")]))
+    page = render_report(title, "", headlines, [s for s in sections if s.blocks])
+    save_report(page, path)
+
+
+def _counts(caption: str, counts: Mapping[str, Any]) -> Table:
+    return Table(["", "times"], [[_short(key), n] for key, n in counts.items()], caption)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"

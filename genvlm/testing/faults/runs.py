@@ -1,0 +1,103 @@
+"""Tiny runs of training that are stopped and resumed, and what they must have in common."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genvlm.config.schema import dump_config
+from genvlm.config.training import TrainConfig
+from genvlm.nn.safetensors_folder import fingerprint_tensors, load_tensors
+from genvlm.testing.faults.row import demand
+from genvlm.testing.tiny import tiny_train_config
+from genvlm.training.checkpoint import list_checkpoints
+from genvlm.training.loop import train
+from genvlm.training.run_folder import CHECKPOINTS, LOG_FILE, MODEL_FOLDER, read_log
+
+_OF_THE_CLOCK = ("step_seconds", "data_wait", "seconds", "mfu")
+
+
+def tiny_run(folder: Path, *, num_steps: int, checkpoint_every: int) -> TrainConfig:
+    """Dropout, so that the random state counts; two micro-batches a step; three steps an epoch."""
+    config = tiny_train_config(
+        folder,
+        num_steps=num_steps,
+        global_batch_size=4,
+        micro_batch_size=2,
+        checkpoint_every=checkpoint_every,
+    )
+    return replace(config, model=replace(config.model, dropout=0.1))
+
+
+def write_run(config: TrainConfig, path: Path) -> list[str]:
+    """The arguments of `genvlm` that train it, but --out."""
+    path.write_text(dump_config(config))
+    return ["train", str(path)]
+
+
+@dataclass(frozen=True)
+class RunEnd:
+    """What two runs of one configuration must share, whatever happened to one of them."""
+
+    weights: str
+    """Fingerprint."""
+    optimizer: str
+    log: tuple[Mapping[str, Any], ...]
+    """Without what the clock decides about."""
+
+
+def end_of(out: Path) -> RunEnd:
+    """Of a finished run."""
+    newest = list_checkpoints(out / CHECKPOINTS)[-1]
+    optimizer = dict[str, Tensor]()
+    for path in sorted(newest.glob("optimizer*")):
+        _flatten(torch.load(path, weights_only=True), path.name, optimizer)
+    demand(optimizer, f"{newest} holds no optimizer")
+    records = tuple(
+        {
+            name: value
+            for name, value in record.items()
+            if name not in _OF_THE_CLOCK and not name.endswith("_per_second")
+        }
+        for record in read_log(out / LOG_FILE)
+    )
+    weights = fingerprint_tensors(load_tensors(out / MODEL_FOLDER / "model.safetensors"))
+    return RunEnd(weights, fingerprint_tensors(optimizer), records)
+
+
+def demand_same(out: Path, expected: RunEnd) -> None:
+    """Raise AssertionError unless a run ended bitwise as another."""
+    found = end_of(out)
+    demand(found.log == expected.log, f"{out} has another log")
+    demand(found.weights == expected.weights, f"{out} has other weights")
+    demand(found.optimizer == expected.optimizer, f"{out} has another optimizer state")
+
+
+def last_logged(out: Path) -> int:
+    """The last step of which a run has told; 0 before."""
+    path = out / LOG_FILE
+    records = read_log(path) if path.is_file() else []
+    return int(records[-1]["step"]) if records else 0
+
+
+def warm_up(config: TrainConfig, folder: Path) -> None:
+    """Before a fork: load all that a run loads; threads of torch do not live on in a child."""
+    torch.set_num_threads(1)
+    train(replace(config, num_steps=1), folder)
+
+
+def _flatten(value: object, name: str, found: dict[str, Tensor]) -> None:
+    """Tensors by their path; numbers become tensors, so that they are compared too."""
+    if isinstance(value, Tensor):
+        found[name] = value
+    elif isinstance(value, Mapping):
+        for key, inside in value.items():
+            _flatten(inside, f"{name}.{key}", found)
+    elif isinstance(value, (list, tuple)):
+        for number, inside in enumerate(value):
+            _flatten(inside, f"{name}.{number}", found)
+    elif isinstance(value, (int, float)):
+        found[name] = torch.tensor(value, dtype=torch.float64)

@@ -1,0 +1,143 @@
+"""`genvlm data curate` and `genvlm data inspect`, as a user types them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genvlm.cli.main import main
+from genvlm.config.curation import CurationConfig
+from genvlm.config.data import (
+    CaptionsSource,
+    FolderSource,
+    WebDatasetSource,
+)
+from genvlm.config.schema import dump_config, parse_config
+from genvlm.data.curation.inspection import guess_source
+from genvlm.data.layouts.open import open_source
+from genvlm.data.skipping import SkipBudget
+from genvlm.data.sources import read_source
+from genvlm.models.pretrained import save_pretrained
+from genvlm.testing.files import picture_bytes, write_files
+from genvlm.testing.noisy_captions import GOOD, write_noisy_captions
+from genvlm.testing.tiny import tiny_pretrained
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def test_the_example_keeps_its_pictures_and_its_page_shows_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["data", "curate", "configs/data/curate-own.yaml", "--out", str(tmp_path / "out")]
+    assert main([*command, "--json"]) == 0
+    ledger = json.loads(capsys.readouterr().out)
+    assert (ledger["in"], ledger["kept"]) == (3, 3)
+    page = (tmp_path / "out/ledger.html").read_text("utf-8")
+    assert "penguin above lemon" in page
+    assert "<script src" not in page
+    assert (tmp_path / "out/kept.png").is_file()
+    assert main(command) == 2
+    assert "is not empty" in capsys.readouterr().err
+
+
+def test_models_score_and_caption_and_the_page_shows_what_was_dropped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_noisy_captions(tmp_path / "data")
+    save_pretrained(tiny_pretrained(), tmp_path / "model", card="tiny")
+    content = {
+        "kind": "curation",
+        "sources": [{"kind": "captions", "path": str(tmp_path / "data")}],
+        "rules": [
+            {"kind": "size"},
+            {"kind": "near_duplicates"},
+            {"kind": "score", "model": str(tmp_path / "model"), "keep": 0.5},
+        ],
+        "captions": {"model": str(tmp_path / "model"), "share": 1.0, "max_tokens": 6},
+        "max_unreadable": 0.5,
+    }
+    path = tmp_path / "curation.yaml"
+    path.write_text(dump_config(parse_config(CurationConfig, content, "test")), encoding="utf-8")
+    assert main(["data", "curate", str(path), "--out", str(tmp_path / "out"), "--json"]) == 0
+    ledger = json.loads(capsys.readouterr().out)
+    score = ledger["rules"][-1]
+    assert score["dropped"] == score["in"] - ledger["kept"] == pytest.approx(score["in"] / 2, abs=1)
+    assert sum(ledger["captions"].values()) == ledger["kept"]
+    shards = tuple(str(shard) for shard in (tmp_path / "out/shards").glob("*.tar"))
+    for document in open_source(WebDatasetSource(paths=shards)):
+        assert document.extra["original_text"]
+        assert document.extra["caption_from"] in ("synthetic", "source")
+    page = (tmp_path / "out/ledger.html").read_text("utf-8")
+    assert "looks the same" in page
+    assert "is damaged or cut short" in page
+
+
+def test_training_reads_curated_shards_as_it_reads_their_sources(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(["data", "curate", "configs/data/curate-own.yaml", "--out", str(out)]) == 0
+    shards = WebDatasetSource(paths=(str(out / "shards/00000.tar"),))
+    sources = (shards, CaptionsSource(path="examples/data"))
+    curated, original = (list(read_source(s, "0", SkipBudget())) for s in sources)
+    assert len(curated) == len(original) == 3
+    for one, other in zip(curated, original, strict=True):
+        assert one.sample.segments == other.sample.segments
+        np.testing.assert_array_equal(one.pictures(), other.pictures())
+
+
+def test_a_file_that_is_no_curation_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(tmp_path / "out")]
+    assert main(["data", "curate", "configs/debug/tiny.yaml", *out]) == 2
+    assert "is no configuration of `kind: curation`" in capsys.readouterr().err
+    assert main(["train", "configs/data/curate-own.yaml", *out]) == 2
+    assert "genvlm data curate" in capsys.readouterr().err
+
+
+def test_inspect_counts_damage_duplicates_scripts_and_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = write_noisy_captions(tmp_path / "data")
+    page = tmp_path / "page.html"
+    assert main(["data", "inspect", str(tmp_path / "data"), "--json", "--out", str(page)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["documents"] == len(expected)
+    assert found["pictures"] == len(expected) - 2 == sum(found["formats"].values())
+    assert found["damaged"]["pictures"] == 2
+    assert (found["exact_duplicates"], found["near_duplicates"], found["blank"]) == (1, 1, 1)
+    assert found["scripts"]["cyrillic"] == 1
+    assert found["most_frequent_texts"]["clip art gallery"] == 3
+    assert found["most_frequent_words"]["heart"] == 2
+    assert found["width"]["p50"] == 64
+    assert GOOD[0] in page.read_text("utf-8")
+
+
+def test_inspect_takes_configurations_and_says_what_it_cannot_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "inspect", "configs/data/curate-own.yaml", "--limit", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["documents"] == 2
+    assert main(["data", "inspect", "configs/demo/emoji.yaml"]) == 2
+    assert "names no source of files" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main(["data", "inspect", str(tmp_path / "empty")]) == 2
+    assert "holds neither captions.jsonl nor" in capsys.readouterr().err
+
+
+def test_a_folder_is_read_by_what_lies_in_it(tmp_path: Path) -> None:
+    picture = picture_bytes()
+    captions = write_files(tmp_path / "a", {"captions.jsonl": "", "a.png": picture})
+    beside = write_files(tmp_path / "b", {"a/a.png": picture, "a/a.txt": "text"})
+    named = write_files(tmp_path / "c", {"cow.png": picture})
+    tars = write_files(tmp_path / "d", {"1.tar": b"", "0.tar": b""})
+    assert guess_source(captions) == CaptionsSource(path=str(captions))
+    assert guess_source(beside) == FolderSource(path=str(beside), captions="sidecar")
+    assert guess_source(named) == FolderSource(path=str(named), captions="file_name")
+    paths = (str(tars / "0.tar"), str(tars / "1.tar"))
+    assert guess_source(tars) == WebDatasetSource(paths=paths)

@@ -1,0 +1,20 @@
+"""Snippets of the documentation are configurations that load."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+from genvlm.config.data import DataConfig, FileSource
+from genvlm.config.schema import parse_config
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_page_of_readers_shows_each_layout_as_it_is_configured() -> None:
+    page = (ROOT / "docs/readers.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    config = parse_config(DataConfig, yaml.safe_load(snippet)["data"], "docs/readers.md")
+    assert {type(source) for source in config.sources} == set(FileSource.__args__)  # type: ignore[attr-defined]
+    listed = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    assert listed[1:] == [source.kind for source in config.sources]

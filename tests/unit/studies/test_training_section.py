@@ -1,0 +1,91 @@
+"""The page of a run that is going on, of either family."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from genvlm.errors import DataError
+from genvlm.studies.run_report import build_report
+from genvlm.testing.processes import ROOT
+
+TINY, DIFFUSION = (ROOT / f"configs/debug/{name}.yaml" for name in ("tiny", "diffusion"))
+
+
+def going_run(
+    out: Path, config: Path, records: list[dict[str, Any]], events: list[dict[str, Any]]
+) -> Path:
+    out.mkdir()
+    shutil.copy(config, out / "config.yaml")
+    for name, lines in (("log.jsonl", records), ("events.jsonl", events)):
+        (out / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return out
+
+
+def record(step: int, **more: float | None) -> dict[str, Any]:
+    return {
+        "step": step, "loss": 3.0, "loss_text": 2.0, "loss_image": 4.0, "learning_rate": 1e-3,
+        "grad_norm": 1.0, "skipped": 0.0, "step_seconds": 6.0, "data_wait": 0.25,
+        "max_logit_image": 9.0, "hidden_norm_image": 30.0, "tokens_per_second": 100.0, **more,
+    }  # fmt: skip
+
+
+SPIKE = {"event": "loss_spike", "step": 7, "name": "loss_text", "value": 9.25, "usual": 2.0}
+SKIPPED = {"event": "skipped", "step": 9, "name": "grad_norm", "value": None, "usual": None}
+
+
+def test_progress_curves_and_events_of_a_run_that_goes_on(tmp_path: Path) -> None:
+    records = [record(5), record(10, skipped=2.0, loss_text=None, grad_norm=None)]
+    page = build_report(going_run(tmp_path / "run", TINY, records, [SPIKE, SKIPPED])).read_text()
+    for said in (
+        "Step 10 of 20; at 6 s a step the rest takes 60 s.", "50 %", "2 steps were skipped",
+        "loss_spike", "9.25", "not finite", "dashed lines mark events",
+    ):  # fmt: skip
+        assert said in page, said
+    assert page.count("data:image/svg+xml") == 2
+
+
+def test_a_finished_run_without_events_says_neither_progress_nor_trouble(tmp_path: Path) -> None:
+    page = build_report(going_run(tmp_path / "run", TINY, [record(20)], [])).read_text()
+    assert "All 20 steps are done" in page
+    assert "skipped" not in page
+    assert "steps done" not in page
+
+
+def test_logs_of_earlier_versions_have_pages_too(tmp_path: Path) -> None:
+    old = {"step": 10, "loss": 3.0, "loss_text": 2.0}
+    page = build_report(going_run(tmp_path / "run", TINY, [old], [])).read_text()
+    assert "Step 10 of 20." in page
+
+
+def test_a_diffusion_run_has_a_page(tmp_path: Path) -> None:
+    records = [{"step": s, "loss": 1 / s, "loss_mse": 1 / s, "mse_quarter_1": 0.5,
+                "pairs_per_second": 3.0} for s in (5, 10)]  # fmt: skip
+    page = build_report(going_run(tmp_path / "run", DIFFUSION, records, [])).read_text()
+    assert "A diffusion model" in page
+    assert "20 steps of 8 pairs" in page
+    assert page.count("data:image/svg+xml") == 2
+
+
+@pytest.mark.parametrize("cut", [1, 40, 140])
+def test_half_written_last_lines_are_left_out(tmp_path: Path, cut: int) -> None:
+    run = going_run(tmp_path / "run", TINY, [record(5), record(10)], [SPIKE, SKIPPED])
+    for name in ("log.jsonl", "events.jsonl"):
+        text = (run / name).read_text()
+        (run / name).write_text(text[: len(text) - min(cut, 60)])
+    page = build_report(run).read_text()
+    assert "Step 5 of 20" in page
+    assert "loss_spike" in page
+    assert "not finite" not in page
+
+
+def test_a_run_that_has_logged_nothing_yet_is_to_be_waited_for(tmp_path: Path) -> None:
+    run = going_run(tmp_path / "run", TINY, [], [])
+    for _ in range(2):
+        with pytest.raises(DataError, match="logged nothing yet: wait for 5 steps"):
+            build_report(run)
+        (run / "log.jsonl").unlink(missing_ok=True)
+    with pytest.raises(DataError, match="is no run folder"):
+        build_report(tmp_path)
