@@ -1,6 +1,7 @@
 """`genvlm train`: a configuration in, a run folder with a model folder out."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,7 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
         from genvlm.studies.tokenizers import train_text_tokenizer
 
         folder = train_text_tokenizer(config, arguments.out)
-    print(folder)
+    if os.environ.get("RANK", "0") == "0":  # one line, however many processes
+        print(folder)
     return 0
 
 

@@ -28,7 +28,7 @@ from genvlm.errors import CheckpointError, TrainingError
 from genvlm.nn.foreign_tensors import load_state
 from genvlm.nn.safetensors_folder import load_into, load_tensors, save_tensors
 from genvlm.training.hardware import recognise_gpu
-from genvlm.training.launch import check_launcher
+from genvlm.training.launch import check_launcher, check_world
 from genvlm.training.muon import Muon
 from genvlm.training.objectives.losses import Losses
 from genvlm.training.shards import ParameterShards, WholeParameters, first_not_finite
@@ -89,12 +89,13 @@ class Engine:
         self._config, self._num_steps, self._accum = config, num_steps, grad_accum_steps
         self._seed, self._max_skipped, self._num_skipped = seed, max_skipped_steps, 0
         self._stage = None if deepspeed is None else zero_stage(dict(deepspeed))
-        self._accelerator = _build_accelerator(precision, deepspeed)
         self._module = objective
         optimizers = build_optimizers(objective, config, fused=deepspeed is None)
         self._objective: Any
         self._optimizers: list[Any]
-        self._objective, *self._optimizers = self._accelerator.prepare(objective, *optimizers)
+        with contextlib.redirect_stdout(sys.stderr):  # DeepSpeed tells what it builds
+            self._accelerator = _build_accelerator(precision, deepspeed)
+            self._objective, *self._optimizers = self._accelerator.prepare(objective, *optimizers)
         self._parameters = [p for p in objective.parameters() if p.requires_grad]
         self.shards: ParameterShards = (
             ZeroShards(objective, stage=self._stage, rank=self.rank)
@@ -330,16 +331,14 @@ class Engine:
 def _build_accelerator(precision: str, deepspeed: Mapping[str, Any] | None) -> Any:
     """Raises TrainingError: launched so that processes would not train together."""
     check_launcher(uses_deepspeed=deepspeed is not None)
-    # Where DeepSpeed is installed, Accelerate imports it, and it writes to standard output.
-    with contextlib.redirect_stdout(sys.stderr):
-        from accelerate import Accelerator
-        from accelerate.utils import DeepSpeedPlugin, InitProcessGroupKwargs
+    from accelerate import Accelerator
+    from accelerate.utils import DeepSpeedPlugin, InitProcessGroupKwargs
 
-        plugin = None
-        if deepspeed is not None:
-            stand_alone_environment()
-            quieten_deepspeed()
-            plugin = DeepSpeedPlugin(hf_ds_config=dict(deepspeed))
+    plugin = None
+    if deepspeed is not None:
+        stand_alone_environment()
+        quieten_deepspeed()
+        plugin = DeepSpeedPlugin(hf_ds_config=dict(deepspeed))
     world = int(os.environ.get("WORLD_SIZE", "1"))
     grouped = world > 1 or plugin is not None
     on_cpu = not torch.cuda.is_available()
@@ -354,12 +353,8 @@ def _build_accelerator(precision: str, deepspeed: Mapping[str, Any] | None) -> A
         kwargs_handlers=handlers,
     )
     alone = accelerator.distributed_type.value == "NO"
-    if accelerator.num_processes != world or (world > 1 and alone):
-        # On CPU, Accelerate can start every process alone without an error.
-        raise TrainingError(
-            f"{world} processes were started, and each sees {accelerator.num_processes}: start "
-            f"them with `accelerate launch` or torchrun"
-        )
+    # On CPU, Accelerate can start every process alone without an error.
+    check_world(world, seen=accelerator.num_processes, alone=alone)
     return accelerator
 
 

@@ -29,6 +29,15 @@ def check_launcher(*, uses_deepspeed: bool) -> None:
         )
 
 
+def check_world(started: int, *, seen: int, alone: bool) -> None:
+    """Raise TrainingError where processes that were started together would train apart."""
+    if seen != started or (started > 1 and alone):
+        raise TrainingError(
+            f"{started} processes were started, and each sees {seen}, or trains alone: start them "
+            f"with `accelerate launch` or torchrun"
+        )
+
+
 def leave(code: int) -> NoReturn:
     """End this process.
 

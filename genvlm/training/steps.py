@@ -84,6 +84,10 @@ def run_steps(
     checkpoints = RunCheckpoints(out / CHECKPOINTS, engine, average)
     accum = config.grad_accum_steps(engine.num_processes)
     start = checkpoints.resume(config.num_steps, progress.say) if resume else 0
+    if engine.is_main:
+        # Seen here, because `accelerate launch` may start fewer processes than it was asked for.
+        processes = f"{engine.num_processes} process" + ("es" if engine.num_processes > 1 else "")
+        progress.say(f"training in {processes}, {accum} x {config.micro_batch_size} samples each")
     log = RunLog(
         config, out, start=start, unit=unit, writes=engine.is_main,
         parameter_norm=engine.parameter_norm, say=progress.say,

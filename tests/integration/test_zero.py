@@ -64,7 +64,9 @@ class Alone:
     """One process, the whole batch at once, no DeepSpeed."""
 
     def __init__(self, config: TrainConfig, num_steps: int) -> None:
-        source, objective, _ = prepare_transformer(config, Path("no-cache"))
+        source, objective, _ = prepare_transformer(
+            config, Path(config.tokenizers.text).with_name("cache")
+        )
         objective.z_loss_weight = 1e-4
         engine = Engine(
             objective, config.optimizer, num_steps=config.num_steps, precision=config.precision
@@ -141,7 +143,25 @@ def test_bfloat16_learns_alike_in_every_stage(stages: Path, alone: Alone) -> Non
         close(state, weights[0], 1e-2)
 
 
-@pytest.mark.parametrize("case", [f"float32-{s}" for s in STAGES] + ["bfloat16-2", "bfloat16-3"])
+@pytest.mark.parametrize("stage", ["2-offload", "3-offload"])
+def test_an_optimizer_in_the_memory_of_the_cpu_steps_alike(
+    stages: Path, alone: Alone, stage: str
+) -> None:
+    folder = stages / f"float32-{stage}"
+    for process in found(folder):
+        torch.testing.assert_close(
+            torch.tensor(process["losses"]), torch.tensor(alone.losses[:5]), atol=1e-4, rtol=0
+        )
+    close(load_tensors(folder / "gradients.safetensors"), alone.gradients, 1e-6)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        *(f"float32-{stage}" for stage in STAGES),
+        *("float32-2-offload", "float32-3-offload", "bfloat16-2", "bfloat16-3"),
+    ],
+)
 def test_nan_in_one_process_changes_nothing_in_any(stages: Path, case: str) -> None:
     """NaN in one input, infinity in one gradient: skipped, all held bitwise; then a step again."""
     processes = found(stages / case)

@@ -36,7 +36,7 @@ RANK = int(os.environ.get("RANK", "0"))
 STAGES = (None, 0, 1, 2, 3)
 
 
-def json_of(stage: int | None) -> str | None:
+def json_of(stage: int | str | None) -> str | None:
     return None if stage is None else f"configs/deepspeed/zero{stage}.json"
 
 
@@ -50,10 +50,10 @@ def fresh_accelerate() -> Iterator[None]:
     os.environ.pop("ACCELERATE_USE_DEEPSPEED", None)
 
 
-def build(config: TrainConfig, stage: int | None) -> tuple[Engine, NextTokenObjective, Any]:
+def build(config: TrainConfig, stage: int | str | None) -> tuple[Engine, NextTokenObjective, Any]:
     """Engine, objective, and the micro-batches of this process by step."""
     config = replace(config, deepspeed=json_of(stage))
-    source, objective, _ = prepare_transformer(config, Path("cache-is-not-needed"))
+    source, objective, _ = prepare_transformer(config, Path(sys.argv[3]) / "cache")
     objective.z_loss_weight = 1e-4
     accum = config.grad_accum_steps(WORLD)
     deepspeed = None
@@ -122,7 +122,7 @@ def spoiled_gradient(output: Tensor) -> Tensor:
     return output
 
 
-def train_stage(config: TrainConfig, stage: int | None, out: Path, *, num_steps: int) -> None:
+def train_stage(config: TrainConfig, stage: int | str | None, out: Path, *, num_steps: int) -> None:
     """Losses, first gradients, final weights; then steps that must be skipped."""
     with fresh_accelerate():
         engine, objective, batches = build(config, stage)
@@ -206,6 +206,8 @@ def together(config: TrainConfig, out: Path) -> None:
     for stage in STAGES:  # plain ones first: Accelerate finds no way back from DeepSpeed
         train_stage(config, stage, out / f"float32-{stage}", num_steps=config.num_steps)
         leg(config, stage, out, 6)
+    for offload in ("2-offload", "3-offload"):
+        train_stage(config, offload, out / f"float32-{offload}", num_steps=5)
     for stage in (2, 3):
         lower = replace(config, precision="bfloat16")
         train_stage(lower, stage, out / f"bfloat16-{stage}", num_steps=5)
