@@ -123,7 +123,7 @@ class Attention(nn.Module):
         self,
         x: Float[Tensor, "batch tokens hidden"],
         rotary: tuple[Rotary, Rotary],
-        mask: Bool[Tensor, "batch 1 tokens keys"] | None,
+        mask: Bool[Tensor, "batch 1 tokens keys"] | Float[Tensor, "batch 1 tokens keys"] | None,
         cache: LayerCache | None,
         slots: Int[Tensor, "batch tokens"] | slice | None,
         prefix: LayerCache | None = None,
@@ -132,8 +132,8 @@ class Attention(nn.Module):
 
         Args:
             rotary: of the queries and of the keys.
-            mask: True where a query may see a key; None means causal within `x`, or one query that
-                sees all that is cached.
+            mask: True where a query may see a key, or what is added to its logit; None means causal
+                within `x`, or one query that sees all that is cached.
             cache: written at `slots` (a row of indices per batch row, or one slice for all), then
                 read as far as `mask` or the slice goes.
             prefix: read in front of `x` by equal runs of rows, without `mask` and `cache`.
@@ -158,6 +158,18 @@ class Attention(nn.Module):
             enable_gqa=self.num_heads != self.num_kv_heads,
         )
         return self.o_proj(out.transpose(1, 2).reshape(*x.shape[:2], -1))
+
+
+def additive(mask: Bool[Tensor, "*shape"], x: Tensor) -> Float[Tensor, "*shape"]:
+    """0 and -inf for True and False, in the numbers in which attention on `x` computes.
+
+    Attention turns a mask of truth values into such numbers itself and keeps them for the backward
+    pass, in every layer anew; these are kept once.
+    """
+    dtype, device = x.dtype, x.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -math.inf)
 
 
 def _write(

@@ -102,7 +102,7 @@ def saved_bytes(
     GPU keep less.
 
     Args:
-        packed: rows hold several documents: every block keeps their mask in numbers of its own.
+        packed: rows hold several documents, whose mask is kept once.
     """
     positions, num_layers = rows * tokens, model.num_layers
     size = _FLOAT if numbers == "float32" else 2
@@ -111,8 +111,8 @@ def saved_bytes(
     turned = "float32" if numbers == "autocast" and model.qk_norm_per_head else numbers
     tables = _rotary_bytes(model, places, turned)
     shared = tables if turned == "float32" else 0  # float32 tables serve every block
-    block = positions * _block_bytes(model, numbers) + tables - shared
-    block += size * positions * tokens if packed else 0
+    block = positions * _block_bytes(model, numbers) + (0 if shared else tables)
+    shared += size * positions * tokens if packed else 0
     casts = 2 * count_parameters(model, vocab_size).blocks if numbers == "autocast" else 0
     head = positions * (model.hidden_size * (2 * _FLOAT + size) + 2 * _FLOAT)
     head += vocab_size * model.hidden_size * size if numbers == "autocast" else 0

@@ -13,7 +13,15 @@ from torch import Tensor, nn
 
 from genvlm.config.transformer import TransformerConfig
 from genvlm.errors import TokenError
-from genvlm.nn.layers import Attention, LayerCache, Rotary, SwiGLU, TokenHead, rotary_table
+from genvlm.nn.layers import (
+    Attention,
+    LayerCache,
+    Rotary,
+    SwiGLU,
+    TokenHead,
+    additive,
+    rotary_table,
+)
 
 # Ten and three times the usual 0.02: large against the first steps of the optimizer.
 _CODE_EMBEDDING_STD = 0.2
@@ -74,7 +82,7 @@ class Block(nn.Module):
         self,
         x: Float[Tensor, "batch tokens hidden"],
         rotary: tuple[Rotary, Rotary],
-        mask: Bool[Tensor, "batch 1 tokens keys"] | None,
+        mask: Bool[Tensor, "batch 1 tokens keys"] | Float[Tensor, "batch 1 tokens keys"] | None,
         cache: LayerCache | None,
         slots: Int[Tensor, "batch tokens"] | slice | None,
         prefix: LayerCache | None = None,
@@ -180,6 +188,8 @@ class MixedModalTransformer(nn.Module):
             indices = torch.arange(start, start + num_tokens, device=device)[None]
         rotary = self._rotary(indices, positions)
         x = self.embedding(token_ids)
+        if mask is not None and torch.is_grad_enabled():
+            mask = additive(mask, x)
         for i, block in enumerate(self.blocks):
             cached = cache.layers[i] if cache is not None else None
             shared = prefix[i] if prefix is not None else None
