@@ -30,6 +30,8 @@ class ZeroShards:
     def __init__(self, module: nn.Module, *, stage: int, rank: int) -> None:
         self._stage, self._rank = stage, rank
         self._parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
+        if stage == 3:
+            self._clear_padding()
 
     def local(self) -> dict[str, Tensor]:
         """The slices; under ZeRO 1 and 2 a process has none of some parameters."""
@@ -63,6 +65,19 @@ class ZeroShards:
             for name, parameter in self._parameters.items()
         }
 
+    def _clear_padding(self) -> None:
+        """The last slices are filled up to the length of the others, by what lay in memory.
+
+        No gradient ever changes that; but NaN there would be taken for one of the weights.
+        """
+        for name, parameter in self._parameters.items():
+            own = self._slice(parameter)
+            real = self.shapes()[name].numel() - self._rank * own.numel()
+            if real < own.numel():
+                cleared = own.clone()
+                cleared[max(0, real) :] = 0
+                self._set_slice(parameter, cleared)
+
     def _slice(self, parameter: Any) -> Tensor:
         if self._stage == 3:
             from deepspeed.utils import safe_get_local_fp32_param
@@ -81,7 +96,7 @@ class ZeroShards:
 
     def _slice_of(self, parameter: Any, whole: Tensor) -> Tensor:
         own, flat = self._slice(parameter), whole.flatten()
-        if self._stage == 3:  # the last slices are filled up to the length of the others
+        if self._stage == 3:
             start, end = self._rank * own.numel(), (self._rank + 1) * own.numel()
             taken = torch.zeros_like(own)
             taken[: max(0, min(end, len(flat)) - start)] = flat[start:end].to(own)
