@@ -91,6 +91,11 @@ def _sharding_faults(content: dict[str, Any], run: RunConfig) -> Iterator[str]:
         return
     if stage == 0 and run.precision == "bfloat16":
         yield "ZeRO 0 with bfloat16 trains differently: use stage 1, or precision float32."
+    if stage == 3 and run.compile:
+        yield (
+            "ZeRO 3 brings weights back inside the blocks, which torch.compile then compiles again "
+            "and again: set compile to false, or use stage 2."
+        )
     yield from _offload_faults(zero, stage)
 
 

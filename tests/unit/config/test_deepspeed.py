@@ -1,6 +1,7 @@
 """DeepSpeed's JSON against the run's YAML: every contradiction is named and refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,13 @@ def test_zero_0_with_bfloat16_is_refused(tmp_path: Path) -> None:
     )  # fmt: skip
     with pytest.raises(ConfigError, match="ZeRO 0 with bfloat16 trains differently"):
         read({}, tmp_path, lower)
+
+
+def test_compiled_blocks_are_refused_with_zero_3(tmp_path: Path) -> None:
+    compiled = replace(RUN, compile=True)
+    read({"zero_optimization": {"stage": 2}}, tmp_path, compiled)
+    with pytest.raises(ConfigError, match=r"ZeRO 3 brings weights back.*set compile to false"):
+        read({"zero_optimization": {"stage": 3}}, tmp_path, compiled)
 
 
 def test_a_file_that_is_no_json_is_named(tmp_path: Path) -> None:
