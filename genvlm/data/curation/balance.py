@@ -11,6 +11,11 @@ from genvlm.data.curation.captions import words_of
 from genvlm.data.rows import read_text_file
 from genvlm.errors import DataError
 
+# English words that name nothing: "a teapot" is a caption about a teapot alone.
+_FUNCTION_WORDS = frozenset(
+    "a an and are as at be by for from has he her his in is it its of on or she that the their "  # noqa: SIM905
+    "this to two was were which with you your".split()
+)
 Entry = tuple[str, ...]
 """Words of an entry."""
 
@@ -38,6 +43,8 @@ def read_entries(path: Path) -> list[Entry]:
 def common_words(captions: Iterable[Sequence[str]], min_count: int) -> list[Entry]:
     """Words that stand in at least `min_count` captions, the most frequent first.
 
+    Numbers and English function words are none.
+
     Raises:
         DataError: there is none.
     """
@@ -45,7 +52,7 @@ def common_words(captions: Iterable[Sequence[str]], min_count: int) -> list[Entr
     entries: list[Entry] = [
         (word,)
         for word, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-        if count >= min_count and not word.isdigit()
+        if count >= min_count and not word.isdigit() and word not in _FUNCTION_WORDS
     ]
     if not entries:
         raise DataError(
