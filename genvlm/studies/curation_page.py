@@ -146,10 +146,9 @@ def save_contact_sheet(images: Sequence[RGBImage], path: Path) -> None:
     gap = _SHEET_TILE + 4
     sheet = np.full((rows * gap, columns * gap, 3), 255, np.uint8)
     for number, image in enumerate(images):
-        small = thumbnail(image, _SHEET_TILE)
-        top = number // columns * gap + (gap - small.shape[0]) // 2
-        left = number % columns * gap + (gap - small.shape[1]) // 2
-        sheet[top : top + small.shape[0], left : left + small.shape[1]] = small
+        top, left = (2 + gap * place for place in divmod(number, columns))
+        tile = thumbnail(image, _SHEET_TILE)
+        sheet[top : top + _SHEET_TILE, left : left + _SHEET_TILE] = tile
     Image.fromarray(sheet).quantize(256).save(path, format="PNG", optimize=True)
 
 

@@ -251,10 +251,12 @@ def _evaluation_looks(rule: EvaluationPicturesRule) -> Iterator[tuple[str, Look]
 
 
 def thumbnail(image: RGBImage, side: int = THUMBNAIL) -> RGBImage:
-    """The picture at `side` pixels or less."""
+    """The whole picture in the middle of a white square of `side` pixels, never enlarged."""
     small = Image.fromarray(image)
     small.thumbnail((side, side), Image.Resampling.BOX)
-    return np.asarray(small)
+    square = Image.new("RGB", (side, side), "white")
+    square.paste(small, ((side - small.width) // 2, (side - small.height) // 2))
+    return np.asarray(square)
 
 
 def _draw(seed: int, document_id: str) -> float:
