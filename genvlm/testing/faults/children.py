@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from genvlm.cli.main import main
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -25,8 +27,6 @@ def run_command(arguments: Sequence[str]) -> Callable[[], int]:
     """`genvlm ARGUMENTS`, to be run in a child."""
 
     def run() -> int:
-        from genvlm.cli.main import main
-
         return main(arguments)
 
     return run

@@ -1,5 +1,7 @@
 """Tiny runs of training that are stopped and resumed, and what they must have in common."""
 
+import contextlib
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genvlm.cli.main import main
 from genvlm.config.schema import dump_config
 from genvlm.config.training import TrainConfig
 from genvlm.nn.safetensors_folder import fingerprint_tensors, load_tensors
 from genvlm.testing.faults.row import demand
 from genvlm.testing.tiny import tiny_train_config
 from genvlm.training.checkpoint import list_checkpoints
-from genvlm.training.loop import train
 from genvlm.training.run_folder import CHECKPOINTS, LOG_FILE, MODEL_FOLDER, read_log
 from genvlm.training.run_log import CLOCK_KEYS
 
@@ -83,9 +85,12 @@ def last_logged(out: Path) -> int:
 
 
 def warm_up(config: TrainConfig, folder: Path) -> None:
-    """Before a fork: load all that a run loads; threads of torch do not live on in a child."""
+    """Before a fork: load all that the command loads; threads of torch die in a child."""
     torch.set_num_threads(1)
-    train(replace(config, num_steps=1), folder)
+    arguments = write_run(replace(config, num_steps=1), folder.with_suffix(".yaml"))
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        code = main([*arguments, "--out", str(folder)])
+    demand(code == 0, f"the command ends with {code}")
 
 
 def _flatten(value: object, name: str, found: dict[str, Tensor]) -> None:
