@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from genvlm.config.training import RunConfig
 from genvlm.errors import ConfigError
-from genvlm.training.engine import StepResult, learning_rate
+from genvlm.training.engine import StepResult
 from genvlm.training.events import EventDetector
+from genvlm.training.optimizers import learning_rate
 from genvlm.training.run_folder import LOG_FILE, cut_log
 
 EVENTS_FILE, TENSORBOARD_FOLDER = "events.jsonl", "tensorboard"

@@ -18,8 +18,9 @@ from genvlm.studies.bench.report import Result, Row, time_row
 from genvlm.studies.bench.score_text import QUICK, SHAPE
 from genvlm.studies.bench.timing import Settings, ratio_of_medians, time_interleaved
 from genvlm.tokenization.vocabulary import Modality
-from genvlm.training.engine import Engine, build_optimizers
+from genvlm.training.engine import Engine
 from genvlm.training.objectives.next_token import NextTokenObjective, bfloat16_supported
+from genvlm.training.optimizers import build_optimizers
 
 _OPTIMIZER = OptimizerConfig(learning_rate=1e-4, warmup_steps=0)
 _METHOD = (

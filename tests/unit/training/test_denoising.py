@@ -13,8 +13,8 @@ from genvlm.data.pairs import PairBatch
 from genvlm.errors import ConfigError
 from genvlm.models.diffusion.schedule import NoiseSchedule, build_schedule
 from genvlm.testing.tiny_diffusion import NetworkKind, tiny_diffusion
-from genvlm.training.engine import build_optimizers
 from genvlm.training.objectives.denoising import DenoisingObjective, Weighting, min_snr_weights
+from genvlm.training.optimizers import build_optimizers
 
 
 def batch(texts: tuple[str, ...] = ("a red bar", "", "a blue square")) -> PairBatch:

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from genvlm.config.training import OptimizerConfig
-from genvlm.training.engine import build_optimizers
 from genvlm.training.muon import Muon, orthogonalize
+from genvlm.training.optimizers import build_optimizers
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (2, 8, 24), (2, 24, 8)])

@@ -25,10 +25,10 @@ from genvlm.testing.memory import saved_by
 from genvlm.testing.processes import ROOT
 from genvlm.training import footprint
 from genvlm.training.ema import WeightAverage
-from genvlm.training.engine import build_optimizers
 from genvlm.training.footprint import Numbers, count_parameters, flops_per_token, saved_bytes
 from genvlm.training.hardware import find_gpu
 from genvlm.training.objectives.next_token import NextTokenObjective
+from genvlm.training.optimizers import build_optimizers
 from genvlm.training.plan import STAGES, Work, build_plan, optimizer_numbers, plan_memory
 from genvlm.training.shards import WholeParameters
 
