@@ -5,6 +5,7 @@
 
 import json
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -126,6 +127,8 @@ class RunLog:
         }
         with (self._out / name).open("a") as file:
             file.write(json.dumps(finite) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # a checkpoint must not outlast the lines of its steps
 
 
 def summarise(config: RunConfig, step: int, window: Sequence[StepResult]) -> dict[str, float]:

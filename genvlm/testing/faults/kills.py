@@ -88,10 +88,13 @@ def _reference(folder: Path, num_steps: int = 12, checkpoint_every: int = 3) -> 
     config = tiny_run(folder / "data", num_steps=num_steps, checkpoint_every=checkpoint_every)
     arguments = write_run(config, folder / "run.yaml")
     warm_up(config, folder / "warm")
-    out = folder / "reference"
-    begin = time.monotonic()
-    _train(arguments, out)
-    return _Reference(arguments, end_of(out), time.monotonic() - begin, checkpoint_every)
+    took = []
+    for number in range(3):  # the first ones are slower: moments would lie behind the end
+        out = folder / f"reference{number}"
+        begin = time.monotonic()
+        _train(arguments, out)
+        took.append(time.monotonic() - begin)
+    return _Reference(arguments, end_of(out), min(took), checkpoint_every)
 
 
 def _train(arguments: list[str], out: Path, *more: str) -> Ended:

@@ -52,6 +52,7 @@ FAULTS: Sequence[Fault] = (
     Fault("resume-accumulation", "resuming:stop_within_accumulation", 20, 3),
     Fault("ledger", "resuming:keep_ledger", 20, 5),
     Fault("processes", "other_tests:change_processes", 1, 1),
+    Fault("exits", "exits:exit_in_pairs", 50, 2),
     Fault("nan", "not_finite:spoil_numbers", 60, 6),
     Fault("nan-processes", "other_tests:nan_in_one_process", 1, 1),
     Fault("fingerprints", "refusals:change_what_a_run_reads", 36, 9),
