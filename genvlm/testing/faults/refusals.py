@@ -13,7 +13,7 @@ from pathlib import Path
 from unittest import mock
 
 from genvlm.config.training import TrainConfig
-from genvlm.errors import CheckpointError, GenvlmError, StorageError
+from genvlm.errors import CheckpointError, GenvlmError, StorageError, TrainingError
 from genvlm.testing.faults.children import Child
 from genvlm.testing.faults.damage import state_of
 from genvlm.testing.faults.row import Progress, Row, demand, run_trials, silent
@@ -216,7 +216,7 @@ def _without_locks(config: TrainConfig, own: Path, _end: RunEnd, *, resume: bool
 def _is_locked_out(config: TrainConfig, out: Path, resume: bool, said: str) -> None:
     try:
         train(config, out, resume=resume)
-    except StorageError as error:
+    except (StorageError, TrainingError) as error:
         demand(said in str(error), f"refused by other words: {error}")
     else:
         raise AssertionError(f"not refused: {said}")
