@@ -98,7 +98,7 @@ def train_vqgan(
             say(f"resumed at step {state.step}")
         elif resume:
             say(f"{checkpoints} holds no checkpoint: beginning at step 0")
-        cut_log(out / LOG_FILE, state.step)
+        cut_log(out / LOG_FILE, state.step, say)
         _run(state, config, out, perceptual, autocast, on_step)
     return state.model
 

@@ -41,7 +41,7 @@ class RunLog:
         start: the step that the run goes on from; records behind it are cut.
         unit: what the counts of the objective's terms count.
         parameter_norm: called in every process whenever a record is due.
-        say: told of every event.
+        say: told of every event, and of lines that a loss of power has spoiled.
         flops_per_token: of a model of tokens, by the mean length of its rows.
         peak_flops: FLOP/s of all devices together; None where nobody knows.
 
@@ -72,7 +72,7 @@ class RunLog:
         self._board = build_board(out, start) if writes and config.tensorboard else None
         if writes:
             for name in (LOG_FILE, EVENTS_FILE):
-                cut_log(out / name, start)
+                cut_log(out / name, start, say)
 
     def add(self, result: StepResult, step: int, took: StepTime) -> dict[str, float] | None:
         """Take in a step; every `log_every` steps, the record that has been written.
