@@ -15,6 +15,9 @@ from genvlm.errors import ConfigError
 MAX_STAGE = 3
 _AUTO = "auto"
 """How others leave a key to their trainer; here it is as good as absent."""
+_OFFLOADS = {"offload_optimizer": 1, "offload_param": 3}
+"""What can lie elsewhere, and the lowest stage that can do it."""
+_NOWHERE = "none"
 _NOT_OURS = {
     "optimizer": "optimizer",
     "scheduler": "optimizer.warmup_steps and optimizer.final_fraction",
@@ -55,6 +58,13 @@ def read_deepspeed(path: Path, run: RunConfig, num_processes: int) -> dict[str, 
 def zero_stage(content: dict[str, Any]) -> int:
     """ZeRO's stage in a JSON that `read_deepspeed` has let through."""
     return int(content.get("zero_optimization", {}).get("stage", 0))
+
+
+def offloads(content: dict[str, Any]) -> bool:
+    """Whether such a JSON keeps parameters or optimizer elsewhere than on their device."""
+    zero = content.get("zero_optimization", {})
+    devices = [(zero.get(key) or {}).get("device", _NOWHERE) for key in _OFFLOADS]
+    return any(device != _NOWHERE for device in devices)
 
 
 def _said_by_run(run: RunConfig, num_processes: int) -> dict[str, float]:
@@ -100,15 +110,15 @@ def _sharding_faults(content: dict[str, Any], run: RunConfig) -> Iterator[str]:
 
 
 def _offload_faults(zero: dict[str, Any], stage: int) -> Iterator[str]:
-    for key, lowest in (("offload_optimizer", 1), ("offload_param", 3)):
+    for key, lowest in _OFFLOADS.items():
         offload = zero.get(key) or {}
         if not isinstance(offload, dict):
             yield f"Its {key} is {offload!r}: give an object such as {{'device': 'cpu'}}."
             continue
-        device = offload.get("device", "none")
-        if device not in ("none", "cpu", "nvme"):
+        device = offload.get("device", _NOWHERE)
+        if device not in (_NOWHERE, "cpu", "nvme"):
             yield f"Its {key}.device is {device!r}: give none, cpu or nvme."
-        elif device != "none" and stage < lowest:
+        elif device != _NOWHERE and stage < lowest:
             yield f"Its {key} is there for ZeRO {lowest} or higher, and its stage is {stage}."
         elif device == "nvme" and "nvme_path" not in offload:
             yield f"Its {key} is to nvme: name the folder by {key}.nvme_path."
