@@ -4,6 +4,7 @@ Whatever both could say, the YAML says; a JSON that says otherwise is refused, b
 two won would be seen in the results alone.
 """
 
+import difflib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,15 @@ _NOT_OURS = {
     "activation_checkpointing": "activation_checkpointing",
     "compile": "compile",
 }
+_OURS = {
+    "zero_optimization", "bf16", "train_batch_size", "train_micro_batch_size_per_gpu",
+    "gradient_accumulation_steps", "gradient_clipping", "zero_allow_untested_optimizer",
+    "zero_force_ds_cpu_optimizer", "aio", "communication_data_type", "prescale_gradients",
+    "gradient_predivide_factor", "disable_allgather", "steps_per_print", "wall_clock_breakdown",
+    "memory_breakdown", "dump_state", "flops_profiler", "comms_logger", "tensorboard", "wandb",
+    "csv_monitor", "comet", "timers", "log_level", "disable_python_gc",
+}  # fmt: skip
+"""All that may be there: DeepSpeed passes over a key that it does not know, without a word."""
 
 
 def read_deepspeed(path: Path, run: RunConfig, num_processes: int) -> dict[str, Any]:
@@ -43,7 +53,11 @@ def read_deepspeed(path: Path, run: RunConfig, num_processes: int) -> dict[str, 
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold a JSON object of DeepSpeed's keys")
     said = _said_by_run(run, num_processes)
-    culprits = [*_contradictions(content, said), *_sharding_faults(content, run)]
+    culprits = [
+        *sorted(_strange_keys(content)),
+        *_contradictions(content, said),
+        *_sharding_faults(content, run),
+    ]
     if culprits:
         raise ConfigError(f"{path} does not go with this run. " + " ".join(culprits))
     return {
@@ -74,6 +88,13 @@ def _said_by_run(run: RunConfig, num_processes: int) -> dict[str, float]:
         "gradient_accumulation_steps": run.grad_accum_steps(num_processes),
         "gradient_clipping": run.optimizer.grad_clip,
     }
+
+
+def _strange_keys(content: dict[str, Any]) -> Iterator[str]:
+    for key in content.keys() - _OURS - _NOT_OURS.keys():
+        near = difflib.get_close_matches(key, _OURS, n=1, cutoff=0.7)
+        mend = f"did you mean {near[0]}?" if near else "remove the key."
+        yield f"Its {key} is no key that genvlm hands to DeepSpeed: {mend}"
 
 
 def _contradictions(content: dict[str, Any], said: dict[str, float]) -> Iterator[str]:
