@@ -15,7 +15,12 @@ from genvlm.config.schema import dump_config, load_config, to_plain
 from genvlm.config.training import RunConfig
 from genvlm.errors import CheckpointError, DataError, TrainingError
 from genvlm.nn.whole_files import make_folders, storage_errors, write_whole
-from genvlm.training.checkpoint import checkpoint_step, list_checkpoints, what_stands
+from genvlm.training.checkpoint import (
+    checkpoint_step,
+    list_checkpoints,
+    remove_leftovers,
+    what_stands,
+)
 from genvlm.training.objectives.next_token import bfloat16_supported
 from genvlm.training.stopping import StoppedError, Terminated
 
@@ -89,6 +94,7 @@ def claim_run(config: object, out: Path, resume: bool) -> None:
     for name in (CONFIG_FILE, INPUTS_FILE, LOG_FILE):
         for left_by_a_kill in out.glob(f"{name}.*.tmp"):
             left_by_a_kill.unlink()
+    remove_leftovers(out / CHECKPOINTS)
     going_on = resume and path.is_file()
     if not resume and (list_checkpoints(out / CHECKPOINTS) or (out / MODEL_FOLDER).exists()):
         raise TrainingError(f"{out} holds a run already: add --resume or choose another --out")

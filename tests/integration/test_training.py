@@ -154,11 +154,14 @@ def test_a_killed_run_resumes_from_its_last_whole_checkpoint(
     half = checkpoints / ".tmp-00000006-123"
     (checkpoints / "step-00000006").rename(half)
     (half / "manifest.json").unlink()
+    for left in (".parts-00000006", ".universal"):  # by several processes
+        shutil.copytree(half, checkpoints / left)
     with (tmp_path / "log.jsonl").open("a") as file:
         file.write('{"step": 7, "lo')
     said: list[str] = []
     train(config, tmp_path, resume=True, progress=Progress(say=said.append))
     assert "resumed at step 4" in said
+    assert not list(checkpoints.glob(".*"))
     same(tmp_path, finished)
 
 
