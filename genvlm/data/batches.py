@@ -45,7 +45,8 @@ class Batch:
     loss_weights: Float[Tensor, "batch tokens"]
     """0 for padding."""
     loss_denominator: float
-    """Total weight of the whole global batch, over all processes and accumulation steps."""
+    """Total weight of the whole global batch, over all processes and accumulation steps; 1 where
+    nothing in it is learned, so that its loss is 0."""
     document_ids: Int[Tensor, "batch tokens"] | None = None
     """Of packed rows, the number of each token's document in its row; -1 for padding."""
 
@@ -83,7 +84,7 @@ class BatchSource:
         rows = self._steps.rows(step)
         self.corpus.check_there([entry.sample for row in rows for entry in row])
         documents = [[self._encode(*entry) for entry in row] for row in rows]
-        denominator = sum(float(d.loss_weights.sum()) for row in documents for d in row)
+        denominator = sum(float(d.loss_weights.sum()) for row in documents for d in row) or 1.0
         parts = np.array_split(np.arange(len(documents)), num_ranks * accum)
         mine = parts[rank * accum : (rank + 1) * accum]
         return [self._collate([documents[i] for i in part], denominator) for part in mine]

@@ -24,6 +24,10 @@ from genvlm.nn.whole_files import (
 
 _MANIFEST = "manifest.json"
 _PREFIX = "step-"
+SHARED_PARTS = ".parts-"
+"""What the folder in which several processes write their parts begins with."""
+CONVERTED = ".universal"
+"""A checkpoint made ready for another number of processes."""
 
 
 def save_checkpoint(
@@ -117,7 +121,17 @@ def what_stands(root: Path) -> str:
     found = list_checkpoints(root)
     if not found:
         return "nothing had been saved before"
-    return f"what was saved up to {found[-1].name} is whole, go on from it with --resume"
+    return (
+        f"what was saved up to {found[-1].name} is untouched: --resume goes on from the newest "
+        f"that is whole"
+    )
+
+
+def remove_leftovers(root: Path, *, disk: FileSystem = DISK) -> None:
+    """Before any process of a run writes: what a kill of an earlier start has left behind."""
+    _clean(root, disk)
+    for left in (*root.glob(f"{SHARED_PARTS}*"), root / CONVERTED):
+        disk.remove(left)
 
 
 def verify_checkpoint(folder: Path) -> None:

@@ -27,6 +27,7 @@ from genvlm.data.pairs import PairBatch
 from genvlm.errors import CheckpointError, TrainingError
 from genvlm.nn.foreign_tensors import load_state
 from genvlm.nn.safetensors_folder import load_into, load_tensors, save_tensors
+from genvlm.training.checkpoint import CONVERTED
 from genvlm.training.hardware import recognise_gpu
 from genvlm.training.launch import check_launcher, check_world
 from genvlm.training.objectives.losses import Losses
@@ -43,7 +44,6 @@ from genvlm.training.zero import (
 
 _WEIGHTS, _OPTIMIZERS, _ENGINE = "model.safetensors", "optimizer.pt", "engine.json"
 _TAG = "deepspeed"
-_SCRATCH = ".universal"
 _NOTHING = contextlib.nullcontext()
 
 
@@ -303,10 +303,7 @@ class Engine:
 
     def _load_of_others(self, folder: Path) -> None:
         """A checkpoint of ZeRO 2 or 3 by another number of processes."""
-        scratch = folder.parent / _SCRATCH
-        if self.is_main:
-            shutil.rmtree(scratch, ignore_errors=True)
-        self.wait()
+        scratch = folder.parent / CONVERTED
         load_universal(self._objective, folder, _TAG, scratch, is_main=self.is_main)
         self.wait()
         if self.is_main:

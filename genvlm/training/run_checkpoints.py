@@ -1,11 +1,15 @@
 """The checkpoints of a run: engine and average of weights together, resumed and published."""
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from genvlm.training.checkpoint import checkpoint_step, newest_valid, save_checkpoint
+from genvlm.training.checkpoint import (
+    SHARED_PARTS,
+    checkpoint_step,
+    newest_valid,
+    save_checkpoint,
+)
 from genvlm.training.ema import WeightAverage
 from genvlm.training.engine import Engine
 
@@ -43,11 +47,7 @@ class RunCheckpoints:
             save_checkpoint(self.root, step, self._write)
             return
         # Every process writes its part into one shared folder; the first one publishes it.
-        shared = self.root / f".parts-{step:08d}"
-        if engine.is_main:
-            for left_by_a_kill in self.root.glob(".parts-*"):
-                shutil.rmtree(left_by_a_kill)
-        engine.wait()
+        shared = self.root / f"{SHARED_PARTS}{step:08d}"
         self._write(shared)
         engine.wait()
         if engine.is_main:
