@@ -19,7 +19,7 @@ from genvlm.data.corpus import Corpus
 from genvlm.data.infill import rotate_at_random
 from genvlm.data.order import Dealt, Epochs
 from genvlm.data.packing import pack
-from genvlm.data.steps import Steps, packed_steps, padded_steps
+from genvlm.data.step_rows import Steps, packed_steps, padded_steps
 from genvlm.errors import DataError
 from genvlm.tokenization.document import (
     EncodedDocument,
