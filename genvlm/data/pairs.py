@@ -23,14 +23,12 @@ from torch import Tensor
 
 from genvlm.config.data import DrawnSource, FileSource, ShardsSource
 from genvlm.config.diffusion import PairDataConfig
-from genvlm.config.schema import to_plain
 from genvlm.data.images import RGBImage
 from genvlm.data.skipping import SkipBudget
 from genvlm.data.sources import (
-    RENDERING,
     Sample,
     count_pictures,
-    hash_files,
+    hash_sources,
     read_source,
     samples_json,
 )
@@ -93,9 +91,8 @@ def build_pairs(
     """
     path = None
     if cache is not None:
-        share = config.max_bad_share
-        states = [[to_plain(source), hash_files(source, share)] for source in _sources(config)]
-        path = cache / f"latents-{fingerprint_of([RENDERING, states, key])[:16]}.npz"
+        state = hash_sources(enumerate(_sources(config)), config.max_bad_share)
+        path = cache / f"latents-{fingerprint_of([state, key])[:16]}.npz"
         if path.is_file():
             return _load(path)
     pairs = _encode_sources(config, encode, progress)
