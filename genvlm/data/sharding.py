@@ -4,11 +4,8 @@ Each shard is a function of the samples in it alone, so that a run that was cut 
 the last whole one, and the same sources give the same bytes.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -44,7 +41,7 @@ from genvlm.data.sources import (
     samples_json,
 )
 from genvlm.errors import DataError, StorageError, TokenError
-from genvlm.nn.whole_files import storage_errors, write_whole
+from genvlm.nn.whole_files import hold_folder, write_whole
 from genvlm.tokenization.image import ImageTokenizer
 from genvlm.tokenization.text import TextTokenizer
 
@@ -148,12 +145,13 @@ def write_shards(
 
     Raises:
         DataError: a source is empty, does not fit, or is not what it was when the shards were
-            written; the folder holds other shards, or is being written.
+            written; the folder holds other shards.
         TokenError: a text that the tokenizer does not take.
+        StorageError: another process writes there, or nothing can be written.
     """
     walk = Walk(sources, max_bad_share, progress)
     state = state or hash_sources(sources, max_bad_share)
-    with _held(folder, wait):
+    with hold_folder(folder, wait=wait):
         index = ShardIndex(
             schema=SCHEMA,
             whose=tokenizers.whose,
@@ -316,13 +314,7 @@ class _Growing:
 
 def _write(filled: Filled, path: Path) -> ShardFile:
     shard, content = filled.shard, shard_bytes(filled.shard.arrays)
-    temporary = path.with_name(f"{path.name}.tmp")
-    with storage_errors(path, "the shards before it are whole"):
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+    write_whole(path, content)
     return ShardFile(
         name=path.name,
         samples=len(shard),
@@ -380,17 +372,3 @@ def _known(path: Path, wanted: ShardIndex) -> ShardIndex:
             "folder or delete it"
         )
     return index
-
-
-@contextlib.contextmanager
-def _held(folder: Path, wait: bool) -> Iterator[None]:
-    """Write alone; the lock dies with the process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError:
-            raise DataError(
-                f"another process writes shards into {folder}: wait for it or choose another folder"
-            ) from None
-        yield

@@ -24,7 +24,7 @@ from genvlm.data.corpus import build_corpus
 from genvlm.data.images import save_image
 from genvlm.data.sharding import Tokenizers, write_shards
 from genvlm.data.shards import map_shard, open_shards, read_index
-from genvlm.errors import DataError, ImageError, TokenError
+from genvlm.errors import DataError, ImageError, StorageError, TokenError
 from genvlm.testing.tiny import (
     tiny_image_tokenizer,
     tiny_pairs,
@@ -434,7 +434,7 @@ def test_two_processes_do_not_write_into_one_folder(tmp_path: Path) -> None:
     tmp_path.joinpath(".lock").touch()
     with (tmp_path / ".lock").open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(DataError, match="another process writes shards into"):
+        with pytest.raises(StorageError, match="another process is writing into"):
             _shard(tmp_path)
     _shard(tmp_path)
 
