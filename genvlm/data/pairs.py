@@ -5,8 +5,8 @@ accumulation, so that resuming needs no state.
 """
 
 import hashlib
+import io
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -23,19 +23,18 @@ from torch import Tensor
 
 from genvlm.config.data import DrawnSource, FileSource, ShardsSource
 from genvlm.config.diffusion import PairDataConfig
-from genvlm.config.schema import to_plain
 from genvlm.data.images import RGBImage
 from genvlm.data.skipping import SkipBudget
 from genvlm.data.sources import (
-    RENDERING,
     Sample,
     count_pictures,
-    hash_files,
+    hash_sources,
     read_source,
     samples_json,
 )
 from genvlm.errors import DataError
 from genvlm.nn.safetensors_folder import fingerprint_of
+from genvlm.nn.whole_files import hold_folder, write_whole
 
 LevelSampling = Literal["uniform", "logit_normal"]
 EncodeTexts = Callable[[Sequence[str]], tuple[Tensor, Tensor]]
@@ -90,18 +89,17 @@ def build_pairs(
 
     Raises:
         DataError: the sources are empty, or a file of one does not fit.
+        StorageError: the cache cannot be written.
     """
-    path = None
     if cache is not None:
-        share = config.max_bad_share
-        states = [[to_plain(source), hash_files(source, share)] for source in _sources(config)]
-        path = cache / f"latents-{fingerprint_of([RENDERING, states, key])[:16]}.npz"
-        if path.is_file():
-            return _load(path)
-    pairs = _encode_sources(config, encode, progress)
-    if path is not None:
-        _save(pairs, path)
-    return pairs
+        state = hash_sources(enumerate(_sources(config)), config.max_bad_share)
+        path = cache / f"latents-{fingerprint_of([state, key])[:16]}.npz"
+        # All processes of a run come here: the first one writes, the others wait and find it done.
+        with hold_folder(cache, wait=True):
+            if not path.is_file():
+                _save(_encode_sources(config, encode, progress), path)
+        return _load(path)
+    return _encode_sources(config, encode, progress)
 
 
 def _sources(config: PairDataConfig) -> list[DrawnSource | FileSource]:
@@ -156,11 +154,9 @@ def _encode_sources(
 
 
 def _save(pairs: Pairs, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = np.frombuffer(samples_json(pairs.samples), np.uint8)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp.npz")
-    np.savez_compressed(temporary, encoded=pairs.latents.numpy(), samples=text)
-    temporary.replace(path)
+    text, content = np.frombuffer(samples_json(pairs.samples), np.uint8), io.BytesIO()
+    np.savez_compressed(content, encoded=pairs.latents.numpy(), samples=text)
+    write_whole(path, content.getvalue())
 
 
 def _load(path: Path) -> Pairs:

@@ -4,11 +4,8 @@ Each shard is a function of the samples in it alone, so that a run that was cut 
 the last whole one, and the same sources give the same bytes.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -35,9 +32,16 @@ from genvlm.data.shards import (
     verify_shard,
 )
 from genvlm.data.skipping import SkipBudget
-from genvlm.data.sources import Reading, Sample, count_pictures, read_source, samples_json
+from genvlm.data.sources import (
+    Reading,
+    Sample,
+    count_pictures,
+    hash_sources,
+    read_source,
+    samples_json,
+)
 from genvlm.errors import DataError, StorageError, TokenError
-from genvlm.nn.whole_files import storage_errors, write_whole
+from genvlm.nn.whole_files import hold_folder, write_whole
 from genvlm.tokenization.image import ImageTokenizer
 from genvlm.tokenization.text import TextTokenizer
 
@@ -127,6 +131,7 @@ def write_shards(
     *,
     samples_per_shard: int = SAMPLES_PER_SHARD,
     max_bad_share: float = 0.0,
+    state: str | None = None,
     wait: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> ShardIndex:
@@ -134,29 +139,35 @@ def write_shards(
 
     Args:
         max_bad_share: most of the samples that may be damaged, which are left out and counted.
+        state: of the sources, by `hash_sources`, where that is known already.
         wait: for another process that writes there, rather than refuse.
         progress: told pictures read, and in all as far as that is known.
 
     Raises:
-        DataError: a source is empty, does not fit, or is not what it was when the first shards were
-            written; the folder holds other shards, or is being written.
+        DataError: a source is empty, does not fit, or is not what it was when the shards were
+            written; the folder holds other shards.
         TokenError: a text that the tokenizer does not take.
+        StorageError: another process writes there, or nothing can be written.
     """
     walk = Walk(sources, max_bad_share, progress)
-    with _held(folder, wait):
+    state = state or hash_sources(sources, max_bad_share)
+    with hold_folder(folder, wait=wait):
         index = ShardIndex(
             schema=SCHEMA,
             whose=tokenizers.whose,
             samples_per_shard=samples_per_shard,
             sources=walk.plain,
+            state=state,
+            skipped=0,
             shards=(),
         )
-        for name in (INDEX_FILE, UNFINISHED_FILE):
-            if (folder / name).is_file():
-                index = _known(folder / name, index)
-                break
         if (folder / INDEX_FILE).is_file():
-            return index
+            written = _known(folder / INDEX_FILE, index)
+            if written.state != state:
+                raise _changed(folder / INDEX_FILE)
+            return written
+        if (folder / UNFINISHED_FILE).is_file():
+            index = replace(index, shards=_known(folder / UNFINISHED_FILE, index).shards)
         try:
             for file in index.shards:
                 _pass_over(walk, file, folder)
@@ -164,7 +175,7 @@ def write_shards(
                 file = _write(filled, folder / f"shard-{len(index.shards):05d}.safetensors")
                 index = replace(index, shards=(*index.shards, file))
                 _write_index(index, folder / UNFINISHED_FILE)
-            index = replace(index, sources=tuple(walk.finish()))
+            index = replace(index, sources=tuple(walk.finish()), skipped=walk.skips.num_skipped)
         except (DataError, TokenError, StorageError) as error:
             if not index.shards:
                 raise
@@ -303,13 +314,7 @@ class _Growing:
 
 def _write(filled: Filled, path: Path) -> ShardFile:
     shard, content = filled.shard, shard_bytes(filled.shard.arrays)
-    temporary = path.with_name(f"{path.name}.tmp")
-    with storage_errors(path, "the shards before it are whole"):
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+    write_whole(path, content)
     return ShardFile(
         name=path.name,
         samples=len(shard),
@@ -344,11 +349,15 @@ def _pass_over(walk: Walk, file: ShardFile, folder: Path) -> None:
         else:
             walk.keep()
     if digest.hexdigest() != file.read_sha256:
-        raise DataError(
-            f"a source is not what it was when {folder / file.name} was written: bring it back, or "
-            f"delete {folder} and begin anew"
-        )
+        raise _changed(folder / file.name)
     walk.encoded(file.pictures)
+
+
+def _changed(path: Path) -> DataError:
+    return DataError(
+        f"a source is not what it was when {path} was written: bring it back, or delete "
+        f"{path.parent} and begin anew"
+    )
 
 
 def _known(path: Path, wanted: ShardIndex) -> ShardIndex:
@@ -363,17 +372,3 @@ def _known(path: Path, wanted: ShardIndex) -> ShardIndex:
             "folder or delete it"
         )
     return index
-
-
-@contextlib.contextmanager
-def _held(folder: Path, wait: bool) -> Iterator[None]:
-    """Write alone; the lock dies with the process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError:
-            raise DataError(
-                f"another process writes shards into {folder}: wait for it or choose another folder"
-            ) from None
-        yield
