@@ -25,8 +25,8 @@ from genvlm.data.curation.ledger import Decisions, ledger_json, measures_json, w
 from genvlm.data.curation.looks import Look, look_at
 from genvlm.data.curation.measures import VERSION, Measures, content_digest
 from genvlm.data.curation.rules import Helpers, apply_rules
-from genvlm.data.curation.shards import KeptPair, ShardWriter
 from genvlm.data.curation.store import Progress, measure_all
+from genvlm.data.curation.tar_writer import KeptPair, ShardWriter
 from genvlm.data.images import RGBImage, decode_image
 from genvlm.data.skipping import SkipBudget
 from genvlm.errors import ConfigError, DataError
