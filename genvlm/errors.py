@@ -34,7 +34,7 @@ class CheckpointError(GenvlmError):
 
 
 class StorageError(GenvlmError):
-    """A disk is full, read-only or gone; what was written before is whole."""
+    """A disk is full, read-only or gone, or a folder in use; what was written before is whole."""
 
 
 class EvaluationError(GenvlmError):

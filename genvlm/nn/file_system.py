@@ -17,8 +17,8 @@ class FileSystem(Protocol):
         """A new folder."""
         ...
 
-    def write(self, path: Path, text: str) -> None:
-        """A small file, as UTF-8."""
+    def write(self, path: Path, content: str | bytes) -> None:
+        """A file; text as UTF-8."""
         ...
 
     def sync(self, path: Path) -> None:
@@ -45,9 +45,9 @@ class Disk:
         """A new folder."""
         path.mkdir()
 
-    def write(self, path: Path, text: str) -> None:
-        """A small file, as UTF-8."""
-        path.write_text(text, encoding="utf-8")
+    def write(self, path: Path, content: str | bytes) -> None:
+        """A file; text as UTF-8."""
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
 
     def sync(self, path: Path) -> None:
         """fsync; a file also leaves the cache, so that who reads it next reads the disk."""

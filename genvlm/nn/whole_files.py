@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import re
@@ -23,8 +24,8 @@ _MENDS = {
 }
 
 
-def write_whole(path: Path, text: str, *, disk: FileSystem = DISK) -> None:
-    """Write a text file as UTF-8; an earlier one stays until this one is on the disk.
+def write_whole(path: Path, content: str | bytes, *, disk: FileSystem = DISK) -> None:
+    """Write a file, text as UTF-8; an earlier one stays until this one is on the disk.
 
     Raises:
         StorageError: the disk is full, read-only or gone; the earlier one stands.
@@ -32,7 +33,7 @@ def write_whole(path: Path, text: str, *, disk: FileSystem = DISK) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with storage_errors(path):
         try:
-            disk.write(temporary, text)
+            disk.write(temporary, content)
             disk.sync(temporary)
             disk.rename(temporary, path)
         except OSError:
@@ -40,6 +41,35 @@ def write_whole(path: Path, text: str, *, disk: FileSystem = DISK) -> None:
                 disk.remove(temporary)
             raise
         disk.sync(path.parent)
+
+
+@contextlib.contextmanager
+def hold_folder(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold a folder against other processes; the lock dies with this one.
+
+    Args:
+        wait: for who holds it, rather than refuse.
+
+    Raises:
+        StorageError: another process holds it, the file system knows no locks, or the folder cannot
+            be written.
+    """
+    with storage_errors(folder):
+        make_folders(folder)
+        file = (folder / ".lock").open("w")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise StorageError(
+                f"another process is writing into {folder}: wait for it or choose another folder"
+            ) from None
+        except OSError as error:
+            raise StorageError(
+                f"{folder} cannot be locked against a second process ({error.strerror}): choose a "
+                f"folder on a disk that knows locks"
+            ) from None
+        yield
 
 
 def make_folders(path: Path, *, disk: FileSystem = DISK) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import signal
@@ -14,7 +13,7 @@ from genvlm.config.image_tokenizer import VQGANTrainConfig
 from genvlm.config.schema import dump_config, load_config, to_plain
 from genvlm.config.training import RunConfig
 from genvlm.errors import CheckpointError, TrainingError
-from genvlm.nn.whole_files import make_folders, storage_errors, write_whole
+from genvlm.nn.whole_files import hold_folder, storage_errors, write_whole
 from genvlm.training.checkpoint import checkpoint_step, list_checkpoints, what_stands
 from genvlm.training.objectives.next_token import bfloat16_supported
 from genvlm.training.stopping import StoppedError, Terminated
@@ -24,45 +23,19 @@ MODEL_FOLDER, CHECKPOINTS = "model", "checkpoints"
 
 
 @contextlib.contextmanager
-def lock_run(folder: Path) -> Iterator[None]:
-    """Hold a run folder; a second run in it is refused. The lock dies with the process.
-
-    Raises:
-        TrainingError: another process holds it, or the file system knows no locks.
-        StorageError: the folder cannot be written.
-    """
-    with storage_errors(folder):
-        make_folders(folder)
-        file = (folder / ".lock").open("w")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise TrainingError(
-                f"another run is writing into {folder}: wait for it or choose another --out"
-            ) from None
-        except OSError as error:
-            raise TrainingError(
-                f"{folder} cannot be locked against a second run ({error.strerror}): choose an "
-                f"--out on a disk that knows locks"
-            ) from None
-        yield
-
-
-@contextlib.contextmanager
 def hold_run(config: RunConfig | VQGANTrainConfig, out: Path, resume: bool) -> Iterator[bool]:
     """Hold and claim the folder of a run; True in the one process that writes into it.
 
     Raises:
-        TrainingError: as `lock_run` and `claim_run`, or the processor has no bfloat16.
-        StorageError: the folder is full, read-only or gone; what was saved before stands.
+        TrainingError: as `claim_run`, or the processor has no bfloat16.
+        StorageError: the folder is in use, full, read-only or gone; what was saved before stands.
         StoppedError: on SIGTERM outside of the steps.
     """
     if config.precision == "bfloat16" and not bfloat16_supported():
         raise TrainingError("this processor has no bfloat16 units: set precision to float32")
     first = os.environ.get("RANK", "0") == "0"
     checkpoints = out / CHECKPOINTS
-    with lock_run(out) if first else contextlib.nullcontext():
+    with hold_folder(out) if first else contextlib.nullcontext():
         try:
             if first:
                 claim_run(config, out, resume)

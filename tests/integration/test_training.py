@@ -13,7 +13,7 @@ from genvlm.config.training import OptimizerConfig, TrainConfig
 from genvlm.data.batches import BatchSource
 from genvlm.data.corpus import build_corpus
 from genvlm.data.sharding import Tokenizers
-from genvlm.errors import CheckpointError, ConfigError, DataError, TrainingError
+from genvlm.errors import CheckpointError, ConfigError, DataError, StorageError, TrainingError
 from genvlm.models.build import build_transformer
 from genvlm.models.pretrained import build_vocabulary, load_pretrained
 from genvlm.nn.safetensors_folder import fingerprint_tensors, load_tensors
@@ -192,7 +192,7 @@ def test_a_second_run_in_the_same_folder_is_refused(
         train(config, finished)
 
     def intrude(_record: dict[str, float], _num_steps: int) -> None:
-        with pytest.raises(TrainingError, match="another run is writing into"):
+        with pytest.raises(StorageError, match="another process is writing into"):
             train(config, tmp_path)
 
     train(replace(config, num_steps=1), tmp_path, progress=Progress(step=intrude))

@@ -13,7 +13,7 @@ from pathlib import Path
 from unittest import mock
 
 from genvlm.config.training import TrainConfig
-from genvlm.errors import CheckpointError, GenvlmError, TrainingError
+from genvlm.errors import CheckpointError, GenvlmError, StorageError, TrainingError
 from genvlm.testing.faults.children import Child
 from genvlm.testing.faults.damage import state_of
 from genvlm.testing.faults.row import Progress, Row, demand, run_trials, silent
@@ -181,7 +181,7 @@ def _second_while_the_first_runs(
     child = _hold(config, out)
     try:
         before = state_of(out)
-        _is_locked_out(config, out, resume, "another run is writing into")
+        _is_locked_out(config, out, resume, "another process is writing into")
         demand(state_of(out) == before, "the second run has changed something")
     finally:
         child.kill()
@@ -209,14 +209,14 @@ def _without_locks(config: TrainConfig, own: Path, _end: RunEnd, *, resume: bool
         raise OSError(errno.ENOLCK, "No locks available")
 
     with mock.patch.object(fcntl, "flock", unknown):
-        _is_locked_out(config, own / "run", resume, "cannot be locked against a second run")
+        _is_locked_out(config, own / "run", resume, "cannot be locked against a second process")
     return "no locks"
 
 
 def _is_locked_out(config: TrainConfig, out: Path, resume: bool, said: str) -> None:
     try:
         train(config, out, resume=resume)
-    except TrainingError as error:
+    except (StorageError, TrainingError) as error:
         demand(said in str(error), f"refused by other words: {error}")
     else:
         raise AssertionError(f"not refused: {said}")

@@ -74,10 +74,10 @@ class SimulatedDisk:
         DISK.make_folder(path)
         self._look(together=True)
 
-    def write(self, path: Path, text: str) -> None:
-        """A small file, as UTF-8."""
+    def write(self, path: Path, content: str | bytes) -> None:
+        """A file; text as UTF-8."""
         self._begin()
-        self.write_bytes(path, text.encode())
+        self.write_bytes(path, content.encode() if isinstance(content, str) else content)
 
     def write_bytes(self, path: Path, data: bytes) -> None:
         """For writers that should meet the end of space: a file in two halves."""

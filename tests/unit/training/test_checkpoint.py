@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from genvlm.errors import CheckpointError, StorageError, TrainingError
+from genvlm.errors import CheckpointError, StorageError
+from genvlm.nn.whole_files import hold_folder
 from genvlm.training.checkpoint import (
     hash_file,
     list_checkpoints,
@@ -18,7 +19,7 @@ from genvlm.training.checkpoint import (
     save_checkpoint,
     verify_checkpoint,
 )
-from genvlm.training.run_folder import cut_log, lock_run, read_log
+from genvlm.training.run_folder import cut_log, read_log
 
 
 def _write(folder: Path) -> None:
@@ -64,10 +65,10 @@ def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 
 def write(folder):
-    (folder / "state").write_bytes(b"half")
+    with (folder / "state").open("wb") as file: file.write(b"half")
     match sys.argv[2]:
         case "write": die()
-        case "manifest": Path.write_text = die
+        case "manifest": Path.write_bytes = die
         case "fsync": os.fsync = die
         case "replace": Path.replace = die
 
@@ -173,12 +174,12 @@ def test_a_second_holder_in_the_same_process_is_refused_until_the_first_lets_go(
     tmp_path: Path,
 ) -> None:
     run = tmp_path / "new" / "run"
-    with lock_run(run):
-        with pytest.raises(TrainingError, match="choose another --out"), lock_run(run):
+    with hold_folder(run):
+        with pytest.raises(StorageError, match="choose another folder"), hold_folder(run):
             pytest.fail("two runs in one folder")
-        with lock_run(tmp_path / "other"):
+        with hold_folder(tmp_path / "other"):
             pass
-    with lock_run(run):
+    with hold_folder(run):
         shutil.rmtree(tmp_path / "other")
 
 
