@@ -31,7 +31,7 @@ from genvlm.data.images import RGBImage, decode_image
 from genvlm.data.skipping import SkipBudget
 from genvlm.errors import ConfigError, DataError
 from genvlm.nn.safetensors_folder import fingerprint_of
-from genvlm.nn.whole_files import write_whole
+from genvlm.nn.whole_files import LOCK_FILE, hold_folder, write_whole
 
 THUMBNAIL = 96
 """Longest side in pixels."""
@@ -76,9 +76,22 @@ def curate(
         progress: given a stage's name, what to tell of it.
 
     Raises:
-        ConfigError: `out` is in use, or its measures are of other sources.
+        ConfigError: `out` is not empty, or its measures are of other sources.
+        StorageError: another process curates into `out`, or it cannot be written.
         DataError: a source is missing or changed, too much is damaged, or a rule drops everything.
     """
+    with hold_folder(out):
+        return _curate(config, out, models, num_workers, resume, progress)
+
+
+def _curate(
+    config: CurationConfig,
+    out: Path,
+    models: Models,
+    num_workers: int,
+    resume: bool,
+    progress: Callable[[str], Progress],
+) -> Curated:
     source_pairs = SourcePairs(config.sources, config.max_unreadable)
     _prepare(config, out, resume)
     skips = SkipBudget(max_share=config.max_unreadable)
@@ -113,7 +126,7 @@ def curate(
 def _prepare(config: CurationConfig, out: Path, resume: bool) -> None:
     key = fingerprint_of([VERSION, [to_plain(source) for source in config.sources]])
     stored = out / "measures" / "key.json"
-    if out.exists() and any(out.iterdir()):
+    if any(path.is_file() for path in out.rglob("*") if path.name != LOCK_FILE):
         if not resume:
             raise ConfigError(f"{out} is not empty: go on with --resume, or name another folder")
         if not stored.is_file() or json.loads(stored.read_text("utf-8")) != {"key": key}:

@@ -23,7 +23,7 @@ from genvlm.data.curation.curate import Curated, Models, curate
 from genvlm.data.images import decode_image, load_image
 from genvlm.data.layouts.open import open_source
 from genvlm.data.raw import Media
-from genvlm.errors import ConfigError, DataError
+from genvlm.errors import ConfigError, DataError, StorageError
 from genvlm.testing.files import noise_picture, write_files, write_json_lines
 from genvlm.testing.noisy_captions import GOOD, all_rules, write_noisy_captions
 
@@ -204,6 +204,22 @@ def test_a_folder_in_use_and_other_sources_are_refused(
     other = replace(config, sources=(replace(config.sources[0], path="elsewhere"),))
     with pytest.raises(ConfigError, match="not made of the sources"):
         curate(other, tmp_path, no_models(), resume=True)
+
+
+def test_a_second_curation_into_a_folder_is_refused_while_the_first_one_works(
+    noisy: tuple[Path, Any], curated: Path, tmp_path: Path
+) -> None:
+    config, met = config_of(noisy[0]), []
+
+    def meddle(stage: str) -> Callable[[int, int | None], None]:
+        with pytest.raises(StorageError, match="another process is writing into"):
+            curate(config, tmp_path, no_models(), resume=True)
+        met.append(stage)
+        return lambda done, total: None
+
+    curate(config, tmp_path, no_models(), progress=meddle)
+    assert met == ["measuring", "writing"]
+    assert files_of(tmp_path) == files_of(curated)
 
 
 def test_a_picture_that_changed_since_it_was_measured_is_refused(tmp_path: Path) -> None:
