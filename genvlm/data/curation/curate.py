@@ -156,12 +156,12 @@ class _Work:
         if rule.file is not None:
             path = Path(rule.file)
             return values_of(read_values(path, "score", (int, float)), ids, path)
-        key = fingerprint_of([to_plain(rule), ids])[:16]
+        scorer = models.scorer(rule)
         return compute_values(
-            self.out / "scores" / f"{key}.jsonl",
+            _kept_in(self.out / "scores", scorer.fingerprint, ids),
             ids,
             lambda places: self._pictures([numbers[p] for p in places]),
-            models.scorer(rule),
+            scorer.score,
             self.progress("scoring"),
         )
 
@@ -178,10 +178,12 @@ class _Work:
         else:
             captioner = models.captioner(self.config)
             texts = compute_values(
-                self.out / "captions" / f"{fingerprint_of([to_plain(settings), ids])[:16]}.jsonl",
+                self.out
+                / "captions"
+                / f"{fingerprint_of([captioner.fingerprint, ids])[:16]}.jsonl",
                 ids,
                 lambda places: self._pictures([chosen[p] for p in places]),
-                lambda images, _: captioner(images),
+                lambda images, _: captioner.caption(images),
                 self.progress("captioning"),
             )
         return {n: text.strip() for n, text in zip(chosen, texts, strict=True)}
@@ -224,6 +226,11 @@ class _Work:
 
         writer.write(pairs())
         return thumbnails, writer.summary()
+
+
+def _kept_in(folder: Path, model: str, ids: Sequence[str]) -> Path:
+    """Where what a model, by its fingerprint, gave for some documents is kept."""
+    return folder / f"{fingerprint_of([model, ids])[:16]}.jsonl"
 
 
 def _shown(decisions: Decisions, num_examples: int) -> set[int]:

@@ -20,6 +20,7 @@ from genvlm.config.data import WebDatasetSource
 from genvlm.config.schema import dump_config, parse_config
 from genvlm.data.curation import store
 from genvlm.data.curation.curate import Curated, Models, curate
+from genvlm.data.curation.given import Captioner, PairScorer
 from genvlm.data.images import decode_image, load_image
 from genvlm.data.layouts.open import open_source
 from genvlm.data.raw import Media
@@ -315,7 +316,8 @@ def test_a_model_scores_only_what_came_so_far_and_its_scores_are_kept(
         asked.extend(captions)
         return [float(image.mean()) for image in images]
 
-    models = replace(no_models(), scorer=lambda rule: score)
+    weights = "before"
+    models = replace(no_models(), scorer=lambda rule: PairScorer(fingerprint=weights, score=score))
     config = config_of(
         noisy[0], *all_rules(noisy[0]), {"kind": "score", "model": "clip", "keep": 0.5}
     )
@@ -325,8 +327,12 @@ def test_a_model_scores_only_what_came_so_far_and_its_scores_are_kept(
     expected = sorted(light, key=lambda label: -light[label])[:4]
     kept = [key for key, rule in verdicts(tmp_path).items() if rule is None]
     assert set(kept) == set(expected)
-    curate(config, tmp_path, models, resume=True)
+    looser = (*config.rules[:-1], replace(config.rules[-1], keep=0.9))
+    curate(replace(config, rules=looser), tmp_path, models, resume=True)
     assert len(asked) == len(GOOD)
+    weights = "after more training"
+    curate(config, tmp_path, models, resume=True)
+    assert len(asked) == 2 * len(GOOD)
 
 
 def test_synthetic_captions_stand_beside_the_originals(
@@ -348,7 +354,8 @@ def test_a_share_of_the_pictures_takes_a_captioner_s_text(
     def caption(images: Any) -> list[str]:
         return [f"mean {image.mean():.2f}" for image in images]
 
-    models = replace(no_models(), captioner=lambda config: caption)
+    captioner = Captioner(fingerprint="a", caption=caption)
+    models = replace(no_models(), captioner=lambda config: captioner)
     out = tmp_path / "out"
     curate(config_of(noisy[0], captions={"model": "m", "share": 0.5, "seed": 1}), out, models)
     rows = read_back(out)
