@@ -101,6 +101,7 @@ def _print_ledger(ledger: dict[str, Any]) -> None:
 
 
 def _scorer(rule: "ScoreRule", device: str) -> "PairScorer":
+    from genvlm.data.curation.given import PairScorer
     from genvlm.scoring.open import open_scorer
     from genvlm.scoring.protocols import Grid
 
@@ -113,14 +114,16 @@ def _scorer(rule: "ScoreRule", device: str) -> "PairScorer":
         ]
         return [float(scores.values[0, 0]) for scores in scorer.score(grids)]
 
-    return score
+    return PairScorer(fingerprint=scorer.info.fingerprint, score=score)
 
 
 def _captioner(config: "CurationConfig", device: str) -> "Captioner":
+    from genvlm.data.curation.given import Captioner
     from genvlm.data.images import image_digest
     from genvlm.generation.interleaved import sample_documents
     from genvlm.generation.sampling import SamplingSettings
     from genvlm.models.pretrained import load_pretrained
+    from genvlm.nn.safetensors_folder import fingerprint_of
     from genvlm.tokenization.document import Image, Text
 
     settings = config.captions
@@ -146,4 +149,5 @@ def _captioner(config: "CurationConfig", device: str) -> "Captioner":
             texts.append(said[0].text if said and isinstance(said[0], Text) else "")
         return texts
 
-    return caption
+    how = [settings.temperature, settings.seed, settings.max_tokens]
+    return Captioner(fingerprint=fingerprint_of([pretrained.fingerprint, how]), caption=caption)

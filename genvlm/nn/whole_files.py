@@ -12,6 +12,8 @@ from pathlib import Path
 from genvlm.errors import StorageError
 from genvlm.nn.file_system import DISK, FileSystem
 
+LOCK_FILE = ".lock"
+"""In a folder that is held, or was."""
 # What a file system answers that cannot swap two paths.
 _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
 _MENDS = {
@@ -56,7 +58,7 @@ def hold_folder(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """
     with storage_errors(folder):
         make_folders(folder)
-        file = (folder / ".lock").open("w")
+        file = (folder / LOCK_FILE).open("w")
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -25,13 +25,13 @@ from genvlm.data.curation.ledger import Decisions, ledger_json, measures_json, w
 from genvlm.data.curation.looks import Look, look_at
 from genvlm.data.curation.measures import VERSION, Measures, content_digest
 from genvlm.data.curation.rules import Helpers, apply_rules
-from genvlm.data.curation.shards import KeptPair, ShardWriter
 from genvlm.data.curation.store import Progress, measure_all
+from genvlm.data.curation.tar_writer import KeptPair, ShardWriter
 from genvlm.data.images import RGBImage, decode_image
 from genvlm.data.skipping import SkipBudget
 from genvlm.errors import ConfigError, DataError
 from genvlm.nn.safetensors_folder import fingerprint_of
-from genvlm.nn.whole_files import write_whole
+from genvlm.nn.whole_files import LOCK_FILE, hold_folder, write_whole
 
 THUMBNAIL = 96
 """Longest side in pixels."""
@@ -76,9 +76,22 @@ def curate(
         progress: given a stage's name, what to tell of it.
 
     Raises:
-        ConfigError: `out` is in use, or its measures are of other sources.
+        ConfigError: `out` is not empty, or its measures are of other sources.
+        StorageError: another process curates into `out`, or it cannot be written.
         DataError: a source is missing or changed, too much is damaged, or a rule drops everything.
     """
+    with hold_folder(out):
+        return _curate(config, out, models, num_workers, resume, progress)
+
+
+def _curate(
+    config: CurationConfig,
+    out: Path,
+    models: Models,
+    num_workers: int,
+    resume: bool,
+    progress: Callable[[str], Progress],
+) -> Curated:
     source_pairs = SourcePairs(config.sources, config.max_unreadable)
     _prepare(config, out, resume)
     skips = SkipBudget(max_share=config.max_unreadable)
@@ -113,7 +126,7 @@ def curate(
 def _prepare(config: CurationConfig, out: Path, resume: bool) -> None:
     key = fingerprint_of([VERSION, [to_plain(source) for source in config.sources]])
     stored = out / "measures" / "key.json"
-    if out.exists() and any(out.iterdir()):
+    if any(path.is_file() for path in out.rglob("*") if path.name != LOCK_FILE):
         if not resume:
             raise ConfigError(f"{out} is not empty: go on with --resume, or name another folder")
         if not stored.is_file() or json.loads(stored.read_text("utf-8")) != {"key": key}:
@@ -143,12 +156,12 @@ class _Work:
         if rule.file is not None:
             path = Path(rule.file)
             return values_of(read_values(path, "score", (int, float)), ids, path)
-        key = fingerprint_of([to_plain(rule), ids])[:16]
+        scorer = models.scorer(rule)
         return compute_values(
-            self.out / "scores" / f"{key}.jsonl",
+            _kept_in(self.out / "scores", scorer.fingerprint, ids),
             ids,
             lambda places: self._pictures([numbers[p] for p in places]),
-            models.scorer(rule),
+            scorer.score,
             self.progress("scoring"),
         )
 
@@ -165,10 +178,12 @@ class _Work:
         else:
             captioner = models.captioner(self.config)
             texts = compute_values(
-                self.out / "captions" / f"{fingerprint_of([to_plain(settings), ids])[:16]}.jsonl",
+                self.out
+                / "captions"
+                / f"{fingerprint_of([captioner.fingerprint, ids])[:16]}.jsonl",
                 ids,
                 lambda places: self._pictures([chosen[p] for p in places]),
-                lambda images, _: captioner(images),
+                lambda images, _: captioner.caption(images),
                 self.progress("captioning"),
             )
         return {n: text.strip() for n, text in zip(chosen, texts, strict=True)}
@@ -211,6 +226,11 @@ class _Work:
 
         writer.write(pairs())
         return thumbnails, writer.summary()
+
+
+def _kept_in(folder: Path, model: str, ids: Sequence[str]) -> Path:
+    """Where what a model, by its fingerprint, gave for some documents is kept."""
+    return folder / f"{fingerprint_of([model, ids])[:16]}.jsonl"
 
 
 def _shown(decisions: Decisions, num_examples: int) -> set[int]:

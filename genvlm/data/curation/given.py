@@ -1,12 +1,14 @@
 """Scores and captions of pictures that a file or a model gives.
 
 What a model gave is kept in a file, a block of pictures a line, so that a resumed run goes on
-behind the last whole block. Blocks are cut from the first picture on: a model that computes a
-little differently in another batch still gives the same numbers.
+behind the last block that can be read. Blocks are cut from the first picture on: a model that
+computes a little differently in another batch still gives the same numbers.
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,14 +17,30 @@ from genvlm.data.curation.store import Progress
 from genvlm.data.images import RGBImage
 from genvlm.data.rows import read_rows
 from genvlm.errors import DataError
-
-PairScorer = Callable[[Sequence[RGBImage], Sequence[str]], Sequence[float]]
-"""Scores of pictures with their captions; higher is better."""
-Captioner = Callable[[Sequence[RGBImage]], Sequence[str]]
-"""A caption of each picture; "" where it says nothing."""
+from genvlm.nn.whole_files import make_folders, storage_errors
 
 BLOCK = 32
 Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairScorer:
+    """A model that scores pictures with their captions."""
+
+    fingerprint: str
+    """Of its weights and of how it scores: what another one gave is not used."""
+    score: Callable[[Sequence[RGBImage], Sequence[str]], Sequence[float]]
+    """Higher is better."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Captioner:
+    """A model that says what a picture shows."""
+
+    fingerprint: str
+    """Of its weights and of how it samples: what another one gave is not used."""
+    caption: Callable[[Sequence[RGBImage]], Sequence[str]]
+    """"" where it says nothing."""
 
 
 def read_values(path: Path, key: str, kinds: type | tuple[type, ...]) -> dict[str, Any]:
@@ -69,34 +87,45 @@ def compute_values(
 
     Raises:
         DataError: `path` is of other pictures.
+        StorageError: the disk is full, read-only or gone.
     """
     blocks = [ids[start : start + BLOCK] for start in range(0, len(ids), BLOCK)]
-    done = _whole_lines(path)
+    done, size = _readable_lines(path)
     values: list[Value] = []
     for number, row in enumerate(done):
         if number >= len(blocks) or row["ids"] != list(blocks[number]):
             raise DataError(f"{path} is of other pictures: delete it, it is made again")
         values += row["values"]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in done), "utf-8")
+    make_folders(path.parent)
+    with storage_errors(path, "what the model gave before is kept"):
+        if path.is_file():
+            os.truncate(path, size)
     rest = pictures(range(len(values), len(ids)))
-    with path.open("a", encoding="utf-8") as file:
-        for block in blocks[len(done) :]:
-            captions, images = zip(*islice(rest, len(block)), strict=True)
-            new = list(compute(images, captions))
-            values += new
-            file.write(json.dumps({"ids": block, "values": new}, ensure_ascii=False) + "\n")
-            file.flush()
-            progress(len(values), len(ids))
+    for block in blocks[len(done) :]:
+        captions, images = zip(*islice(rest, len(block)), strict=True)
+        new = list(compute(images, captions))
+        values += new
+        line = json.dumps({"ids": block, "values": new}, ensure_ascii=False) + "\n"
+        with storage_errors(path, "what the model gave before is kept"), path.open("ab") as file:
+            file.write(line.encode())
+        progress(len(values), len(ids))
     return values
 
 
-def _whole_lines(path: Path) -> list[dict[str, Any]]:
-    """Rows of a file whose last line may have been cut by a kill."""
+def _readable_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Rows up to the first that a kill or a loss of power cut, and their bytes."""
+    rows: list[dict[str, Any]] = []
+    size = 0
     if not path.is_file():
-        return []
-    lines = path.read_text("utf-8").split("\n")[:-1]
-    try:
-        return [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise DataError(f"{path} is damaged ({error}): delete it, it is made again") from None
+        return rows, size
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                row = json.loads(line) if line.endswith(b"\n") else {}
+                if len(row["ids"]) != len(row["values"]):
+                    break
+            except (ValueError, KeyError, TypeError):
+                break
+            rows.append(row)
+            size += len(line)
+    return rows, size

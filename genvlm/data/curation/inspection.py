@@ -22,7 +22,7 @@ from genvlm.data.curation.curate import thumbnail
 from genvlm.data.curation.ledger import hash_rank
 from genvlm.data.curation.looks import Alike, LookIndex
 from genvlm.data.curation.measures import PictureMeasures, measure_picture
-from genvlm.data.curation.shards import suffix_of
+from genvlm.data.curation.tar_writer import suffix_of
 from genvlm.data.images import RGBImage, decode_image
 from genvlm.data.layouts.folders import VIDEO_SUFFIXES
 from genvlm.data.layouts.open import open_source

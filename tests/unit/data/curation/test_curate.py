@@ -20,10 +20,11 @@ from genvlm.config.data import WebDatasetSource
 from genvlm.config.schema import dump_config, parse_config
 from genvlm.data.curation import store
 from genvlm.data.curation.curate import Curated, Models, curate
+from genvlm.data.curation.given import Captioner, PairScorer
 from genvlm.data.images import decode_image, load_image
 from genvlm.data.layouts.open import open_source
 from genvlm.data.raw import Media
-from genvlm.errors import ConfigError, DataError
+from genvlm.errors import ConfigError, DataError, StorageError
 from genvlm.testing.files import noise_picture, write_files, write_json_lines
 from genvlm.testing.noisy_captions import GOOD, all_rules, write_noisy_captions
 
@@ -206,6 +207,22 @@ def test_a_folder_in_use_and_other_sources_are_refused(
         curate(other, tmp_path, no_models(), resume=True)
 
 
+def test_a_second_curation_into_a_folder_is_refused_while_the_first_one_works(
+    noisy: tuple[Path, Any], curated: Path, tmp_path: Path
+) -> None:
+    config, met = config_of(noisy[0]), []
+
+    def meddle(stage: str) -> Callable[[int, int | None], None]:
+        with pytest.raises(StorageError, match="another process is writing into"):
+            curate(config, tmp_path, no_models(), resume=True)
+        met.append(stage)
+        return lambda done, total: None
+
+    curate(config, tmp_path, no_models(), progress=meddle)
+    assert met == ["measuring", "writing"]
+    assert files_of(tmp_path) == files_of(curated)
+
+
 def test_a_picture_that_changed_since_it_was_measured_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     write_noisy_captions(folder)
@@ -299,7 +316,8 @@ def test_a_model_scores_only_what_came_so_far_and_its_scores_are_kept(
         asked.extend(captions)
         return [float(image.mean()) for image in images]
 
-    models = replace(no_models(), scorer=lambda rule: score)
+    weights = "before"
+    models = replace(no_models(), scorer=lambda rule: PairScorer(fingerprint=weights, score=score))
     config = config_of(
         noisy[0], *all_rules(noisy[0]), {"kind": "score", "model": "clip", "keep": 0.5}
     )
@@ -309,8 +327,12 @@ def test_a_model_scores_only_what_came_so_far_and_its_scores_are_kept(
     expected = sorted(light, key=lambda label: -light[label])[:4]
     kept = [key for key, rule in verdicts(tmp_path).items() if rule is None]
     assert set(kept) == set(expected)
-    curate(config, tmp_path, models, resume=True)
+    looser = (*config.rules[:-1], replace(config.rules[-1], keep=0.9))
+    curate(replace(config, rules=looser), tmp_path, models, resume=True)
     assert len(asked) == len(GOOD)
+    weights = "after more training"
+    curate(config, tmp_path, models, resume=True)
+    assert len(asked) == 2 * len(GOOD)
 
 
 def test_synthetic_captions_stand_beside_the_originals(
@@ -332,7 +354,8 @@ def test_a_share_of_the_pictures_takes_a_captioner_s_text(
     def caption(images: Any) -> list[str]:
         return [f"mean {image.mean():.2f}" for image in images]
 
-    models = replace(no_models(), captioner=lambda config: caption)
+    captioner = Captioner(fingerprint="a", caption=caption)
+    models = replace(no_models(), captioner=lambda config: captioner)
     out = tmp_path / "out"
     curate(config_of(noisy[0], captions={"model": "m", "share": 0.5, "seed": 1}), out, models)
     rows = read_back(out)
