@@ -44,9 +44,9 @@ _METHOD = (
     "follows it. Read ahead: what the loop waits for `prefetch`, as training does. Means of "
     f"{_STEPS} steps in a row, which pass into new sections of the order; the ratio is the total "
     "of steps over that of waits, each interval by resampling steps. Tokens: batch and step, "
-    "divided by the tokens that are no padding, packed and padded in turn. Codes: what shards keep of 64 pictures "
-    "beside decoding the 64 PNG files. That is not the same work: the codes were computed once, "
-    "and pixels would still have to be encoded."
+    "divided by the tokens that are no padding, packed and padded in turn. Codes: what shards keep "
+    "of 64 pictures beside decoding the 64 PNG files. That is not the same work: the codes were "
+    "computed once, and pixels would still have to be encoded."
 )
 
 
