@@ -16,6 +16,7 @@ import numpy as np
 
 from genvlm.config.data import DrawnSource, FileSource
 from genvlm.config.schema import to_plain
+from genvlm.data.distinct import CHUNK, DistinctPictures
 from genvlm.data.images import RGBImage
 from genvlm.data.shard_columns import ShardColumns
 from genvlm.data.shards import (
@@ -48,8 +49,6 @@ from genvlm.tokenization.text import TextTokenizer
 SAMPLES_PER_SHARD = 2**17
 # Pieces and codes at which a shard ends too: it is held in memory while it grows.
 _MOST_TOKENS = 2**24
-# Pictures that are encoded together.
-_CHUNK = 512
 NumberedSource = tuple[int, DrawnSource | FileSource]
 """A source and its place in the configuration, which is part of its samples' ids."""
 Progress = Callable[[int, int], None]
@@ -250,9 +249,8 @@ class _Growing:
         self.columns = ShardColumns(
             text_size=tokenizers.text.size, codebook_size=tokenizers.image.config.codebook_size
         )
-        self._waiting: list[RGBImage] = []
-        self._num_pictures = 0
-        self._numbers: dict[bytes, int] = {}  # of pictures by their shape and bytes
+        self._pictures = DistinctPictures()
+        self._num_pictures = 0  # that were read since some were encoded
         self._digest, self._num_read, self._skipped = hashlib.sha256(), 0, list[int]()
 
     def add(self, reading: Reading) -> None:
@@ -270,15 +268,15 @@ class _Growing:
             self._walk.skip(sample, str(error))
             return
         fitted = [self._tokenizers.image.fit(p, self._tokenizers.max_side) for p in pictures]
-        self.columns.add(sample, pieces, [self._number_of(picture) for picture in fitted])
+        self.columns.add(sample, pieces, [self._pictures.number(picture) for picture in fitted])
         self._walk.keep()
         self._num_pictures += len(pictures)
-        if len(self._waiting) >= _CHUNK:
-            self._encode_waiting()
+        self._encode(self._pictures.take(CHUNK))
 
     def finish(self) -> Filled:
         """The shard."""
-        self._encode_waiting()
+        self._encode(self._pictures.take())
+        self._walk.encoded(self._num_pictures)  # those that equal earlier ones too
         read = Read(self._digest.hexdigest(), self._num_read, tuple(self._skipped))
         return Filled(Shard(self.columns.arrays()), read)
 
@@ -288,26 +286,15 @@ class _Growing:
         except TokenError as error:
             raise TokenError(f"document {sample.id!r}: {error}") from None
 
-    def _number_of(self, picture: RGBImage) -> int:
-        """Pictures that are equal when fitted are encoded once."""
-        digest = hashlib.blake2b(str(picture.shape).encode(), digest_size=16)
-        digest.update(picture.tobytes())
-        key = digest.digest()
-        if key not in self._numbers:
-            self._numbers[key] = len(self._numbers)
-            self._waiting.append(picture)
-        return self._numbers[key]
-
-    def _encode_waiting(self) -> None:
+    def _encode(self, pictures: Sequence[RGBImage]) -> None:
+        if not pictures:
+            return
         image, max_side = self._tokenizers.image, self._tokenizers.max_side
         grids: Sequence[np.ndarray] = (
-            image.encode_sized(self._waiting, max_side)
-            if max_side
-            else list(image.encode(self._waiting))
+            image.encode_sized(pictures, max_side) if max_side else list(image.encode(pictures))
         )
         for grid in grids:
             self.columns.add_picture(grid)
-        self._waiting.clear()
         self._walk.encoded(self._num_pictures)
         self._num_pictures = 0
 
