@@ -17,14 +17,20 @@ def write_inspection_page(inspection: Inspection, title: str, path: Path) -> Non
     headlines = [
         Headline("documents", f"{found['documents']:,}"),
         Headline("pictures", f"{found['pictures']:,}", f"{found['bytes'] / 1e6:,.0f} MB"),
-        Headline("damaged", f"{found['damaged']['pictures']:,}"),
+        Headline("damaged", f"{found['damaged']['pictures'] + found['damaged']['videos']:,}"),
         Headline(
             "duplicates",
             f"{found['exact_duplicates'] + found['near_duplicates']:,}",
             f"{found['exact_duplicates']:,} of them exact",
         ),
     ]
-    measured = ("width", "height", "longer_side_to_shorter", "characters", "words")
+    if found["videos"]:
+        seconds = f"{found['clip_seconds_in_all']:,.0f} s"
+        headlines.insert(2, Headline("videos", f"{found['videos']:,}", seconds))
+    measured = (
+        "width", "height", "longer_side_to_shorter", "clip_seconds", "clip_frames_per_second",
+        "clip_width", "clip_height", "characters", "words",
+    )  # fmt: skip
     rows = [[name.replace("_", " "), *found[name].values()] for name in measured if found[name]]
     sizes = Table(["", "smallest", "5 %", "median", "95 %", "largest"], rows, "Sizes.")
     scripts = _counts("Texts by the script of most of their letters.", found["scripts"])
@@ -35,12 +41,13 @@ def write_inspection_page(inspection: Inspection, title: str, path: Path) -> Non
             _counts("Words.", found["most_frequent_words"]),
         ]
     tiles = [Tile([small], [_short(text)]) for _, text, small in inspection.sample]
+    caption = "Some, by the hash of their ids; of videos the first frame."
     sections = [
-        Section("Sizes", [sizes, _counts("Formats.", found["formats"])]),
+        Section("Sizes", [sizes, _counts("Formats.", found["formats"] | found["clip_formats"])]),
         Section("Texts", texts),
-        Section("Pictures", [Gallery(tiles, "Some, by the hash of their ids.", 1)]),
+        Section("Pictures", [Gallery(tiles, caption, 1)]),
     ]
-    if inspection.damaged:
+    if found["damaged"]["examples"]:
         lines = [[text] for text in found["damaged"]["examples"]]
         sections.append(Section("Damaged", [Table(["why"], lines, "The first ones.")]))
     page = render_report(title, "", headlines, [s for s in sections if s.blocks])
