@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from genvlm.data.curation.inspection import Inspection
-from genvlm.evaluation.blocks import Block, Gallery, Headline, Section, Table, Tile
+from genvlm.evaluation.blocks import Block, Gallery, Headline, Section, Table, Tile, show_start
 from genvlm.evaluation.report import render_report, save_report
-
-_MAX_TEXT = 90
 
 
 def write_inspection_page(inspection: Inspection, title: str, path: Path) -> None:
@@ -40,7 +38,7 @@ def write_inspection_page(inspection: Inspection, title: str, path: Path) -> Non
             _counts(f"{found['distinct_texts']:,} distinct texts.", found["most_frequent_texts"]),
             _counts("Words.", found["most_frequent_words"]),
         ]
-    tiles = [Tile([small], [_short(text)]) for _, text, small in inspection.sample]
+    tiles = [Tile([small], [show_start(text)]) for _, text, small in inspection.sample]
     caption = "Some, by the hash of their ids; of videos the first frame."
     sections = [
         Section("Sizes", [sizes, _counts("Formats.", found["formats"] | found["clip_formats"])]),
@@ -55,8 +53,4 @@ def write_inspection_page(inspection: Inspection, title: str, path: Path) -> Non
 
 
 def _counts(caption: str, counts: Mapping[str, Any]) -> Table:
-    return Table(["", "times"], [[_short(key), n] for key, n in counts.items()], caption)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"
+    return Table(["", "times"], [[show_start(key), n] for key, n in counts.items()], caption)
