@@ -81,9 +81,8 @@ def run_steps(
         StoppedError: on SIGINT or SIGTERM, after a checkpoint.
     """
     engine = _build_engine(config, objective)
-    average = None
-    if config.ema_decay is not None:
-        average = WeightAverage(engine.shards, config.ema_decay)
+    decay = config.ema_decay
+    average = None if decay is None else WeightAverage(engine.shards, decay)
     checkpoints = RunCheckpoints(out / CHECKPOINTS, engine, average)
     checkpoints.agree(inputs)
     accum = config.grad_accum_steps(engine.num_processes)
@@ -116,11 +115,14 @@ def run_steps(
                 checkpoints.save(done)
             if stop and done < config.num_steps:
                 raise StoppedError(done, stop)
+    return Trained(start < config.num_steps, _whole_weights(engine, average))
+
+
+def _whole_weights(engine: Engine, average: WeightAverage | None) -> dict[str, Tensor]:
     weights = engine.state_dict()
     if average is not None:
         weights |= average.gather()
-    trained = {name: t.detach().to("cpu", torch.float32) for name, t in weights.items()}
-    return Trained(start < config.num_steps, trained)
+    return {name: t.detach().to("cpu", torch.float32) for name, t in weights.items()}
 
 
 def _sharing(config: RunConfig, num_processes: int) -> str:

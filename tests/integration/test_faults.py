@@ -5,6 +5,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,21 @@ import pytest
 from genvlm.errors import StorageError
 from genvlm.nn import whole_files
 from genvlm.nn.file_system import Disk
-from genvlm.testing.faults import damage, kills, not_finite, refusals, resuming, rows, saving
+from genvlm.testing.faults import (
+    damage,
+    kills,
+    not_finite,
+    refusals,
+    resuming,
+    rows,
+    runs,
+    saving,
+)
 from genvlm.testing.faults.row import Row, run_trials
 from genvlm.testing.faults.simulated_disk import SimulatedDisk
-from genvlm.training import checkpoint, run_checkpoints
+from genvlm.training import checkpoint
+from genvlm.training.loop import train
+from genvlm.training.run_checkpoints import RunCheckpoints
 
 
 @pytest.fixture
@@ -89,7 +101,7 @@ def test_a_terminated_run_says_so_by_its_exit_code_and_can_go_on(tmp_path: Path)
 
 
 def test_a_run_goes_on_bitwise_from_every_step(tmp_path: Path) -> None:
-    survived(resuming.resume_at_every_step(4, 0, tmp_path), 4)
+    survived(resuming.resume_at_every_step(5, 0, tmp_path), 5)
 
 
 def test_a_run_goes_on_bitwise_twice_in_one_epoch(tmp_path: Path) -> None:
@@ -123,9 +135,26 @@ def test_a_run_whose_folder_vanishes_ends_in_a_sentence(tmp_path: Path) -> None:
 def test_a_resume_that_forgets_a_step_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step_of = checkpoint.checkpoint_step
-    monkeypatch.setattr(run_checkpoints, "checkpoint_step", lambda folder: step_of(folder) - 1)
+    resume = RunCheckpoints.resume
+    monkeypatch.setattr(RunCheckpoints, "resume", lambda self, *given: resume(self, *given) - 1)
     assert len(resuming.resume_at_every_step(3, 0, tmp_path).failures) == 3
+
+
+def test_any_file_of_the_last_checkpoint_that_differs_shows(tmp_path: Path) -> None:
+    """One bit of an average, or all of it."""
+    config = runs.tiny_run(tmp_path / "data", num_steps=1, checkpoint_every=1)
+    out = tmp_path / "run"
+    train(replace(config, ema_decay=0.9), out)
+    end = runs.end_of(out)
+    runs.demand_same(out, end)
+    (newest,) = checkpoint.list_checkpoints(out / "checkpoints")
+    content = (newest / "ema.safetensors").read_bytes()
+    (newest / "ema.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(AssertionError, match=r"another ema\.safetensors"):
+        runs.demand_same(out, end)
+    (newest / "ema.safetensors").unlink()
+    with pytest.raises(AssertionError, match=r"another ema\.safetensors"):
+        runs.demand_same(out, end)
 
 
 def test_every_row_of_the_table_is_there(folder: Path) -> None:

@@ -129,6 +129,18 @@ def test_zero_3_scores_in_pieces_with_a_tied_head(
     close(load_tensors(stages / "tied-3" / "weights.safetensors"), one.weights, 1e-4)
 
 
+def test_zero_3_brings_weights_back_for_blocks_that_compute_twice(
+    stages: Path, alone: Alone
+) -> None:
+    folder = stages / "checkpointed-3"
+    for process in found(folder):
+        assert process["skipped"] == 6 * [True]
+        torch.testing.assert_close(
+            torch.tensor(process["losses"]), torch.tensor(alone.losses[:3]), atol=1e-4, rtol=0
+        )
+    close(load_tensors(folder / "gradients.safetensors"), alone.gradients, 1e-6)
+
+
 def test_bfloat16_learns_alike_in_every_stage(stages: Path, alone: Alone) -> None:
     """Gradients are added up in another order and rounded: two digits agree, all learn."""
     losses = [found(stages / f"bfloat16-{stage}")[0]["losses"] for stage in (2, 3)]

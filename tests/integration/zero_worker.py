@@ -24,6 +24,7 @@ from genvlm.config.training import TrainConfig
 from genvlm.errors import CheckpointError
 from genvlm.nn import layers
 from genvlm.nn.safetensors_folder import fingerprint_tensors, save_tensors
+from genvlm.training.blocks import checkpoint_blocks
 from genvlm.training.engine import Engine
 from genvlm.training.launch import leave
 from genvlm.training.loop import prepare_transformer, train
@@ -56,6 +57,8 @@ def build(config: TrainConfig, stage: int | str | None) -> tuple[Engine, NextTok
     config = replace(config, deepspeed=json_of(stage))
     source, objective, _ = prepare_transformer(config, Path(sys.argv[3]) / "cache")
     objective.z_loss_weight = 1e-4
+    if config.activation_checkpointing:
+        checkpoint_blocks(objective)
     accum = config.grad_accum_steps(WORLD)
     deepspeed = None
     if config.deepspeed is not None:
@@ -214,6 +217,8 @@ def together(config: TrainConfig, out: Path) -> None:
     for stage in (2, 3):
         lower = replace(config, precision="bfloat16")
         train_stage(lower, stage, out / f"bfloat16-{stage}", num_steps=5)
+    less = replace(config, activation_checkpointing=True)
+    train_stage(less, 3, out / "checkpointed-3", num_steps=3)
     for stage in (1, 2, 3):
         with fresh_accelerate():
             short = replace(config, deepspeed=json_of(stage), num_steps=2)

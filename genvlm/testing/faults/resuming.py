@@ -6,6 +6,7 @@ import signal
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -15,7 +16,15 @@ from genvlm.data import batches
 from genvlm.data.batches import BatchSource
 from genvlm.testing.faults.children import Child, run_command
 from genvlm.testing.faults.row import Progress, Row, demand, run_trials, silent
-from genvlm.testing.faults.runs import RunEnd, demand_same, end_of, tiny_run, warm_up, write_run
+from genvlm.testing.faults.runs import (
+    RunEnd,
+    demand_same,
+    end_of,
+    tiny_run,
+    variants,
+    warm_up,
+    write_run,
+)
 from genvlm.testing.tiny import tiny_pairs
 from genvlm.training.checkpoint import checkpoint_step, list_checkpoints, newest_valid
 from genvlm.training.engine import Engine
@@ -37,7 +46,12 @@ class _Whole:
 
 
 def _whole(folder: Path, num_steps: int) -> _Whole:
-    config = tiny_run(folder / "data", num_steps=num_steps, checkpoint_every=num_steps)
+    return _whole_of(
+        tiny_run(folder / "data", num_steps=num_steps, checkpoint_every=num_steps), folder
+    )
+
+
+def _whole_of(config: TrainConfig, folder: Path) -> _Whole:
     train(config, folder / "whole")
     return _Whole(config, end_of(folder / "whole"))
 
@@ -65,13 +79,22 @@ def _stop_then_resume(whole: _Whole, out: Path, stops: list[int]) -> None:
 
 
 def resume_at_every_step(count: int, seed: int, folder: Path, progress: Progress = silent) -> Row:
-    """A run of `count` steps, stopped after each of them; every third one ends an epoch."""
-    whole = _whole(folder / "whole", count)
+    """Runs of `count` steps, stopped after each of them, in turn of every kind of `variants`.
+
+    Every third step of a padded one ends an epoch.
+    """
+    plain = tiny_run(folder / "data", num_steps=count, checkpoint_every=count)
+    configs = variants(plain, folder / "data")
+    kinds = list(configs)
+
+    @cache
+    def whole(kind: str) -> _Whole:
+        return _whole_of(configs[kind], folder / kind)
 
     def trial(number: int, _rng: random.Random, own: Path) -> str:
-        step = number + 1
-        _stop_then_resume(whole, own / "run", [step])
-        return "at an epoch's edge" if step % _STEPS_PER_EPOCH == 0 else "within an epoch"
+        kind = kinds[number % len(kinds)]
+        _stop_then_resume(whole(kind), own / "run", [number + 1])
+        return kind
 
     name = "resumed at every step"
     return run_trials(name, count, seed, folder / "trials", trial, progress=progress)

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from genvlm.cli.main import main
+from genvlm.config.data import CaptionsSource
 from genvlm.config.schema import dump_config
 from genvlm.config.training import TrainConfig
 from genvlm.nn.safetensors_folder import fingerprint_tensors, load_tensors
+from genvlm.nn.whole_files import hash_file
 from genvlm.testing.faults.row import demand
-from genvlm.testing.tiny import tiny_train_config
+from genvlm.testing.tiny import tiny_train_config, write_tiny_captions
 from genvlm.training.checkpoint import list_checkpoints
 from genvlm.training.run_folder import CHECKPOINTS, LOG_FILE, MODEL_FOLDER, read_log
 from genvlm.training.run_log import CLOCK_KEYS
@@ -33,6 +35,20 @@ def tiny_run(folder: Path, *, num_steps: int, checkpoint_every: int) -> TrainCon
     return replace(config, model=replace(config.model, dropout=0.1))
 
 
+def variants(config: TrainConfig, folder: Path) -> dict[str, TrainConfig]:
+    """Runs with another order of samples, optimizer or state beside it, by what is special."""
+    data = config.data
+    more = CaptionsSource(path=str(write_tiny_captions(folder / "more")))
+    mixture = replace(data, sources=(*data.sources, more), weights=(2.0, 1.0))
+    return {
+        "padded": config,
+        "packed": replace(config, data=replace(data, packing=True)),
+        "mixed by weight": replace(config, data=mixture),
+        "averaged": replace(config, ema_decay=0.9),
+        "Muon": replace(config, optimizer=replace(config.optimizer, kind="muon")),
+    }
+
+
 def write_run(config: TrainConfig, path: Path) -> list[str]:
     """The arguments of `genvlm` that train it, but --out."""
     path.write_text(dump_config(config))
@@ -44,8 +60,9 @@ class RunEnd:
     """What two runs of one configuration must share, whatever happened to one of them."""
 
     weights: str
-    """Fingerprint."""
-    optimizer: str
+    """Fingerprint of the model folder's."""
+    checkpoint: Mapping[str, str]
+    """What each file of the newest checkpoint holds."""
     log: tuple[Mapping[str, Any], ...]
     """Without what the clock decides about."""
 
@@ -53,10 +70,12 @@ class RunEnd:
 def end_of(out: Path) -> RunEnd:
     """Of a finished run."""
     newest = list_checkpoints(out / CHECKPOINTS)[-1]
-    optimizer = dict[str, Tensor]()
-    for path in sorted(newest.glob("optimizer*")):
-        _flatten(torch.load(path, weights_only=True), path.name, optimizer)
-    demand(optimizer, f"{newest} holds no optimizer")
+    checkpoint = {
+        str(path.relative_to(newest)): _content(path)
+        for path in sorted(newest.rglob("*"))
+        if path.is_file() and path.name != "manifest.json"  # hashes of the others, as bytes
+    }
+    demand("optimizer.pt" in checkpoint, f"{newest} holds no optimizer")
     records = tuple(
         {
             name: value
@@ -66,7 +85,7 @@ def end_of(out: Path) -> RunEnd:
         for record in read_log(out / LOG_FILE)
     )
     weights = fingerprint_tensors(load_tensors(out / MODEL_FOLDER / "model.safetensors"))
-    return RunEnd(weights, fingerprint_tensors(optimizer), records)
+    return RunEnd(weights, checkpoint, records)
 
 
 def demand_same(out: Path, expected: RunEnd) -> None:
@@ -74,7 +93,9 @@ def demand_same(out: Path, expected: RunEnd) -> None:
     found = end_of(out)
     demand(found.log == expected.log, f"{out} has another log")
     demand(found.weights == expected.weights, f"{out} has other weights")
-    demand(found.optimizer == expected.optimizer, f"{out} has another optimizer state")
+    names = found.checkpoint.keys() | expected.checkpoint.keys()
+    differing = [n for n in sorted(names) if found.checkpoint.get(n) != expected.checkpoint.get(n)]
+    demand(not differing, f"the last checkpoint of {out} has another {', '.join(differing)}")
 
 
 def last_logged(out: Path) -> int:
@@ -91,6 +112,15 @@ def warm_up(config: TrainConfig, folder: Path) -> None:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         code = main([*arguments, "--out", str(folder)])
     demand(code == 0, f"the command ends with {code}")
+
+
+def _content(path: Path) -> str:
+    """Of a file of torch the numbers: equal ones can be pickled otherwise."""
+    if path.suffix != ".pt":
+        return hash_file(path)
+    tensors = dict[str, Tensor]()
+    _flatten(torch.load(path, weights_only=True), path.name, tensors)
+    return fingerprint_tensors(tensors)
 
 
 def _flatten(value: object, name: str, found: dict[str, Tensor]) -> None:
