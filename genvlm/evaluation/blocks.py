@@ -15,6 +15,7 @@ RGBPixels: TypeAlias = UInt8[np.ndarray, "height width 3"]
 CalloutKind = Literal["note", "good", "warning", "bad"]
 Align = Literal["left", "right"]
 
+_MAX_LABEL = 90
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -345,3 +346,8 @@ def show_number(value: float, decimals: int) -> str:
     """Digits with thin spaces between thousands and a true minus sign."""
     digits = f"{value:,.{decimals}f}" if math.isfinite(value) else str(value)
     return digits.replace(",", "\N{NARROW NO-BREAK SPACE}").replace("-", "\N{MINUS SIGN}")
+
+
+def show_start(text: str) -> str:
+    """A text of strangers as a label: its first 90 characters."""
+    return text if len(text) <= _MAX_LABEL else f"{text[: _MAX_LABEL - 1]}…"

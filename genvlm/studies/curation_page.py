@@ -23,13 +23,13 @@ from genvlm.evaluation.blocks import (
     Section,
     Table,
     Tile,
+    show_start,
 )
 from genvlm.evaluation.report import render_report, save_report
 
 _SHEET_TILE = 64
 _SHEET_COLUMNS = 20
 _KEPT_ON_PAGE = 36
-_MAX_CAPTION = 90
 
 
 def write_curation_page(curated: Curated, folder: Path, config: Any) -> None:
@@ -41,7 +41,9 @@ def write_curation_page(curated: Curated, folder: Path, config: Any) -> None:
         if report.drops:
             sections.append(_rule_section(curated, report, row, evaluation))
     shown = decisions.sample(_KEPT_ON_PAGE)
-    kept = [Tile([curated.thumbnails[n]], [_short(decisions.measured[n].caption)]) for n in shown]
+    kept = [
+        Tile([curated.thumbnails[n]], [show_start(decisions.measured[n].caption)]) for n in shown
+    ]
     num_kept = len(decisions.kept)
     sections += [
         Section(
@@ -106,13 +108,13 @@ def _rule_section(
         if number not in curated.thumbnails:
             lines.append([example["id"], example["because"]])
             continue
-        images, labels = [curated.thumbnails[number]], [_short(example["caption"])]
+        images, labels = [curated.thumbnails[number]], [show_start(example["caption"])]
         other = example["like"]
         if other:
             like = numbers.get(other)
             images.append(evaluation[other] if like is None else curated.thumbnails[like])
             labels.append(
-                other if like is None else f"stays: {_short(decisions.measured[like].caption)}"
+                other if like is None else f"stays: {show_start(decisions.measured[like].caption)}"
             )
         tiles.append(Tile(images, labels, example["because"]))
     blocks: list[Block] = [Prose(f"{len(report.drops):,} of {report.num_in:,} dropped.")]
@@ -150,10 +152,6 @@ def save_contact_sheet(images: Sequence[RGBImage], path: Path) -> None:
         tile = thumbnail(image, _SHEET_TILE)
         sheet[top : top + _SHEET_TILE, left : left + _SHEET_TILE] = tile
     Image.fromarray(sheet).quantize(256).save(path, format="PNG", optimize=True)
-
-
-def _short(caption: str) -> str:
-    return caption if len(caption) <= _MAX_CAPTION else caption[: _MAX_CAPTION - 1] + "…"
 
 
 def _yaml(notes: Mapping[str, Any]) -> str:

@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from genvlm.data.curation.inspection import Inspection
-from genvlm.evaluation.blocks import Block, Gallery, Headline, Section, Table, Tile
+from genvlm.evaluation.blocks import Block, Gallery, Headline, Section, Table, Tile, show_start
 from genvlm.evaluation.report import render_report, save_report
-
-_MAX_TEXT = 90
 
 
 def write_inspection_page(inspection: Inspection, title: str, path: Path) -> None:
@@ -17,14 +15,20 @@ def write_inspection_page(inspection: Inspection, title: str, path: Path) -> Non
     headlines = [
         Headline("documents", f"{found['documents']:,}"),
         Headline("pictures", f"{found['pictures']:,}", f"{found['bytes'] / 1e6:,.0f} MB"),
-        Headline("damaged", f"{found['damaged']['pictures']:,}"),
+        Headline("damaged", f"{found['damaged']['pictures'] + found['damaged']['videos']:,}"),
         Headline(
             "duplicates",
             f"{found['exact_duplicates'] + found['near_duplicates']:,}",
             f"{found['exact_duplicates']:,} of them exact",
         ),
     ]
-    measured = ("width", "height", "longer_side_to_shorter", "characters", "words")
+    if found["videos"]:
+        seconds = f"{found['clip_seconds_in_all']:,.0f} s"
+        headlines.insert(2, Headline("videos", f"{found['videos']:,}", seconds))
+    measured = (
+        "width", "height", "longer_side_to_shorter", "clip_seconds", "clip_frames_per_second",
+        "clip_width", "clip_height", "characters", "words",
+    )  # fmt: skip
     rows = [[name.replace("_", " "), *found[name].values()] for name in measured if found[name]]
     sizes = Table(["", "smallest", "5 %", "median", "95 %", "largest"], rows, "Sizes.")
     scripts = _counts("Texts by the script of most of their letters.", found["scripts"])
@@ -34,13 +38,14 @@ def write_inspection_page(inspection: Inspection, title: str, path: Path) -> Non
             _counts(f"{found['distinct_texts']:,} distinct texts.", found["most_frequent_texts"]),
             _counts("Words.", found["most_frequent_words"]),
         ]
-    tiles = [Tile([small], [_short(text)]) for _, text, small in inspection.sample]
+    tiles = [Tile([small], [show_start(text)]) for _, text, small in inspection.sample]
+    caption = "Some, by the hash of their ids; of videos the first frame."
     sections = [
-        Section("Sizes", [sizes, _counts("Formats.", found["formats"])]),
+        Section("Sizes", [sizes, _counts("Formats.", found["formats"] | found["clip_formats"])]),
         Section("Texts", texts),
-        Section("Pictures", [Gallery(tiles, "Some, by the hash of their ids.", 1)]),
+        Section("Pictures", [Gallery(tiles, caption, 1)]),
     ]
-    if inspection.damaged:
+    if found["damaged"]["examples"]:
         lines = [[text] for text in found["damaged"]["examples"]]
         sections.append(Section("Damaged", [Table(["why"], lines, "The first ones.")]))
     page = render_report(title, "", headlines, [s for s in sections if s.blocks])
@@ -48,8 +53,4 @@ def write_inspection_page(inspection: Inspection, title: str, path: Path) -> Non
 
 
 def _counts(caption: str, counts: Mapping[str, Any]) -> Table:
-    return Table(["", "times"], [[_short(key), n] for key, n in counts.items()], caption)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"
+    return Table(["", "times"], [[show_start(key), n] for key, n in counts.items()], caption)

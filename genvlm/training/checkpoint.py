@@ -47,7 +47,7 @@ def save_checkpoint(
         StorageError: the disk is full, read-only or gone; earlier checkpoints stand.
         CheckpointError: what was written reads back otherwise; earlier checkpoints stand.
     """
-    final = root / f"{_PREFIX}{step:08d}"
+    final = checkpoint_folder(root, step)
     temporary = root / f".tmp-{step:08d}-{os.getpid()}"
     with storage_errors(final, what_stands(root)):
         if not root.is_dir():  # not those above it: a run folder that vanished must be missed
@@ -84,6 +84,11 @@ def list_checkpoints(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
     return sorted(p for p in root.glob(_PREFIX + "[0-9]*") if _step_of(p) is not None)
+
+
+def checkpoint_folder(root: Path, step: int) -> Path:
+    """Where the checkpoint of a step stands."""
+    return root / f"{_PREFIX}{step:08d}"
 
 
 def checkpoint_step(folder: Path) -> int:

@@ -1,6 +1,9 @@
 """`genvlm data curate` and `genvlm data inspect`, as a user types them."""
 
 import json
+import shutil
+import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +14,19 @@ from genvlm.config.curation import CurationConfig
 from genvlm.config.data import (
     CaptionsSource,
     FolderSource,
+    VideosSource,
     WebDatasetSource,
 )
 from genvlm.config.schema import dump_config, parse_config
-from genvlm.data.curation.inspection import guess_source
+from genvlm.data.curation.inspection import guess_sources
 from genvlm.data.layouts.open import open_source
 from genvlm.data.skipping import SkipBudget
 from genvlm.data.sources import read_source
 from genvlm.models.pretrained import save_pretrained
-from genvlm.testing.files import picture_bytes, write_files
+from genvlm.testing.files import picture_bytes, write_files, write_tar
 from genvlm.testing.noisy_captions import GOOD, write_noisy_captions
 from genvlm.testing.tiny import tiny_pretrained
+from genvlm.testing.videos import video_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -118,6 +123,80 @@ def test_inspect_counts_damage_duplicates_scripts_and_words(
     assert GOOD[0] in page.read_text("utf-8")
 
 
+def test_inspect_decodes_clips_and_counts_the_damaged_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = video_bytes()
+    clips = {
+        "cow.mp4": whole,
+        "wide.webm": video_bytes("webm", width=128),
+        "cut.mp4": whole[: len(whole) // 2],
+        "text.mp4": b"no video at all",
+    }
+    captions = {Path(name).with_suffix(".txt").name: f"the clip {name}" for name in clips}
+    folder = write_files(tmp_path / "clips", {**clips, **captions})
+    page = tmp_path / "page.html"
+    assert main(["data", "inspect", str(folder), "--json", "--out", str(page)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["videos"], found["pictures"], found["damaged"]["videos"]) == (2, 0, 2)
+    assert found["clip_seconds"] == {"p0": 0.6, "p5": 0.6, "p50": 0.6, "p95": 0.6, "p100": 0.6}
+    assert found["clip_frames_per_second"]["p50"] == 10
+    assert (found["clip_width"]["p0"], found["clip_width"]["p100"]) == (64, 128)
+    assert found["clip_formats"] == {"mov: h264": 1, "matroska: vp9": 1}
+    assert found["bytes"] == sum(map(len, clips.values()))
+    assert "text.mp4 is not a video that can be read" in " ".join(found["damaged"]["examples"])
+    shown = page.read_text("utf-8")
+    assert "the clip cow.mp4" in shown
+    assert "the clip wide.webm" in shown
+    assert main(["data", "inspect", str(folder)]) == 0
+    assert "damaged videos" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", ["zip", "tar.gz", "tar"])
+def test_inspect_unpacks_an_archive_and_leaves_nothing_behind(
+    suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    rows = "".join(f'{{"image": "{name}.png", "text": "a {name}"}}\n' for name in ("cow", "cut"))
+    files = {"cow.png": picture_bytes(9), "cut.png": picture_bytes(9)[:40], "captions.jsonl": rows}
+    write_files(tmp_path / "data/mine", dict(files))
+    form = {"zip": "zip", "tar.gz": "gztar", "tar": "tar"}[suffix]
+    archive = shutil.make_archive(str(tmp_path / "mine"), form, tmp_path / "data")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    assert main(["data", "inspect", archive, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["pairs"], found["pictures"], found["damaged"]["pictures"]) == (2, 1, 1)
+    assert found["damaged"]["examples"][0].startswith(f"mine.{suffix}/mine/cut.png ")
+    assert list(temporary.iterdir()) == []
+
+
+def test_inspect_reads_a_tar_of_webdataset_where_it_lies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tar = write_tar(tmp_path / "00000.tar", [("a.png", picture_bytes()), ("a.txt", "a cow")])
+    monkeypatch.setattr("genvlm.data.archives.extract_archive", None)
+    assert main(["data", "inspect", str(tar), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["most_frequent_texts"] == {"a cow": 1}
+
+
+def test_inspect_refuses_archives_that_lead_out_or_hold_nothing_to_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.zip"
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("../cow.png", picture_bytes())
+    assert main(["data", "inspect", str(out)]) == 2
+    assert "leads out of it" in capsys.readouterr().err
+    assert not (tmp_path / "cow.png").exists()
+    nothing = write_tar(tmp_path / "nothing.tar", [("a.txt", "a"), ("b.txt", "b")])
+    assert main(["data", "inspect", str(nothing)]) == 2
+    said = capsys.readouterr().err
+    assert "nothing.tar holds neither captions.jsonl nor" in said
+    assert tempfile.gettempdir() not in said
+
+
 def test_inspect_takes_configurations_and_says_what_it_cannot_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,10 +213,13 @@ def test_a_folder_is_read_by_what_lies_in_it(tmp_path: Path) -> None:
     picture = picture_bytes()
     captions = write_files(tmp_path / "a", {"captions.jsonl": "", "a.png": picture})
     beside = write_files(tmp_path / "b", {"a/a.png": picture, "a/a.txt": "text"})
-    named = write_files(tmp_path / "c", {"cow.png": picture})
+    named = write_files(tmp_path / "c", {"cow.png": picture, "a.mp4": b"", "a.txt": "a clip"})
     tars = write_files(tmp_path / "d", {"1.tar": b"", "0.tar": b""})
-    assert guess_source(captions) == CaptionsSource(path=str(captions))
-    assert guess_source(beside) == FolderSource(path=str(beside), captions="sidecar")
-    assert guess_source(named) == FolderSource(path=str(named), captions="file_name")
+    assert guess_sources(captions) == [CaptionsSource(path=str(captions))]
+    assert guess_sources(beside) == [FolderSource(path=str(beside), captions="sidecar")]
+    assert guess_sources(named) == [
+        FolderSource(path=str(named), captions="file_name"),
+        VideosSource(path=str(named)),
+    ]
     paths = (str(tars / "0.tar"), str(tars / "1.tar"))
-    assert guess_source(tars) == WebDatasetSource(paths=paths)
+    assert guess_sources(tars) == [WebDatasetSource(paths=paths)]

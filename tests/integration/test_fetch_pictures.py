@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from genvlm.config.data import CaptionsSource
 from genvlm.data.layouts.open import open_source
-from genvlm.testing.files import picture_bytes, write_files
+from genvlm.testing.files import noise_picture, picture_bytes, write_files
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts/fetch_pictures"
 RDF = (
@@ -87,3 +88,31 @@ def test_stamps_take_a_caption_in_each_language(tmp_path: Path) -> None:
     }  # fmt: skip
     assert printed["pictures_without_any_caption"] == ["alone.png"]
     assert printed["drawings_left_out_because_svg_is_not_rendered"] == 1
+
+
+def between_members(package: bytes) -> bytes:
+    return package[: package.index(b"./usr/share/tuxpaint/stamps/2.png\0")]
+
+
+@pytest.mark.parametrize(
+    "damage", [between_members, lambda package: package[:-20_000], lambda package: b"no package"]
+)
+def test_a_damaged_package_is_named_in_one_sentence(
+    damage: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    below = "usr/share/tuxpaint/stamps"
+    files: dict[str, bytes | str] = {
+        f"{below}/{n}.png": noise_picture(n, "PNG", (64, 64)) for n in range(4)
+    }
+    build_package(tmp_path, "tuxpaint-stamps-default", files)
+    package = tmp_path / "tuxpaint-stamps-default_1_all.deb"
+    package.write_bytes(damage(package.read_bytes()))
+    command = [sys.executable, str(SCRIPT), "tuxpaint", "--out", str(tmp_path / "out")]
+    done = subprocess.run(
+        [*command, "--debs", str(tmp_path)], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    said = done.stderr.strip().splitlines()
+    assert said[-1].startswith(f"fetch_pictures: {package} is damaged (")
+    assert said[-1].endswith("): delete it and fetch it again")
+    assert "Traceback" not in done.stderr

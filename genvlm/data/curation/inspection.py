@@ -18,10 +18,12 @@ from genvlm.config.data import (
     WebDatasetSource,
 )
 from genvlm.data.curation.captions import plain, scripts_of, words_of
-from genvlm.data.curation.curate import thumbnail
+from genvlm.data.curation.clips import Clips
+from genvlm.data.curation.curate import THUMBNAIL, thumbnail
 from genvlm.data.curation.ledger import hash_rank
 from genvlm.data.curation.looks import Alike, LookIndex
 from genvlm.data.curation.measures import PictureMeasures, measure_picture
+from genvlm.data.curation.percentiles import percentiles
 from genvlm.data.curation.tar_writer import suffix_of
 from genvlm.data.images import RGBImage, decode_image
 from genvlm.data.layouts.folders import VIDEO_SUFFIXES
@@ -29,12 +31,13 @@ from genvlm.data.layouts.open import open_source
 from genvlm.data.raw import Media, RawDocument
 from genvlm.data.readers import PICTURE_SUFFIXES
 from genvlm.data.skipping import SkipBudget
+from genvlm.data.tar_members import walk_tar
 from genvlm.errors import ConfigError, ImageError
 
+ARCHIVE_SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
 SAMPLE = 60
 """Pictures that are shown."""
 _MOST_FREQUENT = 20
-_PERCENTILES = (0, 5, 50, 95, 100)
 # As the defaults of a curation's rules.
 _ALIKE = Alike(max_distance=6, max_colour=16, mirrored=False)
 _BLANK_CONTRAST = 16
@@ -47,6 +50,8 @@ class Inspection:
     counts: Counter[str] = field(default_factory=Counter)
     formats: Counter[str] = field(default_factory=Counter)
     damaged: list[str] = field(default_factory=list)
+    """Why each of these pictures cannot be decoded."""
+    clips: Clips = field(default_factory=Clips)
     sizes: list[tuple[int, int]] = field(default_factory=list)
     text_lengths: list[tuple[int, int]] = field(default_factory=list)
     """Characters and words."""
@@ -55,7 +60,7 @@ class Inspection:
     scripts: Counter[str] = field(default_factory=Counter)
     """Texts by the script of most of their letters."""
     sample: list[tuple[str, str, RGBImage]] = field(default_factory=list)
-    """Id, text and thumbnail of some pictures, by the hash of their ids."""
+    """Id, text and thumbnail of some pictures and first frames, by the hash of their ids."""
     _digests: set[str] = field(default_factory=set)
     _looks: LookIndex = field(default_factory=lambda: LookIndex(_ALIKE))
     _best: list[tuple[int, str, str, RGBImage]] = field(default_factory=list)
@@ -74,7 +79,10 @@ class Inspection:
     def add_media(self, media: Media, key: str, text: str) -> None:
         """Count one picture or clip; `key` and `text` are shown with it."""
         if media.kind == "video":
-            self.counts["videos"] += 1
+            self.counts["bytes"] += _bytes_of(media)
+            frame = self.clips.add(media, THUMBNAIL)
+            if frame is not None:
+                self._show(key, text, frame)
             return
         content = media.read()
         self.counts["bytes"] += len(content)
@@ -86,6 +94,9 @@ class Inspection:
         self.counts["pictures"] += 1
         self.formats[suffix_of(content)] += 1
         self._add_picture(measure_picture(image))
+        self._show(key, text, image)
+
+    def _show(self, key: str, text: str, image: RGBImage) -> None:
         # The smallest ranks are kept: a heap of their negatives.
         rank = -int(hash_rank(key)[:15], 16)
         if len(self._best) < SAMPLE:
@@ -109,6 +120,11 @@ class Inspection:
         """Order what is shown."""
         self.sample = [(key, text, small) for _, key, text, small in sorted(self._best)[::-1]]
 
+    def leave_out(self, folder: str) -> None:
+        """Name damaged files without the folder above them."""
+        for said in (self.damaged, self.clips.damaged):
+            said[:] = [text.replace(folder, "") for text in said]
+
     def to_json(self) -> dict[str, Any]:
         """Everything but pictures."""
         sides = np.array(self.sizes or np.empty((0, 2)), float)
@@ -118,21 +134,26 @@ class Inspection:
             "documents": self.counts["documents"],
             "pairs": self.counts["pairs"],
             "pictures": self.counts["pictures"],
-            "videos": self.counts["videos"],
+            "videos": len(self.clips.infos),
             "bytes": self.counts["bytes"],
             "formats": dict(self.formats.most_common()),
-            "damaged": {"pictures": len(self.damaged), "examples": self.damaged[:_MOST_FREQUENT]},
+            "damaged": {
+                "pictures": len(self.damaged),
+                "videos": len(self.clips.damaged),
+                "examples": self.damaged[:_MOST_FREQUENT] + self.clips.damaged[:_MOST_FREQUENT],
+            },
             "skipped_by_readers": self.counts["skipped"],
-            "width": _percentiles(sides[:, 0]),
-            "height": _percentiles(sides[:, 1]),
-            "longer_side_to_shorter": _percentiles(aspects),
+            "width": percentiles(sides[:, 0]),
+            "height": percentiles(sides[:, 1]),
+            "longer_side_to_shorter": percentiles(aspects),
             "blank": self.counts["blank"],
             "exact_duplicates": self.counts["exact_duplicates"],
             "near_duplicates": self.counts["near_duplicates"],
+            **self.clips.to_json(),
             "texts": self.counts["texts"],
             "distinct_texts": len(self.texts),
-            "characters": _percentiles(lengths[:, 0]),
-            "words": _percentiles(lengths[:, 1]),
+            "characters": percentiles(lengths[:, 0]),
+            "words": percentiles(lengths[:, 1]),
             "scripts": dict(self.scripts.most_common()),
             "most_frequent_texts": dict(_most_common(self.texts)),
             "most_frequent_words": dict(_most_common(self.words)),
@@ -149,16 +170,17 @@ def inspect_sources(
     Damage is counted, whatever its share.
 
     Raises:
-        DataError: a source is missing or not of its layout.
+        DataError: a source is missing or not of its layout, or there are clips and no PyAV.
     """
     inspection = Inspection()
     skips = SkipBudget(max_share=1.0)
-    for number, source in enumerate(sources):
-        for place, document in enumerate(open_source(source, skips)):
-            if place == limit:
-                break
-            _add(inspection, document, f"{number}/{document.id}")
-            progress(inspection.counts["documents"], None)
+    with inspection.clips:
+        for number, source in enumerate(sources):
+            for place, document in enumerate(open_source(source, skips)):
+                if place == limit:
+                    break
+                _add(inspection, document, f"{number}/{document.id}")
+                progress(inspection.counts["documents"], None)
     inspection.counts["skipped"] = skips.num_skipped
     inspection.finish()
     return inspection
@@ -175,41 +197,74 @@ def _add(inspection: Inspection, document: RawDocument, key: str) -> None:
             inspection.add_media(segment, f"{key}/{place}", texts[0] if texts else "")
 
 
-def guess_source(path: Path) -> FileSource:
-    """The source that a folder or file is, by what lies in it.
+def _bytes_of(media: Media) -> int:
+    """0 where the file is gone."""
+    if media.content is not None:
+        return len(media.content)
+    if media.size is not None:
+        return media.size
+    return media.path.stat().st_size if media.path is not None and media.path.is_file() else 0
+
+
+def guess_sources(path: Path) -> list[FileSource]:
+    """The sources that a folder or file is, by what lies in it.
 
     Raises:
         ConfigError: nothing that a reader takes.
     """
     names = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     if path.is_dir() and path / "captions.jsonl" in names:
-        return CaptionsSource(path=str(path))
+        return [CaptionsSource(path=str(path))]
     tars, parquets = ([str(p) for p in names if p.suffix == s] for s in (".tar", ".parquet"))
     if tars:
-        return WebDatasetSource(paths=tuple(tars))
+        return [WebDatasetSource(paths=tuple(tars))]
     if parquets:
-        return ParquetSource(paths=tuple(parquets))
+        return [ParquetSource(paths=tuple(parquets))]
+    found: list[FileSource] = []
     pictures = _of(names, PICTURE_SUFFIXES)
     if path.is_dir() and pictures:
         beside = all(picture.with_suffix(".txt") in names for picture in pictures)
-        return FolderSource(path=str(path), captions="sidecar" if beside else "file_name")
+        found.append(FolderSource(path=str(path), captions="sidecar" if beside else "file_name"))
     if path.is_dir() and _of(names, VIDEO_SUFFIXES):
-        return VideosSource(path=str(path))
-    raise ConfigError(
-        f"{path} holds neither captions.jsonl nor tar files, Parquet files, pictures or videos: "
-        "name a YAML whose `sources` say what there is"
-    )
+        found.append(VideosSource(path=str(path)))
+    if not found:
+        raise ConfigError(
+            f"{path} holds neither captions.jsonl nor tar files, Parquet files, pictures or "
+            "videos: name a YAML whose `sources` say what there is"
+        )
+    return found
+
+
+def to_unpack(path: Path) -> bool:
+    """Whether a file is an archive to be unpacked: a tar of WebDataset is read as it is.
+
+    Raises:
+        DataError: a tar that is damaged, or has members that are no plain files.
+    """
+    name = path.name.lower()
+    if not path.is_file() or not name.endswith(ARCHIVE_SUFFIXES):
+        return False
+    return not name.endswith(".tar") or not _is_webdataset(path)
+
+
+def _is_webdataset(tar: Path) -> bool:
+    """Whether a picture or clip has a text of the same name beside it."""
+    media: set[str] = set()
+    texts: set[str] = set()
+    with tar.open("rb") as file:
+        for member in walk_tar(file, str(tar)):
+            stem, dot, suffix = member.name.rpartition(".")
+            if f"{dot}{suffix.lower()}" in (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES):
+                media.add(stem)
+            elif suffix.lower() in ("txt", "json"):
+                texts.add(stem)
+            if stem in media and stem in texts:
+                return True
+    return False
 
 
 def _of(paths: Iterable[Path], suffixes: Sequence[str]) -> list[Path]:
     return [path for path in paths if path.suffix.lower() in suffixes]
-
-
-def _percentiles(values: np.ndarray) -> dict[str, float]:
-    if not len(values):
-        return {}
-    found = np.percentile(values, _PERCENTILES)
-    return {f"p{p}": round(float(v), 2) for p, v in zip(_PERCENTILES, found, strict=True)}
 
 
 def _most_common(counts: Counter[str]) -> list[tuple[str, int]]:
