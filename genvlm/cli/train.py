@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     from genvlm.config.diffusion import DiffusionTrainConfig
     from genvlm.config.image_tokenizer import VQGANTrainConfig
     from genvlm.config.kinds import config_class
-    from genvlm.config.training import TrainConfig
+    from genvlm.config.training import RunConfig, TrainConfig
     from genvlm.config.transformer import PublishedShape
     from genvlm.errors import ConfigError
 
@@ -65,6 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
 
         folder = train_text_tokenizer(config, arguments.out)
     if os.environ.get("RANK", "0") == "0":  # one line, however many processes
+        if isinstance(config, RunConfig):
+            record_command(arguments.out)
         print(folder)
     return 0
 
@@ -74,9 +76,7 @@ def _train_transformer(config: "TrainConfig", arguments: argparse.Namespace) -> 
     from genvlm.training.loop import train
 
     with training_progress() as progress:
-        folder = train(config, arguments.out, resume=arguments.resume, progress=progress)
-    record_command(arguments.out)
-    return folder
+        return train(config, arguments.out, resume=arguments.resume, progress=progress)
 
 
 def _train_diffusion(config: "DiffusionTrainConfig", arguments: argparse.Namespace) -> Path:
@@ -84,9 +84,7 @@ def _train_diffusion(config: "DiffusionTrainConfig", arguments: argparse.Namespa
     from genvlm.training.diffusion import train_diffusion
 
     with training_progress() as progress:
-        folder = train_diffusion(config, arguments.out, resume=arguments.resume, progress=progress)
-    record_command(arguments.out)
-    return folder
+        return train_diffusion(config, arguments.out, resume=arguments.resume, progress=progress)
 
 
 def _train_image_tokenizer(config: "VQGANTrainConfig", arguments: argparse.Namespace) -> Path:

@@ -4,6 +4,7 @@ Whatever both could say, the YAML says; a JSON that says otherwise is refused, b
 two won would be seen in the results alone.
 """
 
+import difflib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ from genvlm.errors import ConfigError
 MAX_STAGE = 3
 _AUTO = "auto"
 """How others leave a key to their trainer; here it is as good as absent."""
+_OFFLOADS = {"offload_optimizer": 1, "offload_param": 3}
+"""What can lie elsewhere, and the lowest stage that can do it."""
+_NOWHERE = "none"
 _NOT_OURS = {
     "optimizer": "optimizer",
     "scheduler": "optimizer.warmup_steps and optimizer.final_fraction",
@@ -25,6 +29,15 @@ _NOT_OURS = {
     "activation_checkpointing": "activation_checkpointing",
     "compile": "compile",
 }
+_OURS = {
+    "zero_optimization", "bf16", "train_batch_size", "train_micro_batch_size_per_gpu",
+    "gradient_accumulation_steps", "gradient_clipping", "zero_allow_untested_optimizer",
+    "zero_force_ds_cpu_optimizer", "aio", "communication_data_type", "prescale_gradients",
+    "gradient_predivide_factor", "disable_allgather", "steps_per_print", "wall_clock_breakdown",
+    "memory_breakdown", "dump_state", "flops_profiler", "comms_logger", "tensorboard", "wandb",
+    "csv_monitor", "comet", "timers", "log_level", "disable_python_gc",
+}  # fmt: skip
+"""All that may be there: DeepSpeed passes over a key that it does not know, without a word."""
 
 
 def read_deepspeed(path: Path, run: RunConfig, num_processes: int) -> dict[str, Any]:
@@ -40,7 +53,11 @@ def read_deepspeed(path: Path, run: RunConfig, num_processes: int) -> dict[str, 
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold a JSON object of DeepSpeed's keys")
     said = _said_by_run(run, num_processes)
-    culprits = [*_contradictions(content, said), *_sharding_faults(content, run)]
+    culprits = [
+        *sorted(_strange_keys(content)),
+        *_contradictions(content, said),
+        *_sharding_faults(content, run),
+    ]
     if culprits:
         raise ConfigError(f"{path} does not go with this run. " + " ".join(culprits))
     return {
@@ -57,6 +74,13 @@ def zero_stage(content: dict[str, Any]) -> int:
     return int(content.get("zero_optimization", {}).get("stage", 0))
 
 
+def offloads(content: dict[str, Any]) -> bool:
+    """Whether such a JSON keeps parameters or optimizer elsewhere than on their device."""
+    zero = content.get("zero_optimization", {})
+    devices = [(zero.get(key) or {}).get("device", _NOWHERE) for key in _OFFLOADS]
+    return any(device != _NOWHERE for device in devices)
+
+
 def _said_by_run(run: RunConfig, num_processes: int) -> dict[str, float]:
     return {
         "train_batch_size": run.global_batch_size,
@@ -64,6 +88,13 @@ def _said_by_run(run: RunConfig, num_processes: int) -> dict[str, float]:
         "gradient_accumulation_steps": run.grad_accum_steps(num_processes),
         "gradient_clipping": run.optimizer.grad_clip,
     }
+
+
+def _strange_keys(content: dict[str, Any]) -> Iterator[str]:
+    for key in content.keys() - _OURS - _NOT_OURS.keys():
+        near = difflib.get_close_matches(key, _OURS, n=1, cutoff=0.7)
+        mend = f"did you mean {near[0]}?" if near else "remove the key."
+        yield f"Its {key} is no key that genvlm hands to DeepSpeed: {mend}"
 
 
 def _contradictions(content: dict[str, Any], said: dict[str, float]) -> Iterator[str]:
@@ -100,15 +131,15 @@ def _sharding_faults(content: dict[str, Any], run: RunConfig) -> Iterator[str]:
 
 
 def _offload_faults(zero: dict[str, Any], stage: int) -> Iterator[str]:
-    for key, lowest in (("offload_optimizer", 1), ("offload_param", 3)):
+    for key, lowest in _OFFLOADS.items():
         offload = zero.get(key) or {}
         if not isinstance(offload, dict):
             yield f"Its {key} is {offload!r}: give an object such as {{'device': 'cpu'}}."
             continue
-        device = offload.get("device", "none")
-        if device not in ("none", "cpu", "nvme"):
+        device = offload.get("device", _NOWHERE)
+        if device not in (_NOWHERE, "cpu", "nvme"):
             yield f"Its {key}.device is {device!r}: give none, cpu or nvme."
-        elif device != "none" and stage < lowest:
+        elif device != _NOWHERE and stage < lowest:
             yield f"Its {key} is there for ZeRO {lowest} or higher, and its stage is {stage}."
         elif device == "nvme" and "nvme_path" not in offload:
             yield f"Its {key} is to nvme: name the folder by {key}.nvme_path."

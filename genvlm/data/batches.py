@@ -4,9 +4,9 @@ B rows, T tokens: of the longest document, or of the context where documents are
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -19,11 +19,12 @@ from genvlm.data.corpus import Corpus
 from genvlm.data.infill import rotate_at_random
 from genvlm.data.order import Dealt, Epochs
 from genvlm.data.packing import pack
-from genvlm.data.steps import Steps, packed_steps, padded_steps
+from genvlm.data.step_rows import Entry, Steps, packed_steps, padded_steps
 from genvlm.errors import DataError
 from genvlm.tokenization.document import (
     EncodedDocument,
     check_length,
+    count_learned,
     count_tokens,
     encode_document,
 )
@@ -45,7 +46,8 @@ class Batch:
     loss_weights: Float[Tensor, "batch tokens"]
     """0 for padding."""
     loss_denominator: float
-    """Total weight of the whole global batch, over all processes and accumulation steps."""
+    """Total weight of the whole global batch, over all processes and accumulation steps; 1 where
+    nothing in it is learned, so that its loss is 0."""
     document_ids: Int[Tensor, "batch tokens"] | None = None
     """Of packed rows, the number of each token's document in its row; -1 for padding."""
 
@@ -82,11 +84,15 @@ class BatchSource:
         """
         rows = self._steps.rows(step)
         self.corpus.check_there([entry.sample for row in rows for entry in row])
-        documents = [[self._encode(*entry) for entry in row] for row in rows]
-        denominator = sum(float(d.loss_weights.sum()) for row in documents for d in row)
-        parts = np.array_split(np.arange(len(documents)), num_ranks * accum)
+        encode = cache(self._encode)
+        weights = (self._loss_weight(entry, encode) for row in rows for entry in row)
+        denominator = sum(weights) or 1.0  # where nothing is learned the loss is 0
+        parts = np.array_split(np.arange(len(rows)), num_ranks * accum)
         mine = parts[rank * accum : (rank + 1) * accum]
-        return [self._collate([documents[i] for i in part], denominator) for part in mine]
+        return [
+            self._collate([[encode(*entry) for entry in rows[i]] for i in part], denominator)
+            for part in mine
+        ]
 
     def ids(self, step: int) -> list[str]:
         """The samples that a step reads, over all processes."""
@@ -150,6 +156,20 @@ class BatchSource:
         return np.array(
             [count_tokens(d, self.text_tokenizer, sized_images=sized) for d in documents]
         )
+
+    def _loss_weight(self, entry: Entry, encode: Callable[[int, int], EncodedDocument]) -> float:
+        """Total loss weight of a document, in every process by the same sum.
+
+        Without encoding it where that can be: others may be to train on it.
+        """
+        if self.config.infill is not None or self.config.retrieval is not None:
+            return float(encode(*entry).loss_weights.sum())
+        counts = count_learned(
+            self.corpus.document(entry.sample, self.config, self.seed, entry.epoch),
+            self.text_tokenizer,
+            sized_images=self.vocabulary.sized_images,
+        )
+        return float(counts @ np.asarray(self.modality_weights, np.float32))
 
     def _collate(self, rows: Sequence[Sequence[EncodedDocument]], denominator: float) -> Batch:
         if self.config.packing:

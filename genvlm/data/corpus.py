@@ -20,8 +20,8 @@ from genvlm.config.data import DataConfig, RetrievalConfig, ShardsSource
 from genvlm.config.schema import to_plain
 from genvlm.data.retrieval import Hit, Retriever, TfIdfRetriever, drop_words, words_of
 from genvlm.data.sharding import NumberedSource, Tokenizers, tokenise_in_memory, write_shards
-from genvlm.data.shards import KINDS, Shard, SourceCount, open_shards
-from genvlm.data.sources import RENDERING, Sample, hash_files
+from genvlm.data.shards import KINDS, SCHEMA, Shard, SourceCount, open_shards
+from genvlm.data.sources import Sample, hash_sources
 from genvlm.nn.safetensors_folder import fingerprint_of
 from genvlm.tokenization.document import Document, Image, Segment, Text
 
@@ -282,10 +282,8 @@ def _tokenised(
 ) -> tuple[Sequence[SourceCount], Sequence[Shard]]:
     if cache is None:
         return tokenise_in_memory(sources, tokenizers, max_bad_share, progress)
-    states = [
-        [number, to_plain(source), hash_files(source, max_bad_share)] for number, source in sources
-    ]
-    key = fingerprint_of([RENDERING, max_bad_share, states, to_plain(tokenizers.whose)])
+    state = hash_sources(sources, max_bad_share)
+    key = fingerprint_of([SCHEMA, state, max_bad_share, to_plain(tokenizers.whose)])
     folder = cache / f"tokens-{key[:16]}"
     # All processes of a run come here: the first one writes, the others wait and find it done.
     write_shards(
@@ -293,6 +291,7 @@ def _tokenised(
         tokenizers,
         folder,
         max_bad_share=max_bad_share,
+        state=state,
         wait=True,
         progress=progress,
     )

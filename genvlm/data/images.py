@@ -133,7 +133,7 @@ def picture_path(folder: Path, name: str, where: object) -> Path:
         )
     try:
         inside = path.resolve().is_relative_to(folder.resolve())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: links in a circle
         raise DataError(f"{where}: {name!r} is no name of a picture ({error})") from None
     if not inside:
         raise DataError(

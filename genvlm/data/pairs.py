@@ -5,13 +5,13 @@ accumulation, so that resuming needs no state.
 """
 
 import hashlib
+import io
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -23,19 +23,21 @@ from torch import Tensor
 
 from genvlm.config.data import DrawnSource, FileSource, ShardsSource
 from genvlm.config.diffusion import PairDataConfig
-from genvlm.config.schema import to_plain
+from genvlm.data.distinct import CHUNK, DistinctPictures
 from genvlm.data.images import RGBImage
+from genvlm.data.order import Epochs
 from genvlm.data.skipping import SkipBudget
 from genvlm.data.sources import (
-    RENDERING,
     Sample,
     count_pictures,
-    hash_files,
+    hash_sources,
     read_source,
     samples_json,
 )
+from genvlm.data.step_rows import Entry, Steps
 from genvlm.errors import DataError
 from genvlm.nn.safetensors_folder import fingerprint_of
+from genvlm.nn.whole_files import hold_folder, write_whole
 
 LevelSampling = Literal["uniform", "logit_normal"]
 EncodeTexts = Callable[[Sequence[str]], tuple[Tensor, Tensor]]
@@ -43,8 +45,6 @@ EncodeTexts = Callable[[Sequence[str]], tuple[Tensor, Tensor]]
 
 # What a batch's own numbers are drawn for.
 _LEVELS, _NOISE = 1, 2
-# Pictures that are encoded together.
-_CHUNK = 512
 
 
 @dataclass(frozen=True)
@@ -90,18 +90,17 @@ def build_pairs(
 
     Raises:
         DataError: the sources are empty, or a file of one does not fit.
+        StorageError: the cache cannot be written.
     """
-    path = None
     if cache is not None:
-        share = config.max_bad_share
-        states = [[to_plain(source), hash_files(source, share)] for source in _sources(config)]
-        path = cache / f"latents-{fingerprint_of([RENDERING, states, key])[:16]}.npz"
-        if path.is_file():
-            return _load(path)
-    pairs = _encode_sources(config, encode, progress)
-    if path is not None:
-        _save(pairs, path)
-    return pairs
+        state = hash_sources(enumerate(_sources(config)), config.max_bad_share)
+        path = cache / f"latents-{fingerprint_of([state, key])[:16]}.npz"
+        # All processes of a run come here: the first one writes, the others wait and find it done.
+        with hold_folder(cache, wait=True):
+            if not path.is_file():
+                _save(_encode_sources(config, encode, progress), path)
+        return _load(path)
+    return _encode_sources(config, encode, progress)
 
 
 def _sources(config: PairDataConfig) -> list[DrawnSource | FileSource]:
@@ -113,27 +112,16 @@ def _encode_sources(
     encode: Callable[[Sequence[RGBImage]], Float[Tensor, "pictures c h w"]],
     progress: Callable[[int, int], None],
 ) -> Pairs:
-    """Pictures are encoded a few hundred at a time, and equal ones once."""
     total = sum(count_pictures(source) for source in _sources(config))
     samples: list[Sample] = []
     encoded: list[Tensor] = []
-    waiting: list[RGBImage] = []
-    numbers: dict[bytes, int] = {}  # of pictures by their shape and bytes
 
-    def number_of(picture: RGBImage) -> int:
-        digest = hashlib.blake2b(str(picture.shape).encode(), digest_size=16)
-        digest.update(picture.tobytes())
-        if digest.digest() not in numbers:
-            numbers[digest.digest()] = len(numbers)
-            waiting.append(picture)
-        return numbers[digest.digest()]
-
-    def encode_waiting() -> None:
-        if waiting:
-            encoded.append(encode(waiting))
-            waiting.clear()
+    def encode_some(pictures: Sequence[RGBImage]) -> None:
+        if pictures:
+            encoded.append(encode(pictures))
             progress(len(samples), max(total, len(samples)))
 
+    distinct = DistinctPictures()
     skips = SkipBudget(config.max_bad_share)
     for number, source in enumerate(_sources(config)):
         for sample, load in read_source(source, f"{number}-{source.kind}", skips):
@@ -143,12 +131,11 @@ def _encode_sources(
                 skips.skip(sample.id, str(error))
                 continue
             skips.keep()
-            own = [number_of(picture) for picture in pictures]
+            own = [distinct.number(picture) for picture in pictures]
             segments = tuple(own[s] if isinstance(s, int) else s for s in sample.segments)
             samples.append(replace(sample, segments=segments))
-            if len(waiting) >= _CHUNK:
-                encode_waiting()
-    encode_waiting()
+            encode_some(distinct.take(CHUNK))
+    encode_some(distinct.take())
     skips.finish()
     if not samples:
         raise DataError("the data sources hold no documents")
@@ -156,11 +143,9 @@ def _encode_sources(
 
 
 def _save(pairs: Pairs, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = np.frombuffer(samples_json(pairs.samples), np.uint8)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp.npz")
-    np.savez_compressed(temporary, encoded=pairs.latents.numpy(), samples=text)
-    temporary.replace(path)
+    text, content = np.frombuffer(samples_json(pairs.samples), np.uint8), io.BytesIO()
+    np.savez_compressed(content, encoded=pairs.latents.numpy(), samples=text)
+    write_whole(path, content.getvalue())
 
 
 def _load(path: Path) -> Pairs:
@@ -209,19 +194,18 @@ class PairSource:
     @property
     def batches_per_epoch(self) -> int:
         """Every pair occurs once an epoch; some batches hold a few more than others."""
-        return max(1, len(self.pairs) // self.global_batch_size)
+        return self._steps.steps_per_epoch
 
     def batch(
         self, step: int, *, rank: int = 0, num_ranks: int = 1, accum: int = 1
     ) -> list[PairBatch]:
         """The micro-batches of one process at one optimizer step."""
-        epoch, number = divmod(step, self.batches_per_epoch)
-        indices = self._order(epoch)[number]
-        rows = np.arange(len(indices))
+        entries = [entry for row in self._steps.rows(step) for entry in row]
+        rows = np.arange(len(entries))
         levels, noise = self._levels(step, len(rows)), self._noise(step, len(rows))
         parts = np.array_split(rows, num_ranks * accum)
         return [
-            self._rows(indices[part], epoch, levels[part], noise[part], float(len(rows)))
+            self._rows([entries[i] for i in part], levels[part], noise[part], float(len(rows)))
             for part in parts[rank * accum : (rank + 1) * accum]
         ]
 
@@ -241,12 +225,13 @@ class PairSource:
             self.encode_texts([text])
 
     @cached_property
-    def _order(self) -> Callable[[int], list[np.ndarray]]:
-        return lru_cache(maxsize=1)(self._order_of)  # of the current epoch: every step asks for it
-
-    def _order_of(self, epoch: int) -> list[np.ndarray]:
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.pairs))
-        return np.array_split(order, self.batches_per_epoch)
+    def _steps(self) -> Steps:
+        num, rows = len(self.pairs), np.arange(len(self.pairs))[:, None]
+        return Steps(
+            Epochs(num, self.seed),
+            max(1, num // self.global_batch_size),
+            lambda dealt, num_steps: np.array_split(rows, num_steps),
+        )
 
     def _levels(self, step: int, num: int) -> Int[Tensor, " batch"]:
         """Levels that cover the schedule evenly (Kingma et al. 2021, App. I.1: less variance)."""
@@ -263,16 +248,16 @@ class PairSource:
         return torch.randn(num, *self.pairs.latents.shape[1:], generator=generator)
 
     def _rows(
-        self, indices: np.ndarray, epoch: int, levels: Tensor, noise: Tensor, denominator: float
+        self, entries: Sequence[Entry], levels: Tensor, noise: Tensor, denominator: float
     ) -> PairBatch:
-        texts = ["" if self._dropped(i, epoch) else self.pairs.text(i) for i in indices]
+        texts = ["" if self._dropped(e) else self.pairs.text(e.sample) for e in entries]
         pieces, mask = self.encode_texts(texts)
-        latents = self.pairs.latents[[self.pairs.picture(i) for i in indices]]
+        latents = self.pairs.latents[[self.pairs.picture(e.sample) for e in entries]]
         return PairBatch(latents, pieces, mask, levels, noise, denominator)
 
-    def _dropped(self, index: int, epoch: int) -> bool:
-        name = zlib.crc32(self.pairs.samples[index].id.encode())
-        drawn = np.random.default_rng([self.seed, epoch, name]).random()
+    def _dropped(self, entry: Entry) -> bool:
+        name = zlib.crc32(self.pairs.samples[entry.sample].id.encode())
+        drawn = np.random.default_rng([self.seed, entry.epoch, name]).random()
         return bool(drawn < self.condition_dropout)
 
 

@@ -64,13 +64,13 @@ def read_captions(folder: Path) -> list[Pair]:
 def read_pairs(path: Path) -> list[Pair]:
     """A JSONL file of {"id"?, "image", "text"} lines.
 
-    Image paths are relative to the file and stay inside its folder.
+    Image paths are relative to the file and stay inside its folder, links too.
     """
     pairs = []
     seen: set[str] = set()
     for number, row in read_rows(path):
         where = f"{path} line {number}"
-        image = inner_path_field(row, where)
+        image = inner_path_field(row, where, path.parent)
         pair = Pair(
             id=text_field(row, "id", where) if "id" in row else image,
             image=path.parent / image,
@@ -102,12 +102,13 @@ def read_documents(path: Path, *, gaps: bool = False) -> list[DocumentFile]:
             if kinds == {"text"}:
                 segments.append(text_field(segment, "text", where))
             elif kinds == {"image"}:
-                segments.append(path.parent / inner_path_field(segment, where))
+                segments.append(path.parent / inner_path_field(segment, where, path.parent))
             elif gaps and kinds == {"gap"} and segment["gap"] in ("text", "image"):
                 segments.append(GapFile(segment["gap"]))
             elif gaps and kinds == {"image", "mask"}:
                 image, mask = (
-                    path.parent / inner_path_field(segment, where, key) for key in ("image", "mask")
+                    path.parent / inner_path_field(segment, where, path.parent, key)
+                    for key in ("image", "mask")
                 )
                 segments.append(GapFile("mask", image, mask))
             else:
@@ -160,7 +161,7 @@ def read_labels(path: Path) -> list[LabelledFile]:
     found: dict[str, LabelledFile] = {}
     for number, row in rows:
         where = f"{path} line {number}"
-        image = inner_path_field(row, where)
+        image = inner_path_field(row, where, path.parent)
         key = PurePath(image).as_posix()
         if key in found:
             raise DataError(f"{where}: the picture {image!r} stands twice: list it once")

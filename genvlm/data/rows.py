@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from genvlm.data.images import stays_inside
+from genvlm.data.images import picture_path
 from genvlm.errors import DataError
 
 _MAX_LINE = 1 << 26
@@ -99,12 +99,8 @@ def checked_text(text: str, name: str, where: str) -> str:
     return text
 
 
-def inner_path_field(row: dict[str, object], where: str, key: str = "image") -> str:
-    """A path that leads nowhere but down from the folder of the file. Raises DataError."""
-    path = text_field(row, key, where)
-    if not stays_inside(path):
-        raise DataError(
-            f"{where}: {key!r} must be a path inside the folder of the file, got {path!r}: "
-            "move the picture there"
-        )
-    return path
+def inner_path_field(row: dict[str, object], where: str, folder: Path, key: str = "image") -> str:
+    """The path of a picture in `folder`, relative to it. Raises DataError as `picture_path`."""
+    name = text_field(row, key, where)
+    picture_path(folder, name, where)
+    return name

@@ -4,11 +4,8 @@ Each shard is a function of the samples in it alone, so that a run that was cut 
 the last whole one, and the same sources give the same bytes.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -19,6 +16,7 @@ import numpy as np
 
 from genvlm.config.data import DrawnSource, FileSource
 from genvlm.config.schema import to_plain
+from genvlm.data.distinct import CHUNK, DistinctPictures
 from genvlm.data.images import RGBImage
 from genvlm.data.shard_columns import ShardColumns
 from genvlm.data.shards import (
@@ -35,17 +33,22 @@ from genvlm.data.shards import (
     verify_shard,
 )
 from genvlm.data.skipping import SkipBudget
-from genvlm.data.sources import Reading, Sample, count_pictures, read_source, samples_json
+from genvlm.data.sources import (
+    Reading,
+    Sample,
+    count_pictures,
+    hash_sources,
+    read_source,
+    samples_json,
+)
 from genvlm.errors import DataError, StorageError, TokenError
-from genvlm.nn.whole_files import storage_errors, write_whole
+from genvlm.nn.whole_files import hold_folder, write_whole
 from genvlm.tokenization.image import ImageTokenizer
 from genvlm.tokenization.text import TextTokenizer
 
 SAMPLES_PER_SHARD = 2**17
 # Pieces and codes at which a shard ends too: it is held in memory while it grows.
 _MOST_TOKENS = 2**24
-# Pictures that are encoded together.
-_CHUNK = 512
 NumberedSource = tuple[int, DrawnSource | FileSource]
 """A source and its place in the configuration, which is part of its samples' ids."""
 Progress = Callable[[int, int], None]
@@ -127,6 +130,7 @@ def write_shards(
     *,
     samples_per_shard: int = SAMPLES_PER_SHARD,
     max_bad_share: float = 0.0,
+    state: str | None = None,
     wait: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> ShardIndex:
@@ -134,29 +138,35 @@ def write_shards(
 
     Args:
         max_bad_share: most of the samples that may be damaged, which are left out and counted.
+        state: of the sources, by `hash_sources`, where that is known already.
         wait: for another process that writes there, rather than refuse.
         progress: told pictures read, and in all as far as that is known.
 
     Raises:
-        DataError: a source is empty, does not fit, or is not what it was when the first shards were
-            written; the folder holds other shards, or is being written.
+        DataError: a source is empty, does not fit, or is not what it was when the shards were
+            written; the folder holds other shards.
         TokenError: a text that the tokenizer does not take.
+        StorageError: another process writes there, or nothing can be written.
     """
     walk = Walk(sources, max_bad_share, progress)
-    with _held(folder, wait):
+    state = state or hash_sources(sources, max_bad_share)
+    with hold_folder(folder, wait=wait):
         index = ShardIndex(
             schema=SCHEMA,
             whose=tokenizers.whose,
             samples_per_shard=samples_per_shard,
             sources=walk.plain,
+            state=state,
+            skipped=0,
             shards=(),
         )
-        for name in (INDEX_FILE, UNFINISHED_FILE):
-            if (folder / name).is_file():
-                index = _known(folder / name, index)
-                break
         if (folder / INDEX_FILE).is_file():
-            return index
+            written = _known(folder / INDEX_FILE, index)
+            if written.state != state:
+                raise _changed(folder / INDEX_FILE)
+            return written
+        if (folder / UNFINISHED_FILE).is_file():
+            index = replace(index, shards=_known(folder / UNFINISHED_FILE, index).shards)
         try:
             for file in index.shards:
                 _pass_over(walk, file, folder)
@@ -164,7 +174,7 @@ def write_shards(
                 file = _write(filled, folder / f"shard-{len(index.shards):05d}.safetensors")
                 index = replace(index, shards=(*index.shards, file))
                 _write_index(index, folder / UNFINISHED_FILE)
-            index = replace(index, sources=tuple(walk.finish()))
+            index = replace(index, sources=tuple(walk.finish()), skipped=walk.skips.num_skipped)
         except (DataError, TokenError, StorageError) as error:
             if not index.shards:
                 raise
@@ -239,9 +249,8 @@ class _Growing:
         self.columns = ShardColumns(
             text_size=tokenizers.text.size, codebook_size=tokenizers.image.config.codebook_size
         )
-        self._waiting: list[RGBImage] = []
-        self._num_pictures = 0
-        self._numbers: dict[bytes, int] = {}  # of pictures by their shape and bytes
+        self._pictures = DistinctPictures()
+        self._num_pictures = 0  # that were read since some were encoded
         self._digest, self._num_read, self._skipped = hashlib.sha256(), 0, list[int]()
 
     def add(self, reading: Reading) -> None:
@@ -259,15 +268,15 @@ class _Growing:
             self._walk.skip(sample, str(error))
             return
         fitted = [self._tokenizers.image.fit(p, self._tokenizers.max_side) for p in pictures]
-        self.columns.add(sample, pieces, [self._number_of(picture) for picture in fitted])
+        self.columns.add(sample, pieces, [self._pictures.number(picture) for picture in fitted])
         self._walk.keep()
         self._num_pictures += len(pictures)
-        if len(self._waiting) >= _CHUNK:
-            self._encode_waiting()
+        self._encode(self._pictures.take(CHUNK))
 
     def finish(self) -> Filled:
         """The shard."""
-        self._encode_waiting()
+        self._encode(self._pictures.take())
+        self._walk.encoded(self._num_pictures)  # those that equal earlier ones too
         read = Read(self._digest.hexdigest(), self._num_read, tuple(self._skipped))
         return Filled(Shard(self.columns.arrays()), read)
 
@@ -277,39 +286,22 @@ class _Growing:
         except TokenError as error:
             raise TokenError(f"document {sample.id!r}: {error}") from None
 
-    def _number_of(self, picture: RGBImage) -> int:
-        """Pictures that are equal when fitted are encoded once."""
-        digest = hashlib.blake2b(str(picture.shape).encode(), digest_size=16)
-        digest.update(picture.tobytes())
-        key = digest.digest()
-        if key not in self._numbers:
-            self._numbers[key] = len(self._numbers)
-            self._waiting.append(picture)
-        return self._numbers[key]
-
-    def _encode_waiting(self) -> None:
+    def _encode(self, pictures: Sequence[RGBImage]) -> None:
+        if not pictures:
+            return
         image, max_side = self._tokenizers.image, self._tokenizers.max_side
         grids: Sequence[np.ndarray] = (
-            image.encode_sized(self._waiting, max_side)
-            if max_side
-            else list(image.encode(self._waiting))
+            image.encode_sized(pictures, max_side) if max_side else list(image.encode(pictures))
         )
         for grid in grids:
             self.columns.add_picture(grid)
-        self._waiting.clear()
         self._walk.encoded(self._num_pictures)
         self._num_pictures = 0
 
 
 def _write(filled: Filled, path: Path) -> ShardFile:
     shard, content = filled.shard, shard_bytes(filled.shard.arrays)
-    temporary = path.with_name(f"{path.name}.tmp")
-    with storage_errors(path, "the shards before it are whole"):
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+    write_whole(path, content)
     return ShardFile(
         name=path.name,
         samples=len(shard),
@@ -344,11 +336,15 @@ def _pass_over(walk: Walk, file: ShardFile, folder: Path) -> None:
         else:
             walk.keep()
     if digest.hexdigest() != file.read_sha256:
-        raise DataError(
-            f"a source is not what it was when {folder / file.name} was written: bring it back, or "
-            f"delete {folder} and begin anew"
-        )
+        raise _changed(folder / file.name)
     walk.encoded(file.pictures)
+
+
+def _changed(path: Path) -> DataError:
+    return DataError(
+        f"a source is not what it was when {path} was written: bring it back, or delete "
+        f"{path.parent} and begin anew"
+    )
 
 
 def _known(path: Path, wanted: ShardIndex) -> ShardIndex:
@@ -363,17 +359,3 @@ def _known(path: Path, wanted: ShardIndex) -> ShardIndex:
             "folder or delete it"
         )
     return index
-
-
-@contextlib.contextmanager
-def _held(folder: Path, wait: bool) -> Iterator[None]:
-    """Write alone; the lock dies with the process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError:
-            raise DataError(
-                f"another process writes shards into {folder}: wait for it or choose another folder"
-            ) from None
-        yield

@@ -27,7 +27,7 @@ from genvlm.errors import ConfigError, DataError
 from genvlm.nn.whole_files import hash_file
 from genvlm.tokenization.document import Image, Segment, Text
 
-SCHEMA = 1
+SCHEMA = 2
 INDEX_FILE, UNFINISHED_FILE = "index.json", "unfinished.json"
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _DTYPES = {"U8": np.uint8, "U16": np.uint16, "I32": np.int32, "I64": np.int64}
@@ -89,6 +89,10 @@ class ShardIndex:
     """Most; a shard of many tokens ends before."""
     sources: tuple[SourceCount, ...]
     """In the order of their samples."""
+    state: str
+    """Of the sources, by `hash_sources`, when the writing began or last went on."""
+    skipped: Count
+    """Damaged samples, known when all is read: also those that no shard tells of."""
     shards: tuple[ShardFile, ...]
 
     @property
@@ -101,7 +105,7 @@ class ShardIndex:
         names = ("samples", "pictures", "pieces", "codes")
         return {
             **{name: sum(getattr(s, name) for s in self.shards) for name in names},
-            "skipped": sum(len(s.skipped) for s in self.shards),
+            "skipped": self.skipped,
             "shards": len(self.shards),
             "bytes": sum(s.num_bytes for s in self.shards),
         }

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from genvlm.config.data import (
     SequencesSource,
     StoriesSource,
 )
+from genvlm.config.schema import to_plain
 from genvlm.data.augment import augment_drawings
 from genvlm.data.edits import sample_edits
 from genvlm.data.emoji import Concept, Vendor, class_concepts, load_drawings, split_concepts
@@ -28,6 +29,7 @@ from genvlm.data.sequences import sample_sequences
 from genvlm.data.skipping import SkipBudget
 from genvlm.data.stories import sample_stories
 from genvlm.errors import DataError
+from genvlm.nn.safetensors_folder import fingerprint_of
 
 # Part of the key of whatever is kept of a source: raise it when one renders differently from the
 # same settings.
@@ -136,6 +138,22 @@ def hash_files(source: DrawnSource | FileSource, max_bad_share: float) -> str:
                     row += [segment.name, segment.offset, segment.size, state(segment.path)]
             digest.update(json.dumps(row).encode())
     return digest.hexdigest()
+
+
+def hash_sources(
+    sources: Iterable[tuple[int, DrawnSource | FileSource]], max_bad_share: float
+) -> str:
+    """sha256 of settings and files, by which what was made of sources is known again.
+
+    Args:
+        sources: with their places in the configuration.
+        max_bad_share: most of the samples that readers may find damaged.
+
+    Raises:
+        DataError: as `read_source`.
+    """
+    states = [[n, to_plain(source), hash_files(source, max_bad_share)] for n, source in sources]
+    return fingerprint_of([RENDERING, states])
 
 
 def _read_emoji(source: EmojiSource, prefix: str) -> Iterator[Reading]:

@@ -27,6 +27,7 @@ from genvlm.tokenization.image import ImageTokenizer, load_image_tokenizer, to_p
 from genvlm.tokenization.text import train_sentencepiece
 from genvlm.tokenization.vqgan import VQGAN
 from genvlm.training.adversarial import train_vqgan
+from genvlm.training.launch import check_alone
 
 _SCENES = "noto, scenes of held-out pairs"
 _NUM_SCENES = 400
@@ -36,8 +37,9 @@ def train_text_tokenizer(config: TextTokenizerConfig, out: Path) -> Path:
     """Train a SentencePiece model and publish it as `out/tokenizer`.
 
     Raises:
-        TrainingError: there is one already.
+        TrainingError: there is one already, or several processes were started.
     """
+    check_alone("a text tokenizer")
     folder = out / "tokenizer"
     if folder.exists():
         raise TrainingError(f"{folder} is there already: choose another --out")

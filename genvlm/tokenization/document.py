@@ -101,15 +101,22 @@ def count_tokens(document: Document, text_tokenizer: TextTokenizer, *, sized_ima
     Args:
         sized_images: images tell their rows and columns.
     """
-    total = 2
-    for segment in document.segments:
-        match segment:
-            case Text(text, pieces):
-                total += len(text_tokenizer.encode(text) if pieces is None else pieces)
-            case Image(codes):
-                total += codes.size + (4 if sized_images else 2)
-            case Video(codes):
-                total += codes.size + 2
+    counts = (_count(segment, text_tokenizer, sized_images) for segment in document.segments)
+    return 2 + sum(num + num_control for _, num, num_control in counts)
+
+
+def count_learned(
+    document: Document, text_tokenizer: TextTokenizer, *, sized_images: bool
+) -> Int[np.ndarray, " modalities"]:
+    """How many tokens of each `Modality` have a loss, likewise."""
+    total = np.zeros(len(Modality), np.int64)
+    total[Modality.CONTROL] = 1  # EOS
+    losses = document.loss if document.loss is not None else [True] * len(document.segments)
+    for segment, learned in zip(document.segments, losses, strict=True):
+        if learned:
+            modality, num, num_control = _count(segment, text_tokenizer, sized_images)
+            total[modality] += num
+            total[Modality.CONTROL] += num_control
     return total
 
 
@@ -168,6 +175,20 @@ def decode_document(
             at += 1
     flush()
     return segments
+
+
+def _count(
+    segment: Segment, text_tokenizer: TextTokenizer, sized_images: bool
+) -> tuple[Modality, int, int]:
+    """Modality and number of the tokens of a segment, and of the control tokens around them."""
+    match segment:
+        case Text(text, pieces):
+            known = text_tokenizer.encode(text) if pieces is None else pieces
+            return Modality.TEXT, len(known), 0
+        case Image(codes):
+            return Modality.IMAGE, codes.size, 4 if sized_images else 2
+        case Video(codes):
+            return Modality.VIDEO, codes.size, 2
 
 
 def _encode_segment(

@@ -26,6 +26,7 @@ from genvlm.nn.foreign_tensors import load_state
 from genvlm.tokenization.image import to_pixels
 from genvlm.tokenization.vqgan import VQGAN
 from genvlm.training.checkpoint import checkpoint_step, newest_valid, save_checkpoint
+from genvlm.training.launch import check_alone
 from genvlm.training.muon import Muon
 from genvlm.training.run_folder import CHECKPOINTS, LOG_FILE, cut_log, hold_run
 from genvlm.training.stopping import StoppedError, stop_signals
@@ -86,8 +87,9 @@ def train_vqgan(
     Raises:
         StoppedError: on SIGINT or SIGTERM, after a checkpoint.
         TrainingError: loss or gradient is not finite, bfloat16 is asked of a processor without it,
-            or `out` holds another run or is in use.
+            `out` holds another run or is in use, or several processes were started.
     """
+    check_alone("an image tokenizer")
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bfloat16")
     checkpoints = out / CHECKPOINTS
     with hold_run(config, out, resume):
@@ -98,7 +100,7 @@ def train_vqgan(
             say(f"resumed at step {state.step}")
         elif resume:
             say(f"{checkpoints} holds no checkpoint: beginning at step 0")
-        cut_log(out / LOG_FILE, state.step)
+        cut_log(out / LOG_FILE, state.step, say)
         _run(state, config, out, perceptual, autocast, on_step)
     return state.model
 

@@ -24,6 +24,10 @@ from genvlm.nn.whole_files import (
 
 _MANIFEST = "manifest.json"
 _PREFIX = "step-"
+SHARED_PARTS = ".parts-"
+"""What the folder in which several processes write their parts begins with."""
+CONVERTED = ".universal"
+"""A checkpoint made ready for another number of processes."""
 
 
 def save_checkpoint(
@@ -43,7 +47,7 @@ def save_checkpoint(
         StorageError: the disk is full, read-only or gone; earlier checkpoints stand.
         CheckpointError: what was written reads back otherwise; earlier checkpoints stand.
     """
-    final = root / f"{_PREFIX}{step:08d}"
+    final = checkpoint_folder(root, step)
     temporary = root / f".tmp-{step:08d}-{os.getpid()}"
     with storage_errors(final, what_stands(root)):
         if not root.is_dir():  # not those above it: a run folder that vanished must be missed
@@ -82,6 +86,11 @@ def list_checkpoints(root: Path) -> list[Path]:
     return sorted(p for p in root.glob(_PREFIX + "[0-9]*") if _step_of(p) is not None)
 
 
+def checkpoint_folder(root: Path, step: int) -> Path:
+    """Where the checkpoint of a step stands."""
+    return root / f"{_PREFIX}{step:08d}"
+
+
 def checkpoint_step(folder: Path) -> int:
     """The step at which a checkpoint was taken."""
     return int(folder.name.removeprefix(_PREFIX))
@@ -117,7 +126,17 @@ def what_stands(root: Path) -> str:
     found = list_checkpoints(root)
     if not found:
         return "nothing had been saved before"
-    return f"what was saved up to {found[-1].name} is whole, go on from it with --resume"
+    return (
+        f"what was saved up to {found[-1].name} is untouched: --resume goes on from the newest "
+        f"that is whole"
+    )
+
+
+def remove_leftovers(root: Path, *, disk: FileSystem = DISK) -> None:
+    """Before any process of a run writes: what a kill of an earlier start has left behind."""
+    _clean(root, disk)
+    for left in (*root.glob(f"{SHARED_PARTS}*"), root / CONVERTED):
+        disk.remove(left)
 
 
 def verify_checkpoint(folder: Path) -> None:

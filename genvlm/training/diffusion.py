@@ -55,16 +55,17 @@ def train_diffusion(
             config, out / "cache", progress.encode
         )
         check_model_memory(config, objective)
+        inputs = {
+            "text encoder": fingerprint_tensors(objective.denoiser.text_encoder.state_dict()),
+            "text tokenizer": texts.fingerprint,
+            "latent space": latents.fingerprint,
+            "set of pairs": source.pairs.fingerprint,
+        }
         if first:
-            text_encoder = objective.denoiser.text_encoder
-            inputs = {
-                "text encoder": fingerprint_tensors(text_encoder.state_dict()),
-                "text tokenizer": texts.fingerprint,
-                "latent space": latents.fingerprint,
-                "set of pairs": source.pairs.fingerprint,
-            }
             claim_inputs(inputs, out)
-        trained = run_steps(config, out, resume, source, objective, progress, unit="pairs")
+        trained = run_steps(
+            config, out, resume, source, objective, progress, inputs=inputs, unit="pairs"
+        )
         if first and (trained.ran or not is_finished(out / MODEL_FOLDER)):
             model = _trained_model(config, latents, trained.weights)
             card = _card(config, source.pairs, model)

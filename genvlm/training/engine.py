@@ -13,6 +13,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from genvlm.data.pairs import PairBatch
 from genvlm.errors import CheckpointError, TrainingError
 from genvlm.nn.foreign_tensors import load_state
 from genvlm.nn.safetensors_folder import load_into, load_tensors, save_tensors
+from genvlm.training.checkpoint import CONVERTED
 from genvlm.training.hardware import recognise_gpu
 from genvlm.training.launch import check_launcher, check_world
 from genvlm.training.objectives.losses import Losses
@@ -43,7 +45,8 @@ from genvlm.training.zero import (
 
 _WEIGHTS, _OPTIMIZERS, _ENGINE = "model.safetensors", "optimizer.pt", "engine.json"
 _TAG = "deepspeed"
-_SCRATCH = ".universal"
+_PATIENCE = timedelta(hours=2)
+"""How long processes wait for the first one, which alone flushes, hashes and reads checkpoints."""
 _NOTHING = contextlib.nullcontext()
 
 
@@ -257,10 +260,14 @@ class Engine:
 
     def largest(self, number: int) -> int:
         """The largest of the numbers that the processes call this with."""
+        return max(self.numbers(number))
+
+    def numbers(self, number: int) -> list[int]:
+        """What every process calls this with, below 2^63, by the number of the process."""
         if self.num_processes == 1:
-            return int(number)
+            return [int(number)]
         mine = torch.tensor([int(number)], device=self._accelerator.device)
-        return int(self._accelerator.gather(mine).max())
+        return [int(found) for found in self._accelerator.gather(mine)]
 
     def _no_sync(self, last: bool) -> Any:
         if last or self._stage is not None or self.num_processes == 1:
@@ -303,10 +310,7 @@ class Engine:
 
     def _load_of_others(self, folder: Path) -> None:
         """A checkpoint of ZeRO 2 or 3 by another number of processes."""
-        scratch = folder.parent / _SCRATCH
-        if self.is_main:
-            shutil.rmtree(scratch, ignore_errors=True)
-        self.wait()
+        scratch = folder.parent / CONVERTED
         load_universal(self._objective, folder, _TAG, scratch, is_main=self.is_main)
         self.wait()
         if self.is_main:
@@ -340,7 +344,10 @@ def _build_accelerator(precision: str, deepspeed: Mapping[str, Any] | None) -> A
     world = int(os.environ.get("WORLD_SIZE", "1"))
     grouped = world > 1 or plugin is not None
     on_cpu = not torch.cuda.is_available()
-    handlers = [InitProcessGroupKwargs(backend="gloo")] if grouped and on_cpu else []
+    handlers = []
+    if grouped:
+        backend = "gloo" if on_cpu else "nccl"
+        handlers.append(InitProcessGroupKwargs(backend=backend, timeout=_PATIENCE))
     accelerator = Accelerator(
         # Without `cpu`, processes on a machine without a GPU would each train alone, silently.
         cpu=on_cpu and world > 1 and plugin is None,

@@ -38,6 +38,19 @@ def check_world(started: int, *, seen: int, alone: bool) -> None:
         )
 
 
+def check_alone(what: str) -> None:
+    """Raise TrainingError where several processes were started for what one does alone.
+
+    Args:
+        what: such as "an image tokenizer".
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world > 1:
+        raise TrainingError(
+            f"{what} trains in one process, and {world} were started: start it without a launcher"
+        )
+
+
 def leave(code: int) -> NoReturn:
     """End this process.
 

@@ -47,17 +47,18 @@ def train(
     with hold_run(config, out, resume) as first:
         check_memory(config, progress.say if first else lambda message: None)
         source, objective, image = prepare_transformer(config, out / "cache", progress.encode)
+        inputs = {
+            "text tokenizer": source.text_tokenizer.fingerprint,
+            "image tokenizer": image.fingerprint,
+            "corpus": source.corpus.fingerprint,
+        }
         if first:
-            inputs = {
-                "text tokenizer": source.text_tokenizer.fingerprint,
-                "image tokenizer": image.fingerprint,
-                "corpus": source.corpus.fingerprint,
-            }
             claim_inputs(inputs, out)
         flops = partial(flops_per_token, config.model, source.vocabulary.size)
         trained = run_steps(
-            config, out, resume, source, objective, progress, unit="tokens", flops_per_token=flops
-        )
+            config, out, resume, source, objective, progress,
+            inputs=inputs, unit="tokens", flops_per_token=flops,
+        )  # fmt: skip
         if first and (trained.ran or not is_finished(out / MODEL_FOLDER)):
             pretrained = PretrainedModel(
                 model=_trained_model(config, source.vocabulary.size, trained.weights),

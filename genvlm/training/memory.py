@@ -3,13 +3,12 @@
 import os
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
 
 import torch
 from torch import nn
 
 from genvlm.config.assets import resolve_path
-from genvlm.config.deepspeed import read_deepspeed, zero_stage
+from genvlm.config.deepspeed import offloads, read_deepspeed, zero_stage
 from genvlm.config.image_tokenizer import VQGANConfig
 from genvlm.config.schema import load_config
 from genvlm.config.training import RunConfig, TrainConfig
@@ -131,8 +130,7 @@ def _sharding(config: RunConfig) -> tuple[Stage | None, int]:
     if config.deepspeed is None:
         return 0, num_processes
     content = read_deepspeed(resolve_path(config.deepspeed), config, num_processes)
-    zero: dict[str, Any] = content.get("zero_optimization", {})
-    if zero.get("offload_optimizer") or zero.get("offload_param"):
+    if offloads(content):
         return None, num_processes
     return STAGES[zero_stage(content)], num_processes
 

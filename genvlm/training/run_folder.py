@@ -5,16 +5,21 @@ import errno
 import json
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from genvlm.config.image_tokenizer import VQGANTrainConfig
 from genvlm.config.schema import dump_config, load_config, to_plain
 from genvlm.config.training import RunConfig
-from genvlm.errors import CheckpointError, TrainingError
+from genvlm.errors import CheckpointError, DataError, TrainingError
 from genvlm.nn.whole_files import hold_folder, storage_errors, write_whole
-from genvlm.training.checkpoint import checkpoint_step, list_checkpoints, what_stands
+from genvlm.training.checkpoint import (
+    checkpoint_step,
+    list_checkpoints,
+    remove_leftovers,
+    what_stands,
+)
 from genvlm.training.objectives.next_token import bfloat16_supported
 from genvlm.training.stopping import StoppedError, Terminated
 
@@ -62,6 +67,7 @@ def claim_run(config: object, out: Path, resume: bool) -> None:
     for name in (CONFIG_FILE, INPUTS_FILE, LOG_FILE):
         for left_by_a_kill in out.glob(f"{name}.*.tmp"):
             left_by_a_kill.unlink()
+    remove_leftovers(out / CHECKPOINTS)
     going_on = resume and path.is_file()
     if not resume and (list_checkpoints(out / CHECKPOINTS) or (out / MODEL_FOLDER).exists()):
         raise TrainingError(f"{out} holds a run already: add --resume or choose another --out")
@@ -99,16 +105,46 @@ def claim_inputs(inputs: Mapping[str, str], out: Path) -> None:
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """Records of a log; a last line that is still being written is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    """Records of a log; a last line that is still being written is left out.
+
+    Raises:
+        DataError: a line is no record, as a loss of power can leave it.
+    """
+    records, unreadable = _records(path)
+    if unreadable is not None:
+        raise DataError(
+            f"{path}, line {unreadable} is no record of a run: go on with --resume, which keeps "
+            f"what stands before it, or delete it and all behind it"
+        )
+    return records
 
 
-def cut_log(path: Path, step: int) -> None:
-    """Drop records behind the step that is resumed, so that none stands twice."""
-    if path.is_file():
-        kept = [json.dumps(r) + "\n" for r in read_log(path) if r["step"] <= step]
-        write_whole(path, "".join(kept))
+def cut_log(path: Path, step: int, say: Callable[[str], None]) -> None:
+    """Drop records behind the step that is resumed, so that none stands twice.
+
+    What stands from the first unreadable line on is dropped too, and that is said.
+    """
+    if not path.is_file():
+        return
+    records, unreadable = _records(path)
+    if unreadable is not None:
+        say(f"{path}, line {unreadable} is no record of a run: what stood from there on is dropped")
+    write_whole(path, "".join(json.dumps(r) + "\n" for r in records if r["step"] <= step))
+
+
+def _records(path: Path) -> tuple[list[dict[str, float]], int | None]:
+    """Those in front of the first line that is none, and the number of that line."""
+    records = list[dict[str, float]]()
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            record = json.loads(line.decode("utf-8"))
+            whole = isinstance(record["step"], int | float)
+        except (ValueError, KeyError, TypeError):
+            whole = False
+        if not whole:
+            return records, number
+        records.append(record)
+    return records, None
 
 
 def _is_of_folder(error: OSError, folder: Path) -> bool:

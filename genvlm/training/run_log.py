@@ -41,7 +41,7 @@ class RunLog:
         start: the step that the run goes on from; records behind it are cut.
         unit: what the counts of the objective's terms count.
         parameter_norm: called in every process whenever a record is due.
-        say: told of every event.
+        say: told of every event, and of lines that a loss of power has spoiled.
         flops_per_token: of a model of tokens, by the mean length of its rows.
         peak_flops: FLOP/s of all devices together; None where nobody knows.
 
@@ -72,7 +72,7 @@ class RunLog:
         self._board = build_board(out, start) if writes and config.tensorboard else None
         if writes:
             for name in (LOG_FILE, EVENTS_FILE):
-                cut_log(out / name, start)
+                cut_log(out / name, start, say)
 
     def add(self, result: StepResult, step: int, took: StepTime) -> dict[str, float] | None:
         """Take in a step; every `log_every` steps, the record that has been written.
@@ -134,11 +134,12 @@ class RunLog:
 def summarise(config: RunConfig, step: int, window: Sequence[StepResult]) -> dict[str, float]:
     """Means over all that was counted since the last record: one batch holds like documents.
 
-    What is not finite, of steps that are skipped, is left out; NaN where nothing else is there.
+    Steps that were skipped enter none of it; NaN where there are no others.
     """
     sums, counts = dict[str, float](), Counter[str]()
     maxima = dict[str, float]()
-    for result in window:
+    stepped = [result for result in window if not result.skipped]
+    for result in stepped:
         terms = {f"loss_{n}": (value, result.counts[n]) for n, value in result.terms.items()}
         for name, (mean, count) in (terms | result.means).items():
             if math.isfinite(mean):
@@ -149,7 +150,7 @@ def summarise(config: RunConfig, step: int, window: Sequence[StepResult]) -> dic
                 maxima[name] = max(value, maxima.get(name, value))
     losses = [name for name in sums if name.startswith("loss_")]
     means = {name: total / counts[name] for name, total in sums.items()}
-    norms = [result.grad_norm for result in window if math.isfinite(result.grad_norm)]
+    norms = [result.grad_norm for result in stepped if math.isfinite(result.grad_norm)]
     return {
         "step": step,
         "loss": _ratio(sum(sums[n] for n in losses), sum(counts[n] for n in losses)),

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -65,16 +65,19 @@ def run_steps(
     objective: nn.Module,
     progress: Progress,
     *,
+    inputs: Mapping[str, str],
     unit: str,
     flops_per_token: Callable[[float], float] | None = None,
 ) -> Trained:
     """All steps that are left; `objective` is used up by them.
 
     Args:
+        inputs: fingerprints of what this process trains with.
         unit: what the counts of the objective's terms count, for the log.
         flops_per_token: of a model of tokens, by the mean length of its rows.
 
     Raises:
+        CheckpointError: as `RunCheckpoints.agree` and `RunCheckpoints.resume`.
         StoppedError: on SIGINT or SIGTERM, after a checkpoint.
     """
     engine = _build_engine(config, objective)
@@ -82,12 +85,11 @@ def run_steps(
     if config.ema_decay is not None:
         average = WeightAverage(engine.shards, config.ema_decay)
     checkpoints = RunCheckpoints(out / CHECKPOINTS, engine, average)
+    checkpoints.agree(inputs)
     accum = config.grad_accum_steps(engine.num_processes)
     start = checkpoints.resume(config.num_steps, progress.say) if resume else 0
     if engine.is_main:
-        # Seen here, because `accelerate launch` may start fewer processes than it was asked for.
-        processes = f"{engine.num_processes} process" + ("es" if engine.num_processes > 1 else "")
-        progress.say(f"training in {processes}, {accum} x {config.micro_batch_size} samples each")
+        progress.say(_sharing(config, engine.num_processes))
     log = RunLog(
         config, out, start=start, unit=unit, writes=engine.is_main,
         parameter_norm=engine.parameter_norm, say=progress.say,
@@ -119,6 +121,13 @@ def run_steps(
         weights |= average.gather()
     trained = {name: t.detach().to("cpu", torch.float32) for name, t in weights.items()}
     return Trained(start < config.num_steps, trained)
+
+
+def _sharing(config: RunConfig, num_processes: int) -> str:
+    """Told by what the engine sees: `accelerate launch` may start fewer than it was asked for."""
+    processes = f"{num_processes} process" + ("es" if num_processes > 1 else "")
+    accum = config.grad_accum_steps(num_processes)
+    return f"training in {processes}, {accum} x {config.micro_batch_size} samples each"
 
 
 def _build_engine(config: RunConfig, objective: nn.Module) -> Engine:

@@ -48,6 +48,20 @@ def test_an_override_reaches_the_run(tmp_path):
     assert "learning_rate: 0.0001" in text
 
 
+def test_one_of_several_processes_tells_of_the_run(run_folder, tmp_path, monkeypatch, capsys):
+    command = ["train", str(ROOT / "configs/debug/tiny.yaml"), "--out"]
+    assert len((run_folder / "commands.txt").read_text().splitlines()) == 1
+    monkeypatch.setattr("genvlm.training.loop.train", lambda config, out, **_: out / "model")
+    monkeypatch.setenv("RANK", "1")
+    assert main([*command, str(tmp_path)]) == 0
+    assert capsys.readouterr().out == ""
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setenv("RANK", "0")
+    assert main([*command, str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'model'}\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["commands.txt"]
+
+
 def test_generate_is_reproducible_and_its_document_can_be_continued(run_folder, tmp_path, capsys):
     model = str(run_folder / "model")
     command = ["generate", "--model", model, "--prompt", "cow left of red heart", "--num", "2"]

@@ -13,10 +13,12 @@ from genvlm.config.training import OptimizerConfig, TrainConfig
 from genvlm.data.batches import BatchSource
 from genvlm.data.corpus import build_corpus
 from genvlm.data.sharding import Tokenizers
+from genvlm.data.sources import Sample
 from genvlm.errors import CheckpointError, ConfigError, DataError, StorageError, TrainingError
 from genvlm.models.build import build_transformer
 from genvlm.models.pretrained import build_vocabulary, load_pretrained
 from genvlm.nn.safetensors_folder import fingerprint_tensors, load_tensors
+from genvlm.testing.corpora import corpus_of
 from genvlm.testing.logs import logged
 from genvlm.testing.processes import train_elsewhere
 from genvlm.testing.tiny import tiny_image_tokenizer, tiny_text_tokenizer, tiny_train_config
@@ -152,11 +154,14 @@ def test_a_killed_run_resumes_from_its_last_whole_checkpoint(
     half = checkpoints / ".tmp-00000006-123"
     (checkpoints / "step-00000006").rename(half)
     (half / "manifest.json").unlink()
+    for left in (".parts-00000006", ".universal"):  # by several processes
+        shutil.copytree(half, checkpoints / left)
     with (tmp_path / "log.jsonl").open("a") as file:
         file.write('{"step": 7, "lo')
     said: list[str] = []
     train(config, tmp_path, resume=True, progress=Progress(say=said.append))
     assert "resumed at step 4" in said
+    assert not list(checkpoints.glob(".*"))
     same(tmp_path, finished)
 
 
@@ -300,6 +305,21 @@ def test_a_gradient_that_is_not_finite_changes_nothing_and_then_stops(
         assert engine.train_step(step, source.batch(step)).skipped
     with pytest.raises(TrainingError, match="not finite in 10 steps in a row"):
         engine.train_step(12, source.batch(12))
+
+
+def test_a_batch_in_which_nothing_is_learned_is_a_step_of_loss_zero(config: TrainConfig) -> None:
+    """Texts alone where text weighs nothing: legal, and rare in a mixture with pictures."""
+    texts = [Sample(str(i), ("red " * (i + 1),), "document") for i in range(4)]
+    source = replace(
+        source_for(config, 4), corpus=corpus_of(texts, []), modality_weights=(0.0, 0.0, 1.0, 1.0)
+    )
+    model = build_transformer(config.model, source.vocabulary.size, seed=0)
+    engine = Engine(
+        NextTokenObjective(model, 1e-4), config.optimizer, num_steps=9, precision="float32"
+    )
+    result = engine.train_step(0, source.batch(0))
+    assert not result.skipped
+    assert (result.grad_norm, result.terms) == (0.0, {})
 
 
 # --- other processes -----------------------------------------------------------------------------

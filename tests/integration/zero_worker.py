@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,8 @@ def together(config: TrainConfig, out: Path) -> None:
     for stage in STAGES:  # plain ones first: Accelerate finds no way back from DeepSpeed
         train_stage(config, stage, out / f"float32-{stage}", num_steps=config.num_steps)
         leg(config, stage, out, 6)
+    gloo = torch.distributed.group.WORLD._get_backend(torch.device("cpu"))
+    assert gloo.options._timeout == timedelta(hours=2)  # of waiting for what one process publishes
     for offload in ("2-offload", "3-offload"):
         train_stage(config, offload, out / f"float32-{offload}", num_steps=5)
     for stage in (2, 3):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from genvlm.data.layouts.shards import expand_braces
+from genvlm.data.layouts.file_lists import expand_braces
 from genvlm.data.layouts.webdataset import group_members
 from genvlm.testing.files import write_tar
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from genvlm.config.data import ParquetSource
+from genvlm.data.layouts.file_lists import list_files
 from genvlm.data.layouts.samples import documents_of, image_pair
-from genvlm.data.layouts.shards import list_shards
 from genvlm.data.raw import Media, RawDocument
 from genvlm.data.rows import text_field
 from genvlm.data.skipping import SkipBudget
@@ -39,7 +39,7 @@ def read_parquet(source: ParquetSource, skips: SkipBudget) -> Iterator[RawDocume
         extra = {key: value for key, value in row.items() if key not in wanted}
         return [image_pair(sample_id, text, media, extra)]
 
-    for name, path in list_shards(source.paths):
+    for name, path in list_files(source.paths):
         rows = (
             (f"{path} row {number}", (f"{name}/{number}", row))
             for number, row in parquet_rows(path, wanted)

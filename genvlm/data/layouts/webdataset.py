@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from genvlm.config.data import WebDatasetSource
+from genvlm.data.layouts.file_lists import list_files
 from genvlm.data.layouts.folders import VIDEO_SUFFIXES
 from genvlm.data.layouts.samples import documents_of, image_pair
-from genvlm.data.layouts.shards import list_shards
 from genvlm.data.raw import Media, RawDocument
 from genvlm.data.readers import PICTURE_SUFFIXES
 from genvlm.data.rows import checked_text, text_field
@@ -47,7 +47,7 @@ def read_webdataset(source: WebDatasetSource, skips: SkipBudget) -> Iterator[Raw
 
     Ids are the archive's name and the key. Raises DataError as `group_members`, and as `walk_tar`.
     """
-    for name, path in list_shards(source.paths):
+    for name, path in list_files(source.paths):
         with path.open("rb") as file:
             samples = ((f"{path}, {s.key}", s) for s in group_members(file, str(path)))
             yield from documents_of(samples, partial(_pair, name, path, file), skips)

@@ -21,7 +21,12 @@ from genvlm.data.sharding import Tokenizers, write_shards
 from genvlm.data.shards import map_shard
 from genvlm.models.build import build_transformer
 from genvlm.studies.bench.report import Result, Row, time_row
-from genvlm.studies.bench.timing import Settings, ratio_of_medians, time_interleaved
+from genvlm.studies.bench.timing import (
+    Settings,
+    ratio_of_medians,
+    ratio_of_totals,
+    time_interleaved,
+)
 from genvlm.tokenization.image import ImageTokenizer
 from genvlm.training.engine import Engine
 from genvlm.training.loop import build_source, load_tokenizers
@@ -30,15 +35,18 @@ from genvlm.training.objectives.next_token import NextTokenObjective
 _CONFIG = "configs/demo/emoji.yaml"
 # Two packed rows hold about as many tokens as the 12 documents of a padded batch.
 _ROW, _PACKED_ROWS = 512, 2
+# Of which some begin a section or an epoch, whose order is then made.
+_STEPS = 100
 _METHOD = (
     "From token shards of scenes and stories; model, optimizer and objective of "
     f"`{_CONFIG}`, the context {_ROW}. Padded: 12 documents a step. Packed: {_PACKED_ROWS} rows of "
     f"{_ROW} tokens. Made in the loop: `BatchSource.batch` beside the `Engine.train_step` that "
-    "follows it. Read ahead: what the loop waits for `prefetch`, as training does. Each repetition "
-    "takes the next batch; the ratio is step over wait. Tokens: batch and step, divided by the "
-    "tokens that are no padding, packed and padded in turn. Codes: what shards keep of 64 pictures "
-    "beside decoding the 64 PNG files. That is not the same work: the codes were computed once, "
-    "and pixels would still have to be encoded."
+    "follows it. Read ahead: what the loop waits for `prefetch`, as training does. Means of "
+    f"{_STEPS} steps in a row, which pass into new sections of the order; the ratio is the total "
+    "of steps over that of waits, each interval by resampling steps. Tokens: batch and step, "
+    "divided by the tokens that are no padding, packed and padded in turn. Codes: what shards keep "
+    "of 64 pictures beside decoding the 64 PNG files. That is not the same work: the codes were "
+    "computed once, and pixels would still have to be encoded."
 )
 
 
@@ -115,8 +123,8 @@ class _Run:
 
 
 def _wait(name: str, run: _Run, settings: Settings, *, ahead: bool) -> Row:
-    # The first two warm up: buffers, and the order of the epoch.
-    steps = range(settings.num + 2)
+    # The first two warm up: buffers, and the first order.
+    steps = range((settings.num if settings.quick else _STEPS) + 2)
     waits, work = [], []
     batches_ahead = prefetch(run.source.batch, steps) if ahead else contextlib.nullcontext()
     with batches_ahead as fetched:
@@ -128,12 +136,12 @@ def _wait(name: str, run: _Run, settings: Settings, *, ahead: bool) -> Row:
             waits.append(waited - begun)
             work.append(time.perf_counter() - waited)
     wait, step_time = np.array(waits[2:]), np.array(work[2:])
-    share = 100 * np.median(wait) / np.median(step_time)
+    share = wait.sum() / (wait.sum() + step_time.sum())
     return time_row(
         f"wait for a {name} batch, {'read ahead' if ahead else 'made in the loop'}",
-        "the step it is for", float(np.median(wait)), float(np.median(step_time)),
-        ratio_of_medians(step_time, wait), settings, bar=100.0 if ahead else None,
-        note=f"waiting takes {share:.3f} % of a step",
+        "the step it is for", float(wait.mean()), float(step_time.mean()),
+        ratio_of_totals(step_time, wait), settings, bar=100.0 if ahead else None,
+        note=f"{share:.3%} of all time is waiting; the longest wait: {wait.max() * 1e3:.1f} ms",
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ class Row:
     """What it is compared with."""
     unit: Literal["s", "MiB", "share"]
     ours: float | None = None
-    """Median, or peak; None where this machine cannot measure it."""
+    """Median, mean or peak; None where this machine cannot measure it."""
     theirs: float | None = None
     ratio: float | None = None
     """How many times better ours is: theirs / ours of times and of memory."""
@@ -82,7 +82,7 @@ def time_row(
     bar_on: Literal["ratio", "low"] = "ratio",
     note: str = "",
 ) -> Row:
-    """A row of median seconds."""
+    """A row of median or mean seconds."""
     reached = ratio.value if bar_on == "ratio" else ratio.low
     return Row(
         name=name, against=against, unit="s", ours=ours, theirs=theirs, ratio=ratio.value,

@@ -87,6 +87,16 @@ def ratio_of_medians(
     return Ratio(float(np.median(first) / np.median(second)), *percentile_interval(replicates))
 
 
+def ratio_of_totals(
+    first: Float64[np.ndarray, " steps"], second: Float64[np.ndarray, " steps"], seed: int = 0
+) -> Ratio:
+    """sum(first) / sum(second), in which the rare and slow count; the interval likewise."""
+    rng = np.random.default_rng(seed)
+    draws = rng.integers(len(first), size=(_RESAMPLES, len(first)))
+    replicates = first[draws].sum(1) / second[draws].sum(1)
+    return Ratio(float(first.sum() / second.sum()), *percentile_interval(replicates))
+
+
 def name_of_fastest(tasks: Mapping[str, Task]) -> str:
     """The rival to measure against, where there are several fair ones: each ran once before."""
     seconds = time_interleaved(tasks, 1)

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from genvlm.models.model_folder import is_finished
 from genvlm.testing.faults.children import Child, Ended, run_command
 from genvlm.testing.faults.contents import tag_of, writer_of
 from genvlm.testing.faults.row import Progress, Row, demand, run_trials, silent
@@ -153,8 +154,8 @@ def _how_it_stopped(out: Path, ended: Ended) -> str:
     """What SIGTERM met. Raises AssertionError where exit code, words and checkpoints disagree."""
     checkpoints = list_checkpoints(out / CHECKPOINTS)
     newest = checkpoint_step(checkpoints[-1]) if checkpoints else 0
-    if ended.code == 0:
-        demand((out / MODEL_FOLDER).is_dir(), "exit code 0 without a model")
+    if is_finished(out / MODEL_FOLDER):
+        demand(ended.code in (0, TERMINATED), f"exit code {ended.code}: {ended.said[-400:]}")
         return "at the end"
     if ended.code == -signal.SIGTERM and not ended.said and not checkpoints:
         return "before the command began"
@@ -190,6 +191,10 @@ def terminate_starting_commands(
             exit_code = process.wait(120)
         seen = (own / "said.txt").read_text()
         demand("Traceback" not in seen, seen[-400:])
+        if is_finished(out / MODEL_FOLDER):
+            # Behind its last line the command no longer minds signals.
+            demand(exit_code in (0, TERMINATED, -signal.SIGTERM), f"exit code {exit_code}: {seen}")
+            return "at the end"
         if exit_code == -signal.SIGTERM:  # 143 for a shell
             demand(not seen and not out.exists(), f"killed while working: {seen}")
             return "before the command began"

@@ -15,7 +15,7 @@ from genvlm.errors import DataError, TokenError
 from genvlm.models.pretrained import build_vocabulary
 from genvlm.testing.corpora import corpus_of
 from genvlm.testing.tiny import tiny_image_tokenizer, tiny_text_tokenizer
-from genvlm.tokenization.document import Document, Text, encode_document
+from genvlm.tokenization.document import Document, EncodedDocument, Text, encode_document
 from genvlm.tokenization.vocabulary import Modality
 
 TEXT, IMAGE = tiny_text_tokenizer(), tiny_image_tokenizer()
@@ -103,6 +103,28 @@ def test_the_denominator_is_the_weight_of_all_micro_batches(
         total = sum(float(b.loss_weights.double().sum()) for b in micro)
         assert {b.loss_denominator for b in micro} == {micro[0].loss_denominator}
         assert micro[0].loss_denominator == pytest.approx(total, rel=1e-6)
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_a_process_encodes_its_own_documents_alone(
+    monkeypatch: pytest.MonkeyPatch, packing: bool
+) -> None:
+    config = replace(PLAIN, condition_dropout=0.3, packing=packing)
+    source = _source(config=config)
+    encoded: list[str] = []
+
+    def counting(document: Document, *args, **options) -> EncodedDocument:
+        encoded.append(document.id)
+        return encode_document(document, *args, **options)
+
+    monkeypatch.setattr("genvlm.data.batches.encode_document", counting)
+    for step in range(3):
+        encoded.clear()
+        for rank in range(4):
+            before = len(encoded)
+            source.batch(step, rank=rank, num_ranks=4)
+            assert len(encoded) - before <= 0.5 * len(source.ids(step))
+        assert encoded == source.ids(step)
 
 
 def test_weights_follow_the_modality() -> None:

@@ -34,7 +34,7 @@ def test_tab_and_jsonl_say_the_same(tmp_path: Path) -> None:
         ("a.png\tcow\tred", "line 1 must be image<TAB>class"),
         ("a.png\tcow\n\n./a.png\tfox", "line 3: the picture './a.png' stands twice"),
         ("a.png\t ", "line 1: 'class' is empty"),
-        ("../a.png\tcow", "line 1: 'image' must be a path inside"),
+        ("../a.png\tcow", "line 1: the picture '../a.png' must be a path inside"),
     ],
 )
 def test_a_bad_line_of_labels_is_named(tmp_path: Path, text: str, said: str) -> None:

@@ -1,7 +1,8 @@
 """Pairs: each picture once, batches that depend on seed and step alone, even levels, noise."""
 
+import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -203,6 +204,33 @@ def test_equal_pictures_are_encoded_once_and_the_cache_gives_the_same(tmp_path: 
     assert again.samples == built.samples
     build_pairs(config, encode, "other", tmp_path / "cache")
     assert sum(encoded) == 112  # another encoder, another key
+
+
+def test_of_two_that_want_one_cache_the_second_waits_and_finds_it_made(tmp_path: Path) -> None:
+    config = PairDataConfig(sources=(CaptionsSource(path=str(write_tiny_captions(tmp_path))),))
+    cache, space, found = tmp_path / "cache", PixelSpace(8), list[str]()
+    encoding, second_came = threading.Event(), threading.Event()
+
+    def build(encode: Callable[[Sequence[RGBImage]], torch.Tensor]) -> None:
+        found.append(build_pairs(config, encode, "pixels", cache).fingerprint)
+
+    def slow(pictures: Sequence[RGBImage]) -> torch.Tensor:
+        encoding.set()
+        assert second_came.wait(20)
+        return space.encode(pictures)
+
+    first = threading.Thread(target=build, args=(slow,))
+    first.start()
+    assert encoding.wait(20)
+    second = threading.Thread(target=build, args=(None,))  # fails when it has to encode
+    second.start()
+    second.join(0.3)
+    assert second.is_alive()
+    second_came.set()
+    for thread in (first, second):
+        thread.join(20)
+    assert len(found) == 2
+    assert len(set(found)) == 1
 
 
 def test_the_fingerprint_of_pairs_follows_captions_and_latents() -> None:

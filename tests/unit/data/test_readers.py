@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from genvlm.data.readers import read_captions, read_classes, read_documents, read_pairs
+from genvlm.data.readers import (
+    read_captions,
+    read_classes,
+    read_documents,
+    read_labels,
+    read_pairs,
+)
 from genvlm.errors import DataError
 
 GOOD = {
@@ -97,8 +103,36 @@ def test_a_picture_lies_inside_the_folder_of_its_file(
     if reader is read_documents:
         row |= {"segments": [{"image": image}]}
     message = _message(reader, _write(tmp_path, row))
-    assert "line 1: 'image' must be a path inside the folder" in message
-    assert repr(image) in message
+    assert f"line 1: the picture {image!r} must be a path inside {tmp_path}" in message
+
+
+@pytest.mark.parametrize("reader", [*GOOD, read_labels])
+@pytest.mark.parametrize("to", ["outside/a.png", "outside"])
+def test_a_link_out_of_the_folder_is_refused_and_one_inside_is_followed(
+    tmp_path: Path, reader: Reader, to: str
+) -> None:
+    (tmp_path / "in" / "b").mkdir(parents=True)
+    (tmp_path / "outside").mkdir()
+    for folder in ("in/b", "outside"):
+        (tmp_path / folder / "a.png").write_bytes(b"")
+    image = "link" if to.endswith("png") else "link/a.png"
+    rows = {
+        read_pairs: {"image": image, "text": "a"},
+        read_documents: {"id": "d", "segments": [{"image": image}]},
+        read_labels: {"image": image, "class": "a"},
+    }
+    path, link = _write(tmp_path / "in", rows[reader]), tmp_path / "in" / "link"
+    link.symlink_to(tmp_path / to)
+    assert f"line 1: the picture {image!r} is a link out of" in _message(reader, path)
+    link.unlink()
+    link.symlink_to(tmp_path / to.replace("outside", "in/b"))
+    assert len(reader(path)) == 1
+
+
+def test_a_link_to_itself_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.png").symlink_to(tmp_path / "a.png")
+    path = _write(tmp_path, GOOD[read_pairs])
+    assert "line 1: 'a.png' is no name of a picture" in _message(read_pairs, path)
 
 
 @pytest.mark.parametrize("image", ["a.png", "./a.png", "b/c/a.png", "..a.png", "b..c/a.png"])

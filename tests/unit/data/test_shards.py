@@ -24,7 +24,7 @@ from genvlm.data.corpus import build_corpus
 from genvlm.data.images import save_image
 from genvlm.data.sharding import Tokenizers, write_shards
 from genvlm.data.shards import map_shard, open_shards, read_index
-from genvlm.errors import DataError, ImageError, TokenError
+from genvlm.errors import DataError, ImageError, StorageError, TokenError
 from genvlm.testing.tiny import (
     tiny_image_tokenizer,
     tiny_pairs,
@@ -177,6 +177,40 @@ def test_a_source_that_has_changed_is_not_gone_on_with(tmp_path: Path) -> None:
         _shard(tmp_path / "out", sources, 4)
 
 
+@pytest.mark.parametrize("change", ["caption", "sample", "picture"])
+def test_finished_shards_of_a_source_that_has_changed_are_not_passed_off_as_done(
+    tmp_path: Path, change: str
+) -> None:
+    pairs = write_tiny_captions(tmp_path / "pairs")
+    sources = [(0, CaptionsSource(path=str(pairs)))]
+    before = _shard(tmp_path / "out", sources, 4)
+    listed = pairs / "captions.jsonl"
+    if change == "caption":
+        listed.write_text(listed.read_text().replace("red square", "red thing"))
+    elif change == "sample":
+        listed.write_text(listed.read_text() + '{"id": "new", "image": "0.png", "text": "new"}\n')
+    else:
+        save_image(np.zeros((9, 9, 3), np.uint8), pairs / "0.png")
+    with pytest.raises(DataError, match=r"not what it was when .*index\.json"):
+        _shard(tmp_path / "out", sources, 4)
+    assert _files(tmp_path / "out") == before
+
+
+def test_damaged_samples_behind_the_last_shard_are_counted(tmp_path: Path) -> None:
+    pairs = write_tiny_captions(tmp_path / "pairs")
+    sources = [(0, CaptionsSource(path=str(pairs)))]
+    for number in (0, 10, 11):
+        (pairs / f"{number}.png").write_bytes(b"no picture")
+    whole = _shard(tmp_path / "whole", sources, 9, max_bad_share=0.5)
+    index = read_index(tmp_path / "whole")
+    assert [(f.samples, f.skipped) for f in index.shards] == [(9, (0,))]
+    assert index.summary()["skipped"] == 3
+    (tmp_path / "whole" / "index.json").unlink()
+    unfinished = json.dumps(to_plain(replace(index, skipped=0)))
+    (tmp_path / "whole" / "unfinished.json").write_text(unfinished)
+    assert _shard(tmp_path / "whole", sources, 9, max_bad_share=0.5) == whole
+
+
 def test_a_damaged_shard_is_not_gone_on_behind(tmp_path: Path) -> None:
     pairs = write_tiny_captions(tmp_path / "pairs")
     sources = [(0, CaptionsSource(path=str(pairs)))]
@@ -265,7 +299,7 @@ def test_an_index_that_does_not_agree_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "index.json"
     index = json.loads(path.read_text())
     changes = [
-        {"schema": 2},
+        {"schema": 3},
         {"shards": index["shards"][:-1]},
         {"shards": [{**index["shards"][0], "samples": 11}, *index["shards"][1:]]},
         {"sources": [{**index["sources"][0], "samples": 7}, index["sources"][1]]},
@@ -273,7 +307,7 @@ def test_an_index_that_does_not_agree_is_refused(tmp_path: Path) -> None:
     ]
     for change in changes:
         path.write_text(json.dumps(index | change))
-        with pytest.raises(DataError, match=r"index\.json is (damaged|of version 2)"):
+        with pytest.raises(DataError, match=r"index\.json is (damaged|of version 3)"):
             build_corpus(_trains_from(tmp_path), TOKENIZERS, None)
     path.write_text("[")
     with pytest.raises(DataError, match=r"index\.json is damaged"):
@@ -400,7 +434,7 @@ def test_two_processes_do_not_write_into_one_folder(tmp_path: Path) -> None:
     tmp_path.joinpath(".lock").touch()
     with (tmp_path / ".lock").open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(DataError, match="another process writes shards into"):
+        with pytest.raises(StorageError, match="another process is writing into"):
             _shard(tmp_path)
     _shard(tmp_path)
 

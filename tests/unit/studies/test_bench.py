@@ -28,7 +28,13 @@ from genvlm.studies.bench.models import (
     random_texts,
 )
 from genvlm.studies.bench.report import Result, memory_row, save_result, time_row
-from genvlm.studies.bench.timing import Ratio, Settings, ratio_of_medians, time_interleaved
+from genvlm.studies.bench.timing import (
+    Ratio,
+    Settings,
+    ratio_of_medians,
+    ratio_of_totals,
+    time_interleaved,
+)
 from genvlm.testing.tiny import tiny_pretrained
 
 TINY = Shape(
@@ -71,6 +77,16 @@ def test_what_slows_both_does_not_widen_the_interval() -> None:
     ratio = ratio_of_medians(3 * shared, shared)
     assert ratio.low == pytest.approx(3)
     assert ratio.high == pytest.approx(3)
+
+
+def test_a_rare_long_wait_counts_in_a_ratio_of_totals() -> None:
+    steps, waits = np.full(100, 1.0), np.full(100, 1e-4)
+    waits[[32, 64, 96]] = 1.0  # a new section
+    ratio = ratio_of_totals(steps, waits)
+    assert ratio.value == pytest.approx(100 / 3.0097)
+    assert ratio.low < ratio.value < ratio.high
+    assert ratio.low > 10
+    assert ratio_of_medians(steps, waits).value == pytest.approx(1e4)
 
 
 def test_tasks_take_turns_and_each_is_first_in_turn() -> None:

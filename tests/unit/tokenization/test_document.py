@@ -12,6 +12,7 @@ from genvlm.tokenization.document import (
     Segment,
     Text,
     Video,
+    count_learned,
     count_tokens,
     decode_document,
     encode_document,
@@ -75,6 +76,20 @@ def test_text_that_is_tokenised_already_gives_the_same_document(parts: list[Segm
     for document in (known, parts):
         counted = count_tokens(Document(id="d", segments=document), TEXT, sized_images=False)
         assert counted == len(ours.token_ids)
+
+
+@pytest.mark.parametrize("v", VOCABULARIES.values(), ids=VOCABULARIES.keys())
+@settings(deadline=None, max_examples=60)
+@given(parts=documents, data=st.data())
+def test_learned_tokens_are_counted_as_they_are_encoded(
+    v: Vocabulary, parts: list[Segment], data: st.DataObject
+) -> None:
+    loss = data.draw(st.lists(st.booleans(), min_size=len(parts), max_size=len(parts)))
+    document = Document(id="d", segments=parts, loss=loss)
+    encoded = encode_document(document, v, TEXT, grid=GRID)
+    counted = count_learned(document, TEXT, sized_images=v.sized_images)
+    expected = np.bincount(encoded.modality, encoded.loss_weights, len(Modality))
+    assert counted.tolist() == expected.tolist()
 
 
 def test_pieces_are_taken_at_their_word() -> None:

@@ -67,6 +67,19 @@ def test_a_used_folder_and_another_configuration_are_refused(finished: Path) -> 
     assert weights(finished) == before
 
 
+def test_several_processes_are_refused_before_any_of_them_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    out = tmp_path / "run"
+    with pytest.raises(TrainingError, match="image tokenizer trains in one process, and 2 were"):
+        train_vqgan(CONFIG, out)
+    with pytest.raises(TrainingError, match="text tokenizer trains in one process"):
+        train_text_tokenizer(TextTokenizerConfig(), out)
+    assert not out.exists()
+
+
 def test_every_term_is_logged_and_codes_are_restarted(tmp_path: Path) -> None:
     train_vqgan(replace(CONFIG, num_steps=20), tmp_path)
     (record,) = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]

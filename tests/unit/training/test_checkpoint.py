@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from genvlm.errors import CheckpointError, StorageError
+from genvlm.errors import CheckpointError, DataError, StorageError
 from genvlm.nn.whole_files import hold_folder
 from genvlm.training.checkpoint import (
     hash_file,
@@ -109,7 +109,7 @@ def test_older_ones_go_only_when_the_new_one_stands(tmp_path: Path) -> None:
     def fail(folder: Path) -> None:
         raise OSError("no space left on device")
 
-    with pytest.raises(StorageError, match=r"no space.*up to step-00000001 is whole"):
+    with pytest.raises(StorageError, match=r"no space.*up to step-00000001 is untouched.*--resume"):
         save_checkpoint(tmp_path, 2, fail, keep=1)
     assert [p.name for p in list_checkpoints(tmp_path)] == ["step-00000001"]
     save_checkpoint(tmp_path, 2, _write, keep=1)
@@ -189,10 +189,28 @@ def test_a_log_is_cut_behind_the_resumed_step_and_a_half_written_line_is_left_ou
     path = tmp_path / "log.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"step": 4')
     assert [r["step"] for r in read_log(path)] == [1, 2, 3]
-    cut_log(path, 2)
+    cut_log(path, 2, pytest.fail)
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
-    cut_log(tmp_path / "missing.jsonl", 2)
+    cut_log(tmp_path / "missing.jsonl", 2, pytest.fail)
     assert [p.name for p in tmp_path.iterdir()] == ["log.jsonl"]
+
+
+@pytest.mark.parametrize(
+    "torn", [b"\0" * 40, b'\0\0\0{"step": 3}', b"\xff\xfe", b"7", b'{"loss": 1}', b"[]", b""]
+)
+def test_a_line_that_a_loss_of_power_has_torn_is_named_and_cut_off(
+    tmp_path: Path, torn: bytes
+) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"step": 1}\n{"step": 2}\n' + torn + b'\n{"step": 3}\n')
+    with pytest.raises(DataError, match=r"log\.jsonl, line 3 is no record.*go on with --resume"):
+        read_log(path)
+    said: list[str] = []
+    cut_log(path, 9, said.append)
+    assert len(said) == 1
+    assert "line 3" in said[0]
+    assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
+    assert [r["step"] for r in read_log(path)] == [1, 2]
 
 
 def test_a_save_never_deletes_itself(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a machine has, and what a run is told before it starts."""
 
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -168,14 +169,19 @@ def test_what_is_planned_is_what_is_built(tmp_path: Path) -> None:
     assert count_parameters(work.model, work.vocab_size).total == built
 
 
-def test_offloaded_runs_are_left_to_deepspeed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("offload", "left_to_deepspeed"), [('{"device": "cpu"}', True), ('{"device": "none"}', False)]
+)
+def test_only_offloaded_runs_are_left_to_deepspeed(
+    offload: str, left_to_deepspeed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     json = tmp_path / "offload.json"
-    json.write_text('{"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}}')
+    json.write_text(f'{{"zero_optimization": {{"stage": 2, "offload_optimizer": {offload}}}}}')
     config = replace(tiny_train_config(tmp_path), deepspeed=str(json))
     monkeypatch.setattr(memory, "device_memory", lambda: (Memory(1, 1), "a GPU"))
-    check_memory(config, pytest.fail)
+    refused = nullcontext() if left_to_deepspeed else pytest.raises(TrainingError, match="at least")
+    with refused:
+        check_memory(config, pytest.fail)
 
 
 def test_frozen_parts_of_a_model_have_no_gradients_and_states(

@@ -52,6 +52,19 @@ def test_means_weigh_tokens_and_maxima_are_those_of_any_step() -> None:
     assert record["max_logit_text"] == 9
 
 
+def test_a_skipped_step_enters_no_mean_though_its_own_loss_is_finite() -> None:
+    """The spoiled gradient may be that of another process, or of the backward pass alone."""
+    spoiled = result(100.0, 90, norm=math.inf, top=99.0)
+    record = summarise(CONFIG, 2, [result(2.0, 10, top=9.0), spoiled])
+    assert record["loss"] == record["loss_text"] == 2
+    assert record["hidden_norm_text"] == 20
+    assert record["max_logit_text"] == 9
+    assert (record["grad_norm"], record["skipped"]) == (1, 1)
+    alone = summarise(CONFIG, 2, [spoiled])
+    assert math.isnan(alone["loss"])
+    assert "loss_text" not in alone
+
+
 def test_speed_is_that_of_the_window_and_waiting_a_share_of_it(tmp_path: Path) -> None:
     log = new_log(tmp_path)
     for step, took in enumerate([StepTime(1.0, 9.0), StepTime(1.0, 9.0)], 1):

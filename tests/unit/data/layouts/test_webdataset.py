@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from genvlm.config.data import WebDatasetSource
+from genvlm.data.layouts.file_lists import expand_braces
 from genvlm.data.layouts.open import open_source
-from genvlm.data.layouts.shards import expand_braces
 from genvlm.data.raw import Media, RawDocument
 from genvlm.data.skipping import SkipBudget
 from genvlm.errors import DataError

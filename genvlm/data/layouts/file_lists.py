@@ -11,7 +11,7 @@ _MAX_FILES = 1_000_000
 _RANGE = re.compile(r"(-?\d{1,9})\.\.(-?\d{1,9})(?:\.\.(-?\d{1,9}))?$")
 
 
-def list_shards(paths: Sequence[str]) -> list[tuple[str, Path]]:
+def list_files(paths: Sequence[str]) -> list[tuple[str, Path]]:
     """Names and paths, sorted; a name is the path below the folder that all of them share.
 
     Raises:
