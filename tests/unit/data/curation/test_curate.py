@@ -1,10 +1,7 @@
 """Curation: each rule drops what it should, in order; bytes depend on neither workers nor kills."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
+import multiprocessing
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +14,7 @@ import pytest
 
 from genvlm.config.curation import CurationConfig
 from genvlm.config.data import WebDatasetSource
-from genvlm.config.schema import dump_config, parse_config
+from genvlm.config.schema import parse_config
 from genvlm.data.curation import store
 from genvlm.data.curation.curate import Curated, Models, curate
 from genvlm.data.curation.given import Captioner, PairScorer
@@ -25,7 +22,7 @@ from genvlm.data.images import decode_image, load_image
 from genvlm.data.layouts.open import open_source
 from genvlm.data.raw import Media
 from genvlm.errors import ConfigError, DataError, StorageError
-from genvlm.testing.files import noise_picture, write_files, write_json_lines
+from genvlm.testing.files import write_files, write_json_lines
 from genvlm.testing.noisy_captions import GOOD, all_rules, write_noisy_captions
 
 
@@ -159,26 +156,31 @@ def test_a_killed_curation_goes_on_to_the_same_bytes(
     assert len(measured) - len(set(measured)) <= 2 * 4, "more than the chunks in the making"
 
 
-def test_processes_end_with_a_killed_parent_and_the_run_goes_on(tmp_path: Path) -> None:
-    folder, killed, whole = tmp_path / "data", tmp_path / "killed", tmp_path / "whole"
-    rows = [{"image": f"{n}.png", "text": f"noise {n}"} for n in range(260)]
-    files = {f"{n}.png": noise_picture(n, "PNG", (64, 64)) for n in range(260)}
-    write_json_lines(write_files(folder, files) / "captions.jsonl", rows)
-    config = config_of(folder, {"kind": "size"}, pairs_per_shard=100)
-    path = tmp_path / "config.yaml"
-    path.write_text(dump_config(config), encoding="utf-8")
-    command = ["data", "curate", str(path), "--num-workers", "2", "--out", str(killed)]
-    with subprocess.Popen([sys.executable, "-m", "genvlm.cli.main", *command]) as process:
-        deadline = time.monotonic() + 120
-        while not list(killed.glob("measures/*.jsonl")) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        children = psutil.Process(process.pid).children(recursive=True)
-        os.kill(process.pid, signal.SIGKILL)
-    assert children, "no process was measuring"
+def test_processes_end_with_a_killed_parent_and_the_run_goes_on(
+    noisy: tuple[Path, Any], curated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "CHUNK", 4)
+    config = config_of(noisy[0])
+
+    def stall(stage: str) -> Callable[[int, int | None], None]:
+        return lambda done, total: time.sleep(3600)
+
+    def work() -> None:
+        curate(config, tmp_path, no_models(), num_workers=2, progress=stall)
+
+    # A fork of this process, which has imported everything, writes one chunk and then hangs.
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("measures/*.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.join()
+    assert len(children) >= 2, "no processes were measuring"
     assert psutil.wait_procs(children, timeout=60)[1] == []
-    curate(config, killed, no_models(), resume=True)
-    curate(config, whole, no_models())
-    assert files_of(killed) == files_of(whole)
+    curate(config, tmp_path, no_models(), resume=True)
+    assert files_of(tmp_path) == files_of(curated)
 
 
 def test_rules_may_change_without_measuring_again(
