@@ -13,7 +13,7 @@ def add_parser(commands: Subparsers) -> None:
         "data",
         help=summary,
         description=summary,
-        epilog="example:\n  genvlm data shard configs/train/own-pictures.yaml --out data/mine",
+        epilog="example:\n  genvlm data shard configs/train/own-pictures.yaml --out data/tokens",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)

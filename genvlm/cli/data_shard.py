@@ -25,7 +25,7 @@ def add_parsers(actions: Subparsers) -> None:
         summary="Tokenise the sources of a run's configuration, copies and all, into shards that "
         "`{kind: shards, path: DIR}` trains from. Memory does not grow with the sources; what was "
         "cut off goes on when the same command runs again.",
-        example="genvlm data shard configs/train/own-pictures.yaml --out data/mine",
+        example="genvlm data shard configs/train/own-pictures.yaml --out data/tokens",
     )
     parser.add_argument(
         "config", help="YAML of a run, or the name of a shipped one; its keys can be overridden"
