@@ -51,7 +51,17 @@ def test_a_misspelt_required_key_is_told_its_spelling_rather_than_that_it_is_mis
     shape["num_layer"] = shape.pop("num_layers")
     message = _message(TransformerConfig, shape)
     assert "unknown key 'num_layer'; did you mean 'num_layers'?" in message
-    assert "(1 more problem)" in message
+    assert "more problem" not in message
+
+
+def test_other_problems_are_counted_beside_a_misspelt_required_key() -> None:
+    shape = SHAPE | {"head_dim": "wide", "num_layer": 2}
+    del shape["num_layers"], shape["num_heads"]
+    assert "(2 more problems)" in _message(TransformerConfig, shape)
+
+
+def test_a_list_whose_only_item_is_wrong_is_one_problem() -> None:
+    assert "more problem" not in _message(DataConfig, {"sources": [{"kind": "scenes"}]})
 
 
 def test_an_unknown_key_that_resembles_none_gets_no_suggestion() -> None:
