@@ -142,6 +142,14 @@ def _sentence(cls: type, error: ValidationError, content: object) -> str:
         return f"unknown key {path!r}{hint}{more}"
     if first["type"] in _MISSING:
         return f"key {path!r} is missing{more}"
+    if first["type"] == "union_tag_invalid":
+        kinds = first["ctx"]["expected_tags"].replace("'", "")
+        return f"key {path!r}: no kind {first['ctx']['tag']!r}: choose one of {kinds}{more}"
+    if first["type"] == "union_tag_not_found":
+        return f"key {path!r} needs a 'kind', got {first['input']!r}{more}"
+    if first["type"] == "too_short":
+        least = first["ctx"]["min_length"]
+        return f"key {path!r} must hold {least} or more, got {first['input']!r}{more}"
     message = first["msg"].removeprefix("Value error, ")
     return f"key {path!r}: {message}, got {first['input']!r}{more}"
 

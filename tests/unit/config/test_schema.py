@@ -82,14 +82,18 @@ def test_a_missing_key_is_named() -> None:
         ({"kind": "scenes", "num": "many"}, "key 'sources.1.num': Input should be a valid integer"),
         ({"kind": "scenes", "num": 1, "vendor": "noto"}, "unknown key 'sources.1.vendor'"),
         ({"kind": "scenes", "num": 1, "vendors": ["apple"]}, "key 'sources.1.vendors.0'"),
-        ({"kind": "scenez", "num": 1}, "key 'sources.1'"),
-        ({"num": 1}, "key 'sources.1'"),
+        ({"kind": "scenez", "num": 1}, "key 'sources.1': no kind 'scenez': choose one of scenes, "),
+        ({"num": 1}, "key 'sources.1' needs a 'kind', got {'num': 1}"),
         ("scenes", "key 'sources.1'"),
     ],
 )
 def test_the_path_holds_only_keys_of_the_file(source: object, said: str) -> None:
     content = {"sources": [{"kind": "scenes", "num": 1}, source]}
     assert said in _message(DataConfig, content)
+
+
+def test_a_list_without_items_is_told_how_many_it_must_hold() -> None:
+    assert "key 'sources' must hold 1 or more, got []" in _message(DataConfig, {"sources": []})
 
 
 @pytest.mark.parametrize("value", ["wide", "32", None, 1.5, True, [1], {"a": 1}])
