@@ -209,6 +209,19 @@ def test_inspect_takes_configurations_and_says_what_it_cannot_read(
     assert "holds neither captions.jsonl nor" in capsys.readouterr().err
 
 
+def test_inspect_writes_over_its_own_page_and_over_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notes, page = tmp_path / "notes.txt", tmp_path / "page"
+    notes.write_text("mine")
+    command = ["data", "inspect", "examples/data", "--limit", "1", "--out"]
+    assert main([*command, str(notes)]) == 2
+    assert "notes.txt exists and is no HTML page" in capsys.readouterr().err
+    assert notes.read_text() == "mine"
+    for _ in range(2):
+        assert main([*command, str(page)]) == 0
+
+
 def test_a_folder_is_read_by_what_lies_in_it(tmp_path: Path) -> None:
     picture = picture_bytes()
     captions = write_files(tmp_path / "a", {"captions.jsonl": "", "a.png": picture})
