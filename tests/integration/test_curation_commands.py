@@ -207,6 +207,8 @@ def test_inspect_takes_configurations_and_says_what_it_cannot_read(
     (tmp_path / "empty").mkdir()
     assert main(["data", "inspect", str(tmp_path / "empty")]) == 2
     assert "holds neither captions.jsonl nor" in capsys.readouterr().err
+    assert main(["data", "inspect", "README.md"]) == 2
+    assert "README.md is no archive, Parquet file or YAML" in capsys.readouterr().err
 
 
 def test_inspect_writes_over_its_own_page_and_over_nothing_else(
