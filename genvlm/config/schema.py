@@ -87,13 +87,23 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text") from None
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {_marked(error)}") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        what = " ".join(str(error).split()).replace('in "<unicode string>", ', "at ")
+        raise ConfigError(f"{path} is not valid YAML: {what}") from None
     except RecursionError:
         raise ConfigError(f"{path} is nested too deeply to be a configuration") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold a mapping of keys to values")
     return content
+
+
+def _marked(error: yaml.MarkedYAMLError) -> str:
+    """What PyYAML says of a place in the file, without the name and excerpt of its stream."""
+    mark = error.problem_mark or error.context_mark
+    said = ", ".join(part for part in (error.context, error.problem) if part)
+    return f"{said} at line {mark.line + 1}, column {mark.column + 1}" if mark else said
 
 
 def parse_config(cls: type[T], content: object, source: str) -> T:

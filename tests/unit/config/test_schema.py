@@ -1,5 +1,6 @@
 """What a wrong YAML file is told: the path of the key as it stands in the file, and the mend."""
 
+import re
 import string
 import tempfile
 from dataclasses import dataclass
@@ -222,8 +223,27 @@ def test_an_impossible_image_tokenizer_is_refused() -> None:
 def test_text_that_is_not_yaml_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "my.yaml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=r"my\.yaml is not valid YAML"):
+    with pytest.raises(ConfigError, match=r"my\.yaml is not valid YAML") as raised:
         read_yaml(path)
+    assert not re.search(r"<unicode string>|\^|\n", str(raised.value))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("steps: 3\n kind: vqgan\n", "mapping values are not allowed here at line 2, column 6"),
+        (
+            "a: [1",
+            "while parsing a flow sequence, expected ',' or ']', but got '<stream end>' at line 1",
+        ),
+    ],
+)
+def test_text_that_is_not_yaml_is_told_what_and_where(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        read_yaml(path)
+    assert f"my.yaml is not valid YAML: {said}" in str(raised.value)
 
 
 @pytest.mark.parametrize("text", ["", "3", "- a", "# only a comment"])
