@@ -55,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     path = resolve_path(arguments.source)
     if arguments.out is not None:
         check_output_file(arguments.out, but_not=path)
+        _check_page(arguments.out)
     inspect = _inspect_archive if to_unpack(path) else _inspect
     inspection = inspect(path, arguments.limit)
     if arguments.out is not None:
@@ -67,6 +68,16 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.out is not None:
             print(arguments.out)
     return 0
+
+
+def _check_page(path: Path) -> None:
+    """Raises ConfigError: something else than a page stands there."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        start = file.read(100)
+    if not start.lstrip().lower().startswith(b"<!doctype html"):
+        raise ConfigError(f"--out {path} exists and is no HTML page: name another file")
 
 
 def _inspect(path: Path, limit: int | None) -> "Inspection":

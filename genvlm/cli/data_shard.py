@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     from genvlm.errors import ConfigError
     from genvlm.training.loop import load_tokenizers
 
-    check_output_folder(arguments.out)
+    _check_folder(arguments.out)
     path = resolve_path(arguments.config)
     if config_class(path) is not TrainConfig:
         raise ConfigError(f"{path} is no run of a mixed-modal transformer: name one")
@@ -74,6 +74,25 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"positions that hold a token, {name}: {share:.1%}")
     print(arguments.out)
     return 0
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises ConfigError: a file, or a folder that holds other things than shards."""
+    from genvlm.data.shards import INDEX_FILE, UNFINISHED_FILE
+    from genvlm.errors import ConfigError
+
+    check_output_folder(folder)
+    if not folder.exists() or any(
+        (folder / name).is_file() for name in (INDEX_FILE, UNFINISHED_FILE)
+    ):
+        return
+    # What is left where the first shard was cut off has no index yet.
+    left = (".*", "shard-*.safetensors*", f"{UNFINISHED_FILE}.*")
+    for path in sorted(folder.iterdir()):
+        if not any(path.match(pattern) for pattern in left):
+            raise ConfigError(
+                f"--out {folder} holds {path.name} and no shards: name an empty or a new folder"
+            )
 
 
 def _raw_sources(config: "TrainConfig") -> "list[NumberedSource]":

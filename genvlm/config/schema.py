@@ -8,11 +8,13 @@ import dataclasses
 import difflib
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from genvlm.errors import ConfigError, GenvlmError
 
@@ -25,6 +27,9 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 """Share that a moving average keeps."""
 Probability = Annotated[float, Field(ge=0, le=1)]
+# Types of pydantic's errors.
+_UNKNOWN = "unexpected_keyword_argument"
+_MISSING = ("missing", "missing_argument", "missing_keyword_only_argument")
 
 
 def strict(cls: type[T]) -> type[T]:
@@ -82,13 +87,23 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text") from None
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {_marked(error)}") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        what = " ".join(str(error).split()).replace('in "<unicode string>", ', "at ")
+        raise ConfigError(f"{path} is not valid YAML: {what}") from None
     except RecursionError:
         raise ConfigError(f"{path} is nested too deeply to be a configuration") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold a mapping of keys to values")
     return content
+
+
+def _marked(error: yaml.MarkedYAMLError) -> str:
+    """What PyYAML says of a place in the file, without the name and excerpt of its stream."""
+    mark = error.problem_mark or error.context_mark
+    said = ", ".join(part for part in (error.context, error.problem) if part)
+    return f"{said} at line {mark.line + 1}, column {mark.column + 1}" if mark else said
 
 
 def parse_config(cls: type[T], content: object, source: str) -> T:
@@ -124,21 +139,51 @@ def to_plain(config: Any) -> Any:
 
 
 def _sentence(cls: type, error: ValidationError, content: object) -> str:
-    # A misspelt required key is also missing: its spelling is what to mend.
-    first = min(error.errors(), key=lambda e: e["type"] != "unexpected_keyword_argument")
+    known = sorted(_known_keys(cls))
+    problems = _problems(error, known)
+    first = min(problems, key=lambda e: e["type"] != _UNKNOWN)
     location = _keys_of_file(first["loc"], content)
     path = ".".join(location)
-    others = error.error_count() - 1
+    others = len(problems) - 1
     more = f" ({others} more problem{'s' if others > 1 else ''})" if others else ""
-    if first["type"] == "unexpected_keyword_argument":
-        known = sorted(_known_keys(cls))
-        near = difflib.get_close_matches(location[-1], known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+    if first["type"] == _UNKNOWN:
+        near = _nearest(location[-1], known)
+        hint = f"; did you mean {near!r}?" if near else ""
         return f"unknown key {path!r}{hint}{more}"
-    if first["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
+    if first["type"] in _MISSING:
         return f"key {path!r} is missing{more}"
+    if first["type"] == "union_tag_invalid":
+        kinds = first["ctx"]["expected_tags"].replace("'", "")
+        return f"key {path!r}: no kind {first['ctx']['tag']!r}: choose one of {kinds}{more}"
+    if first["type"] == "union_tag_not_found":
+        return f"key {path!r} needs a 'kind', got {first['input']!r}{more}"
+    if first["type"] == "too_short":
+        least = first["ctx"]["min_length"]
+        return f"key {path!r} must hold {least} or more, got {first['input']!r}{more}"
     message = first["msg"].removeprefix("Value error, ")
     return f"key {path!r}: {message}, got {first['input']!r}{more}"
+
+
+def _problems(error: ValidationError, known: Sequence[str]) -> list[ErrorDetails]:
+    """The errors without those that pydantic tells of the same mistake a second time."""
+    errors = error.errors()
+    # A misspelt required key is also missing: its spelling is what to mend.
+    meant = {
+        (*e["loc"][:-1], _nearest(str(e["loc"][-1]), known))
+        for e in errors
+        if e["type"] == _UNKNOWN
+    }
+    return [
+        e
+        for e in errors
+        if not (e["type"] in _MISSING and e["loc"] in meant)
+        # A tuple lacks the items that failed.
+        and not (e["type"] == "too_short" and len(e["input"]) >= e["ctx"]["min_length"])
+    ]
+
+
+def _nearest(key: str, known: Sequence[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(key, known, n=1)), None)
 
 
 def _keys_of_file(location: tuple[int | str, ...], content: Any) -> list[str]:

@@ -57,7 +57,10 @@ class DocumentFile:
 def read_captions(folder: Path) -> list[Pair]:
     """`captions.jsonl` of a folder: {"id"?, "image": path inside the folder, "text"} a line."""
     if not folder.is_dir():
-        raise DataError(f"no folder of captioned pictures at {folder}")
+        raise DataError(
+            f"no folder of captioned pictures at {folder}: check the path (openclipart and "
+            "tuxpaint come by scripts/fetch_pictures)"
+        )
     return read_pairs(folder / "captions.jsonl")
 
 

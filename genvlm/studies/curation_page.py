@@ -63,17 +63,18 @@ def write_curation_page(curated: Curated, folder: Path, config: Any) -> None:
 
 
 def _rules_table(ledger: Mapping[str, Any]) -> Table:
+    counts = [(rule["name"], rule["in"], rule["dropped"]) for rule in ledger["rules"]]
+    counts.append(("all rules", ledger["in"], ledger["in"] - ledger["kept"]))
     rows = [
-        [rule["name"], rule["in"], rule["dropped"], 100 * rule["dropped"] / max(rule["in"], 1)]
-        for rule in ledger["rules"]
+        [name, num_in, dropped, 100 * dropped / max(num_in, 1), num_in - dropped]
+        for name, num_in, dropped in counts
     ]
-    rows.append(["kept", ledger["in"], ledger["kept"], 100 * ledger["kept"] / ledger["in"]])
     return Table(
-        ["rule, in order", "came so far", "dropped", "percent"],
+        ["rule, in order", "came so far", "dropped", "percent dropped", "kept"],
         rows,
         "A document is dropped by the first rule that it fails.",
         highlight_rows=[len(rows) - 1],
-        bars=["percent"],
+        bars=["percent dropped"],
     )
 
 

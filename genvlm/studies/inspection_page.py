@@ -14,7 +14,7 @@ def write_inspection_page(inspection: Inspection, title: str, path: Path) -> Non
     found = inspection.to_json()
     headlines = [
         Headline("documents", f"{found['documents']:,}"),
-        Headline("pictures", f"{found['pictures']:,}", f"{found['bytes'] / 1e6:,.0f} MB"),
+        Headline("pictures", f"{found['pictures']:,}", _size(found["bytes"])),
         Headline("damaged", f"{found['damaged']['pictures'] + found['damaged']['videos']:,}"),
         Headline(
             "duplicates",
@@ -29,7 +29,11 @@ def write_inspection_page(inspection: Inspection, title: str, path: Path) -> Non
         "width", "height", "longer_side_to_shorter", "clip_seconds", "clip_frames_per_second",
         "clip_width", "clip_height", "characters", "words",
     )  # fmt: skip
-    rows = [[name.replace("_", " "), *found[name].values()] for name in measured if found[name]]
+    rows = [
+        [name.replace("_", " "), *(_cell(name, value) for value in found[name].values())]
+        for name in measured
+        if found[name]
+    ]
     sizes = Table(["", "smallest", "5 %", "median", "95 %", "largest"], rows, "Sizes.")
     scripts = _counts("Texts by the script of most of their letters.", found["scripts"])
     texts: list[Block] = [scripts] if found["scripts"] else []
@@ -50,6 +54,18 @@ def write_inspection_page(inspection: Inspection, title: str, path: Path) -> Non
         sections.append(Section("Damaged", [Table(["why"], lines, "The first ones.")]))
     page = render_report(title, "", headlines, [s for s in sections if s.blocks])
     save_report(page, path)
+
+
+def _cell(name: str, value: float) -> float | int:
+    """Pixels, characters and words are whole; a percentile lies between two of them."""
+    whole = ("width", "height", "clip_width", "clip_height", "characters", "words")
+    return round(value) if name in whole else value
+
+
+def _size(num_bytes: int) -> str:
+    if num_bytes < 1e6:
+        return f"{num_bytes / 1e3:.1f} kB"
+    return f"{num_bytes / 1e6:,.1f} MB"
 
 
 def _counts(caption: str, counts: Mapping[str, Any]) -> Table:

@@ -1,6 +1,7 @@
 """`genvlm data curate` and `genvlm data inspect`, as a user types them."""
 
 import json
+import re
 import shutil
 import tempfile
 import zipfile
@@ -36,6 +37,12 @@ def _in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
+def _rows(page: str) -> list[list[str]]:
+    """Words of the rows of all tables."""
+    rows = re.findall("<tr.*?</tr>", page, re.DOTALL)
+    return [re.sub("<[^>]*>", " ", row).split() for row in rows]
+
+
 def test_the_example_keeps_its_pictures_and_its_page_shows_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -45,6 +52,7 @@ def test_the_example_keeps_its_pictures_and_its_page_shows_them(
     assert (ledger["in"], ledger["kept"]) == (3, 3)
     page = (tmp_path / "out/ledger.html").read_text("utf-8")
     assert "penguin above lemon" in page
+    assert ["all", "rules", "3", "0", "0.0", "3"] in _rows(page)
     assert "<script src" not in page
     assert (tmp_path / "out/kept.png").is_file()
     assert main(command) == 2
@@ -120,7 +128,12 @@ def test_inspect_counts_damage_duplicates_scripts_and_words(
     assert found["most_frequent_texts"]["clip art gallery"] == 3
     assert found["most_frequent_words"]["heart"] == 2
     assert found["width"]["p50"] == 64
-    assert GOOD[0] in page.read_text("utf-8")
+    html = page.read_text("utf-8")
+    assert GOOD[0] in html
+    assert f"{found['bytes'] / 1e3:.1f} kB" in html
+    sizes = {name: cells for name, *cells in _rows(html) if name in ("width", "characters")}
+    assert all(cell.isdecimal() for cell in sizes["width"])
+    assert all(cell.isdecimal() for cell in sizes["characters"])
 
 
 def test_inspect_decodes_clips_and_counts_the_damaged_ones(
@@ -207,6 +220,21 @@ def test_inspect_takes_configurations_and_says_what_it_cannot_read(
     (tmp_path / "empty").mkdir()
     assert main(["data", "inspect", str(tmp_path / "empty")]) == 2
     assert "holds neither captions.jsonl nor" in capsys.readouterr().err
+    assert main(["data", "inspect", "README.md"]) == 2
+    assert "README.md is no archive, Parquet file or YAML" in capsys.readouterr().err
+
+
+def test_inspect_writes_over_its_own_page_and_over_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notes, page = tmp_path / "notes.txt", tmp_path / "page"
+    notes.write_text("mine")
+    command = ["data", "inspect", "examples/data", "--limit", "1", "--out"]
+    assert main([*command, str(notes)]) == 2
+    assert "notes.txt exists and is no HTML page" in capsys.readouterr().err
+    assert notes.read_text() == "mine"
+    for _ in range(2):
+        assert main([*command, str(page)]) == 0
 
 
 def test_a_folder_is_read_by_what_lies_in_it(tmp_path: Path) -> None:

@@ -144,3 +144,22 @@ def test_the_command_says_what_it_wrote_and_how_full_rows_are(
     (tmp_path / "again.yaml").write_text(dump_config(_from(shards, config)))
     assert main(["data", "shard", str(tmp_path / "again.yaml"), "--out", str(shards)]) == 2
     assert "is shards already" in capsys.readouterr().err
+
+
+def test_shards_are_not_written_beside_other_things(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.yaml").touch()
+    assert main(["data", "shard", "configs/debug/tiny.yaml", "--out", str(tmp_path)]) == 2
+    assert "holds config.yaml and no shards" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_shards_cut_off_before_their_first_index_go_on(config: TrainConfig, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(dump_config(config))
+    out = tmp_path / "shards"
+    out.mkdir()
+    for name in (".lock", "shard-00000.safetensors", "unfinished.json.1.tmp"):
+        (out / name).touch()
+    assert main(["data", "shard", str(tmp_path / "run.yaml"), "--out", str(out)]) == 0
+    assert (out / "index.json").is_file()

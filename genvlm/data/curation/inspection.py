@@ -227,6 +227,10 @@ def guess_sources(path: Path) -> list[FileSource]:
         found.append(FolderSource(path=str(path), captions="sidecar" if beside else "file_name"))
     if path.is_dir() and _of(names, VIDEO_SUFFIXES):
         found.append(VideosSource(path=str(path)))
+    if not found and path.is_file():
+        raise ConfigError(
+            f"{path} is no archive, Parquet file or YAML: name one of these, or a folder"
+        )
     if not found:
         raise ConfigError(
             f"{path} holds neither captions.jsonl nor tar files, Parquet files, pictures or "

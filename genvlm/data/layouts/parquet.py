@@ -74,8 +74,9 @@ def parquet_rows(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[
             for column in wanted:
                 if column not in schema.names:
                     raise DataError(
-                        f"{path} has no column {column!r}, only {', '.join(schema.names)}: name it "
-                        "in the source"
+                        f"{path} has no column {column!r}, only {', '.join(schema.names)}: name "
+                        "others in a YAML, `sources: [{kind: parquet, paths: [FILE], "
+                        "image: COLUMN, text: COLUMN}]`"
                     )
             columns = [f.name for f in schema if f.name in wanted or _is_plain(f.type, pa)]
             number = 0

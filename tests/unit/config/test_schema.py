@@ -1,5 +1,6 @@
 """What a wrong YAML file is told: the path of the key as it stands in the file, and the mend."""
 
+import re
 import string
 import tempfile
 from dataclasses import dataclass
@@ -51,7 +52,17 @@ def test_a_misspelt_required_key_is_told_its_spelling_rather_than_that_it_is_mis
     shape["num_layer"] = shape.pop("num_layers")
     message = _message(TransformerConfig, shape)
     assert "unknown key 'num_layer'; did you mean 'num_layers'?" in message
-    assert "(1 more problem)" in message
+    assert "more problem" not in message
+
+
+def test_other_problems_are_counted_beside_a_misspelt_required_key() -> None:
+    shape = SHAPE | {"head_dim": "wide", "num_layer": 2}
+    del shape["num_layers"], shape["num_heads"]
+    assert "(2 more problems)" in _message(TransformerConfig, shape)
+
+
+def test_a_list_whose_only_item_is_wrong_is_one_problem() -> None:
+    assert "more problem" not in _message(DataConfig, {"sources": [{"kind": "scenes"}]})
 
 
 def test_an_unknown_key_that_resembles_none_gets_no_suggestion() -> None:
@@ -72,14 +83,18 @@ def test_a_missing_key_is_named() -> None:
         ({"kind": "scenes", "num": "many"}, "key 'sources.1.num': Input should be a valid integer"),
         ({"kind": "scenes", "num": 1, "vendor": "noto"}, "unknown key 'sources.1.vendor'"),
         ({"kind": "scenes", "num": 1, "vendors": ["apple"]}, "key 'sources.1.vendors.0'"),
-        ({"kind": "scenez", "num": 1}, "key 'sources.1'"),
-        ({"num": 1}, "key 'sources.1'"),
+        ({"kind": "scenez", "num": 1}, "key 'sources.1': no kind 'scenez': choose one of scenes, "),
+        ({"num": 1}, "key 'sources.1' needs a 'kind', got {'num': 1}"),
         ("scenes", "key 'sources.1'"),
     ],
 )
 def test_the_path_holds_only_keys_of_the_file(source: object, said: str) -> None:
     content = {"sources": [{"kind": "scenes", "num": 1}, source]}
     assert said in _message(DataConfig, content)
+
+
+def test_a_list_without_items_is_told_how_many_it_must_hold() -> None:
+    assert "key 'sources' must hold 1 or more, got []" in _message(DataConfig, {"sources": []})
 
 
 @pytest.mark.parametrize("value", ["wide", "32", None, 1.5, True, [1], {"a": 1}])
@@ -208,8 +223,27 @@ def test_an_impossible_image_tokenizer_is_refused() -> None:
 def test_text_that_is_not_yaml_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "my.yaml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=r"my\.yaml is not valid YAML"):
+    with pytest.raises(ConfigError, match=r"my\.yaml is not valid YAML") as raised:
         read_yaml(path)
+    assert not re.search(r"<unicode string>|\^|\n", str(raised.value))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("steps: 3\n kind: vqgan\n", "mapping values are not allowed here at line 2, column 6"),
+        (
+            "a: [1",
+            "while parsing a flow sequence, expected ',' or ']', but got '<stream end>' at line 1",
+        ),
+    ],
+)
+def test_text_that_is_not_yaml_is_told_what_and_where(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        read_yaml(path)
+    assert f"my.yaml is not valid YAML: {said}" in str(raised.value)
 
 
 @pytest.mark.parametrize("text", ["", "3", "- a", "# only a comment"])

@@ -1,6 +1,7 @@
 """A user's files: every fault is named with its file and line, and no path leads out."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -190,7 +191,8 @@ def test_documents_keep_the_order_of_their_segments_and_their_loss(tmp_path: Pat
 
 def test_a_missing_file_or_folder_is_named(tmp_path: Path) -> None:
     for reader in (read_pairs, read_documents, read_classes, read_captions):
-        assert "no f" in _message(reader, tmp_path / "missing")
+        assert re.match("no f.*: check the path", _message(reader, tmp_path / "missing"))
+    assert "scripts/fetch_pictures" in _message(read_captions, tmp_path / "missing")
     with pytest.raises(DataError, match=r"no file at .*captions\.jsonl"):
         read_captions(tmp_path)
 

@@ -58,7 +58,7 @@ def test_columns_of_other_names_and_plain_bytes_are_read(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("change", "options", "fault"),
     [
-        ({}, {"image": "jpg"}, "no column 'jpg', only image, text, key"),
+        ({}, {"image": "jpg"}, "no column 'jpg', only image, text, key, .*: name others in a YAML"),
         ({"text": ["a", None, "c", "d", "e"]}, {}, "row 1: key 'text'"),
         ({"text": ["a", " ", "c", "d", "e"]}, {}, "row 1: 'text' is empty"),
         ({"image": [b"a", None, b"c", b"d", b"e"]}, {}, "row 1: 'image' holds no bytes"),
