@@ -1,5 +1,6 @@
-"""The progress bar of training: loss by term, speed, time left, on standard error."""
+"""The progress of training on standard error: a bar, or without a terminal a line a log record."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,8 +14,11 @@ _RATE = "_per_second"
 
 @contextmanager
 def training_progress() -> Iterator[steps.Progress]:
-    """Callbacks that draw."""
+    """Callbacks that draw, or print where there is no terminal."""
     console = Console(stderr=True)
+    if not console.is_terminal:
+        yield steps.Progress(step=_print_step, say=_print)
+        return
     columns = (
         TextColumn("{task.description}"), BarColumn(),
         TextColumn("{task.completed:.0f}/{task.total:.0f}"),
@@ -28,15 +32,27 @@ def training_progress() -> Iterator[steps.Progress]:
             bar.update(encoding, completed=done, total=total, visible=done < total)
 
         def step(record: dict[str, float], num_steps: int) -> None:
-            losses = " ".join(
-                f"{name.removeprefix('loss_')} {value:.3f}"
-                for name, value in record.items()
-                if name.startswith("loss_")
-            )
-            (rate,) = (name for name in record if name.endswith(_RATE))
-            shown = f"loss: {losses}  {record[rate]:.0f} {rate.removesuffix(_RATE)}/s"
+            shown = _losses_and_speed(record)
             bar.update(
                 training, completed=record["step"], total=num_steps, shown=shown, visible=True
             )
 
         yield steps.Progress(encode=encode, step=step, say=lambda m: console.print(m))
+
+
+def _losses_and_speed(record: dict[str, float]) -> str:
+    losses = " ".join(
+        f"{name.removeprefix('loss_')} {value:.3f}"
+        for name, value in record.items()
+        if name.startswith("loss_")
+    )
+    (rate,) = (name for name in record if name.endswith(_RATE))
+    return f"loss: {losses}  {record[rate]:.0f} {rate.removesuffix(_RATE)}/s"
+
+
+def _print_step(record: dict[str, float], num_steps: int) -> None:
+    _print(f"step {record['step']:.0f}/{num_steps}  {_losses_and_speed(record)}")
+
+
+def _print(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from genvlm.config.training import RunConfig
 from genvlm.errors import ConfigError
 
@@ -67,6 +69,23 @@ def read_deepspeed(path: Path, run: RunConfig, num_processes: int) -> dict[str, 
         "bf16": {"enabled": run.precision == "bfloat16", "check_grad_overflow": True},
         "zero_allow_untested_optimizer": True,
     }
+
+
+def refused_by_deepspeed(
+    path: Path, content: dict[str, Any], error: ValidationError
+) -> ConfigError:
+    """A sentence of what DeepSpeed itself, which alone knows the inner keys, says of the JSON."""
+    first = error.errors(include_url=False)[0]
+    place = [str(part) for part in first["loc"]]
+    sections = (
+        k for k, v in content.items() if isinstance(v, dict) and place[:1] and place[0] in v
+    )
+    key = ".".join([*sections][:1] + place)
+    if first["type"] == "extra_forbidden":
+        return ConfigError(f"{path}: {key} is no key of DeepSpeed's: correct or remove it")
+    return ConfigError(
+        f"{path}: {key} is {first['input']!r}, which DeepSpeed refuses: {first['msg']}"
+    )
 
 
 def zero_stage(content: dict[str, Any]) -> int:

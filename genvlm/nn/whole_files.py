@@ -57,7 +57,12 @@ def hold_folder(folder: Path, *, wait: bool = False) -> Iterator[None]:
             be written.
     """
     with storage_errors(folder):
-        make_folders(folder)
+        try:
+            make_folders(folder)
+        except FileNotFoundError as error:  # as in /proc; nothing has vanished, it never was there
+            raise StorageError(
+                f"{folder} cannot be made ({error.strerror}): choose a folder that can be written"
+            ) from None
         file = (folder / LOCK_FILE).open("w")
     with file:
         try:

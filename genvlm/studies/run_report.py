@@ -64,14 +64,18 @@ def build_report(run: Path) -> Path:
         )
     config = load_config(found, run / CONFIG_FILE)
     if not read_run_log(run):
-        raise DataError(f"{run} has logged nothing yet: wait for {config.log_every} steps")
+        raise DataError(
+            f"{run} has logged nothing yet, which it does every {config.log_every} steps: wait for "
+            f"the first of them or, if it was stopped, go on with genvlm train --resume"
+        )
     if isinstance(config, DiffusionTrainConfig):
         return _diffusion_report(config, run)
     training, headlines = training_section(config, run, loss_title="loss, nats per token")
     sections = [training]
     if is_finished(run / MODEL_FOLDER):  # it may be being written
         pretrained = load_pretrained(run / MODEL_FOLDER)
-        sections.append(_tokenizer_section(pretrained))
+        if any(getattr(source, "vendors", ()) for source in config.data.sources):
+            sections.append(_tokenizer_section(pretrained))
         num = sum(p.numel() for p in pretrained.model.parameters())
         headlines.append(Headline("parameters", f"{num / 1e6:.1f} M"))
     if (run / SCENES_FOLDER / "results.json").is_file():
@@ -90,14 +94,13 @@ def build_report(run: Path) -> Path:
             section, tile = _benchmark_section(name, folder)
             sections.append(section)
             headlines.append(tile)
+    shows_drawings = len(sections) > 1  # as all sections do but that of the training
     sections.append(_provenance(run))
     page = run / "report.html"
     subtitle = _subtitle(config, "packed rows" if config.data.packing else "documents")
-    footer = f"Drawings: {', '.join(LICENCES.values())}."
-    save_report(
-        render_report("One model, used by its likelihood", subtitle, headlines, sections, footer),
-        page,
-    )
+    footer = f"Drawings: {', '.join(LICENCES.values())}." if shows_drawings else ""
+    title = f"One model, used by its likelihood: {run.resolve().name}"
+    save_report(render_report(title, subtitle, headlines, sections, footer), page)
     return page
 
 
@@ -105,7 +108,8 @@ def _diffusion_report(config: DiffusionTrainConfig, run: Path) -> Path:
     training, headlines = training_section(config, run, loss_title="mean squared error")
     page, subtitle = run / "report.html", _subtitle(config, "pairs")
     sections = [training, _provenance(run)]
-    save_report(render_report("A diffusion model", subtitle, headlines, sections), page)
+    title = f"A diffusion model: {run.resolve().name}"
+    save_report(render_report(title, subtitle, headlines, sections), page)
     return page
 
 

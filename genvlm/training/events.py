@@ -47,11 +47,17 @@ class Event:
             case "norm_drift":
                 what = (
                     f"{self.name}, the ratio of hidden norms, went to {self.value:.2f} from "
-                    f"{self.usual:.2f}: norms that drift apart precede a divergence"
+                    f"{self.usual:.2f}: {_direction(self.value, self.usual or 1.0)}"
                 )
             case "skipped":
                 what = "the gradient was not finite; the step was skipped"
         return f"step {self.step}: {what}"
+
+
+def _direction(ratio: float, before: float) -> str:
+    if abs(math.log(ratio)) > abs(math.log(before)):
+        return "norms that drift apart precede a divergence"
+    return "the norms have come closer, which is no bad sign"
 
 
 @dataclass

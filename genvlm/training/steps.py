@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from genvlm.config.assets import resolve_path
-from genvlm.config.deepspeed import read_deepspeed
+from genvlm.config.deepspeed import read_deepspeed, refused_by_deepspeed
 from genvlm.config.training import RunConfig
 from genvlm.data.batches import Batch
 from genvlm.data.pairs import PairBatch
@@ -138,16 +139,21 @@ def _build_engine(config: RunConfig, objective: nn.Module) -> Engine:
     if config.compile:
         compile_blocks(objective)
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
-    deepspeed = None
-    if config.deepspeed is not None:
-        deepspeed = read_deepspeed(resolve_path(config.deepspeed), config, num_processes)
-    return Engine(
+    build = partial(
+        Engine,
         objective,
         config.optimizer,
         num_steps=config.num_steps,
         precision=config.precision,
-        deepspeed=deepspeed,
         grad_accum_steps=config.grad_accum_steps(num_processes),
         seed=config.seed,
         max_skipped_steps=config.max_skipped_steps,
     )
+    if config.deepspeed is None:
+        return build()
+    path = resolve_path(config.deepspeed)
+    deepspeed = read_deepspeed(path, config, num_processes)
+    try:
+        return build(deepspeed=deepspeed)
+    except ValidationError as error:
+        raise refused_by_deepspeed(path, deepspeed, error) from None

@@ -215,6 +215,19 @@ def test_whatever_a_writer_makes_of_the_answer_of_a_disk_is_one_sentence(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_cannot_be_made_is_not_said_to_have_vanished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_self: Disk, path: Path) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+
+    monkeypatch.setattr(Disk, "make_folder", refuse)  # as /proc does
+    refused = pytest.raises(StorageError, match=r"run cannot be made \(No such.*can be written")
+    with refused as said, whole_files.hold_folder(tmp_path / "run"):
+        pass
+    assert "vanished" not in str(said.value)
+
+
 def test_what_is_no_fault_of_the_disk_is_raised_as_it_is(tmp_path: Path) -> None:
     def write(_folder: Path) -> None:
         raise RuntimeError("a fault of ours")

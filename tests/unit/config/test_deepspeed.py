@@ -4,13 +4,17 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from pydantic import BaseModel
+from torch import nn
 
 from genvlm.config.assets import resolve_path
 from genvlm.config.deepspeed import read_deepspeed, zero_stage
 from genvlm.config.training import OptimizerConfig, RunConfig
 from genvlm.errors import ConfigError
+from genvlm.training import steps
 
 RUN = RunConfig(
     optimizer=OptimizerConfig(learning_rate=1e-3), num_steps=5, global_batch_size=16,
@@ -113,3 +117,35 @@ def test_a_file_that_is_no_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "mine.json").write_text("{")
     with pytest.raises(ConfigError, match=r"mine\.json is no readable DeepSpeed JSON"):
         read_deepspeed(tmp_path / "mine.json", RUN, 1)
+
+
+@pytest.mark.parametrize(
+    ("zero", "said"),
+    [
+        ({"stag": 2}, r"mine.json: zero_optimization.stag is no key of DeepSpeed's: correct or"),
+        ({"stage": 2, "bucket": "x"}, r"zero_optimization.bucket is 'x', which DeepSpeed refuses"),
+        ({"offload": {"pin": 1}}, r"zero_optimization.offload.pin is no key"),
+    ],
+)
+def test_what_deepspeed_itself_refuses_is_a_sentence_that_names_file_and_key(
+    zero: dict[str, Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Offload(BaseModel, extra="forbid"):
+        device: str = "none"
+
+    class Zero(BaseModel, extra="forbid"):
+        stage: int = 0
+        bucket: int = 0
+        offload: Offload = Offload()
+
+    def engine(*_: object, deepspeed: dict[str, Any], **__: object) -> None:
+        Zero(**deepspeed["zero_optimization"])
+
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"flops_profiler": {}, "zero_optimization": zero}))
+    monkeypatch.setattr(steps, "Engine", engine)
+    run = replace(RUN, deepspeed=str(path))
+    with pytest.raises(ConfigError, match=said):
+        steps.run_steps(
+            run, tmp_path, False, Mock(), nn.Linear(1, 1), steps.Progress(), inputs={}, unit="n"
+        )

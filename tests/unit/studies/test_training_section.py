@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from genvlm.errors import DataError
+from genvlm.models.pretrained import save_pretrained
 from genvlm.studies.run_report import build_report
 from genvlm.testing.processes import ROOT
+from genvlm.testing.tiny import tiny_pretrained
 
 TINY, DIFFUSION = (ROOT / f"configs/debug/{name}.yaml" for name in ("tiny", "diffusion"))
 
@@ -81,10 +83,33 @@ def test_half_written_last_lines_are_left_out(tmp_path: Path, cut: int) -> None:
     assert "not finite" not in page
 
 
+def test_the_title_tells_pages_of_runs_apart(tmp_path: Path) -> None:
+    for name, config in (("blue", TINY), ("green", DIFFUSION)):
+        page = build_report(going_run(tmp_path / name, config, [record(5)], [])).read_text()
+        assert f": {name}</title>" in page
+
+
+def test_drawings_and_their_licences_are_on_pages_of_runs_that_saw_them(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    scenes, captions = "- {kind: scenes, num: 48}", f"- {{kind: captions, path: {tmp_path}}}"
+    stories = "- {kind: stories, num: 4}"
+    text = TINY.read_text()
+    assert scenes in text
+    assert stories in text
+    own.write_text(text.replace(scenes, captions).replace(stories, captions))
+    for config, drawn in ((TINY, True), (own, False)):
+        run = going_run(tmp_path / config.stem, config, [record(20)], [])
+        save_pretrained(tiny_pretrained(resolution=64), run / "model", "a card")
+        page = build_report(run).read_text()
+        assert "parameters" in page
+        assert ("Drawings of held-out families" in page) == drawn
+        assert ("Drawings: " in page) == drawn
+
+
 def test_a_run_that_has_logged_nothing_yet_is_to_be_waited_for(tmp_path: Path) -> None:
     run = going_run(tmp_path / "run", TINY, [], [])
     for _ in range(2):
-        with pytest.raises(DataError, match="logged nothing yet: wait for 5 steps"):
+        with pytest.raises(DataError, match=r"every 5 steps: wait.*if it was stopped.*--resume"):
             build_report(run)
         (run / "log.jsonl").unlink(missing_ok=True)
     with pytest.raises(DataError, match="is no run folder"):

@@ -99,6 +99,24 @@ def test_norms_that_grow_together_do_not_drift_and_one_alone_does() -> None:
     assert events[0].value == pytest.approx(truth, rel=0.1)
 
 
+@pytest.mark.parametrize(
+    ("value", "usual", "apart"),
+    [
+        (2.1, 1.4, True),
+        (2.13, 3.4, False),
+        (1.37, 2.13, False),
+        (0.4, 0.7, True),
+        (0.7, 0.4, False),
+    ],
+)
+def test_norms_that_come_closer_are_not_said_to_drift_apart(
+    value: float, usual: float, apart: bool
+) -> None:
+    event = Event("norm_drift", 9, "hidden_norm_image / hidden_norm_text", value, usual)
+    assert ("drift apart" in event.sentence) == apart
+    assert ("come closer" in event.sentence) != apart
+
+
 def test_lost_steps_are_events_and_their_numbers_disturb_nothing() -> None:
     steps = [result(image=v) for v in falling(300)]
     steps[200] = StepResult({"image": math.nan}, {"image": 9}, math.inf, True)
