@@ -253,6 +253,7 @@ def test_a_run_is_planned_with_its_own_vocabulary_and_steps(
         (["configs/train/chameleon-7b.yaml", "--gpu", "h1000"], "no GPU 'h1000' is listed"),
         (["configs/train/chameleon-7b.yaml", "--row-length", "9999"], "more than the context"),
         (["configs/train/diffusion-scenes.yaml"], "plans are of transformers alone"),
+        (["configs/debug/tiny.yaml", "--plot", "plan.txt"], "name a file that ends in .svg"),
     ],
 )
 def test_what_cannot_be_planned_is_refused(
