@@ -54,9 +54,12 @@ def add_parser(commands: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the plan."""
+    from genvlm.errors import ConfigError
     from genvlm.training.hardware import find_gpu
     from genvlm.training.plan import build_plan
 
+    if arguments.plot is not None and arguments.plot.suffix.lower() != ".svg":
+        raise ConfigError(f"--plot {arguments.plot} would be an SVG: name a file that ends in .svg")
     gpu = find_gpu(arguments.gpu)
     work, tokens = _work(arguments)
     plan = build_plan(

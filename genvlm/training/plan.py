@@ -247,6 +247,7 @@ class Plan:
     def as_text(self) -> str:
         """Tables of the same."""
         work, counts, compute = self.work, self.work.parameters, self.compute
+        unit, size = ("GiB", GIB) if self.memory[0].parameters >= GIB / 10 else ("MiB", GIB / 1024)
         checkpointing = "recomputed" if work.activation_checkpointing else "kept"
         lines = [
             f"{counts.total:,} parameters: "
@@ -255,13 +256,13 @@ class Plan:
             f"{work.micro_batch_size} x {work.row_length} tokens in a forward pass, activations of "
             f"blocks {checkpointing}",
             "",
-            "GiB on each GPU, by the formulas of docs/plan.md; not measured on a GPU",
-            _row("ZeRO", [*_PARTS, "total", f"of {self.gpu.memory / GIB:.0f}"]),
+            f"{unit} on each GPU, by the formulas of docs/plan.md; not measured on a GPU",
+            _row("ZeRO", [*_PARTS, "total", f"of {self.gpu.memory / size:.0f}"]),
         ]
         for stage, needed in self.memory.items():
-            sizes = [f"{getattr(needed, part) / GIB:.2f}" for part in _PARTS]
+            sizes = [f"{getattr(needed, part) / size:.2f}" for part in _PARTS]
             fits = "fits" if needed.fits(self.gpu) else "too much"
-            lines.append(_row(str(stage), [*sizes, f"{needed.total / GIB:.2f}", fits]))
+            lines.append(_row(str(stage), [*sizes, f"{needed.total / size:.2f}", fits]))
         smallest = self.smallest_stage
         mend = (
             "none fits: lower the micro-batch, recompute activations (--activation-checkpointing), "

@@ -25,6 +25,7 @@ from genvlm.training.run_checkpoints import RunCheckpoints
 from genvlm.training.run_folder import CHECKPOINTS
 from genvlm.training.run_log import RunLog, StepTime
 from genvlm.training.stopping import StoppedError, stop_signals
+from genvlm.training.zero import compiling_notice
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,9 @@ def run_steps(
         CheckpointError: as `RunCheckpoints.agree` and `RunCheckpoints.resume`.
         StoppedError: on SIGINT or SIGTERM, after a checkpoint.
     """
+    first = os.environ.get("RANK", "0") == "0"
+    if config.deepspeed is not None and first and (notice := compiling_notice()):
+        progress.say(notice)
     engine = _build_engine(config, objective)
     decay = config.ema_decay
     average = None if decay is None else WeightAverage(engine.shards, decay)

@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from genvlm.errors import TrainingError
 
 _UNIVERSAL_TAG = "universal"
+_COMPILED = "deepspeed_shm_comm"
+"""DeepSpeed's operation by which processes on one CPU exchange tensors."""
 
 
 class ZeroShards:
@@ -172,6 +174,19 @@ def quieten_deepspeed() -> None:
     """Leave out its chatter, and a warning at every step about names that PyTorch will rename."""
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
+
+
+def compiling_notice() -> str | None:
+    """What the first start without a GPU waits for; None with one, where NCCL does the same."""
+    if torch.cuda.is_available():
+        return None
+    from torch.utils import cpp_extension
+
+    lock = Path(cpp_extension._get_build_directory(_COMPILED, verbose=False)) / "lock"
+    return (
+        f"DeepSpeed may compile an operation first (about a minute; it waits while {lock} is "
+        f"there: delete that if no other process is compiling)"
+    )
 
 
 def stand_alone_environment() -> None:

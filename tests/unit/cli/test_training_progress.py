@@ -2,6 +2,7 @@
 
 import pytest
 
+from genvlm.cli.parsing import progress_bar
 from genvlm.cli.training_progress import training_progress
 
 
@@ -20,3 +21,10 @@ def test_without_a_terminal_each_log_record_is_one_plain_line(
         "step 5/10  loss: text 2.000 image 4.500  1234 tokens/s",
         "step 10/10  loss: text 1.000 image 4.500  1234 tokens/s",
     ]
+
+
+def test_without_a_terminal_a_bar_writes_nothing_at_all(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar("counting") as bar:
+        bar(1, 2)
+        bar(2, 2)
+    assert capsys.readouterr() == ("", "")

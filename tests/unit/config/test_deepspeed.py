@@ -7,6 +7,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+import torch
 from pydantic import BaseModel
 from torch import nn
 
@@ -144,8 +145,12 @@ def test_what_deepspeed_itself_refuses_is_a_sentence_that_names_file_and_key(
     path = tmp_path / "mine.json"
     path.write_text(json.dumps({"flops_profiler": {}, "zero_optimization": zero}))
     monkeypatch.setattr(steps, "Engine", engine)
-    run = replace(RUN, deepspeed=str(path))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    run, told = replace(RUN, deepspeed=str(path)), list[str]()
+    progress = steps.Progress(say=told.append)
     with pytest.raises(ConfigError, match=said):
-        steps.run_steps(
-            run, tmp_path, False, Mock(), nn.Linear(1, 1), steps.Progress(), inputs={}, unit="n"
-        )
+        steps.run_steps(run, tmp_path, False, Mock(), nn.Linear(1, 1), progress, inputs={}, unit="")
+    # What it may wait for without an end is told before.
+    assert ["DeepSpeed may compile" in line for line in told] == [True]
+    assert f"{tmp_path}/deepspeed_shm_comm/lock is there: delete" in told[0]

@@ -247,12 +247,34 @@ def test_a_run_is_planned_with_its_own_vocabulary_and_steps(
     assert (content["precision"], content["micro_batch_size"]) == ("float32", 4)
 
 
+def test_a_small_model_is_told_in_a_unit_in_which_its_parameters_are_not_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for config, unit, of_gpu in (
+        ("debug/tiny", "MiB", 2**20),
+        ("train/chameleon-7b", "GiB", 2**30),
+    ):
+        command = ["plan", f"configs/{config}.yaml", "--json"]
+        assert main(command) == 0
+        content = json.loads(capsys.readouterr().out)
+        assert main(command[:-1]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        (head,) = (i for i, line in enumerate(lines) if line.startswith(f"{unit} on each GPU"))
+        assert lines[head + 1].endswith(f"of {content['gpu_bytes'] / of_gpu:.0f}")
+        for stage, line in enumerate(lines[head + 2 : head + 6]):
+            needed = content["memory"][str(stage)]
+            cells = line.split()
+            assert cells[1] == f"{needed['parameters'] / of_gpu:.2f}" != "0.00"
+            assert cells[len(needed) - 1] == f"{needed['total'] / of_gpu:.2f}"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["configs/train/chameleon-7b.yaml", "--gpu", "h1000"], "no GPU 'h1000' is listed"),
         (["configs/train/chameleon-7b.yaml", "--row-length", "9999"], "more than the context"),
         (["configs/train/diffusion-scenes.yaml"], "plans are of transformers alone"),
+        (["configs/debug/tiny.yaml", "--plot", "plan.txt"], "name a file that ends in .svg"),
     ],
 )
 def test_what_cannot_be_planned_is_refused(
