@@ -10,7 +10,6 @@ from genvlm.errors import DataError
 
 _MAX_HEADER = 1 << 20
 """Bytes of one header: a name of gigabytes is no name."""
-_BLOCK = 512
 
 
 def walk_tar(file: IO[bytes], name: str) -> Iterator[tarfile.TarInfo]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from genvlm.data.hashed import hash_rank
 from genvlm.data.images import RGBImage
 from genvlm.errors import DataError
 from genvlm.evaluation.benchmark import Benchmark
@@ -25,7 +26,7 @@ from genvlm.evaluation.plots import Bar, bars_with_intervals
 from genvlm.evaluation.records import ItemRecord
 from genvlm.evaluation.report import render_report, save_report
 from genvlm.scoring.protocols import Question
-from genvlm.studies.evaluations import NEIGHBOUR, Evaluation, hash_rank
+from genvlm.studies.evaluations import NEIGHBOUR, Evaluation
 
 _MAX_BROWSED = 40
 _MAX_TEXTS = 5

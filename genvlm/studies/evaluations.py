@@ -1,6 +1,5 @@
 """A benchmark with a scorer and its controls, from a model to a log, a summary and a report."""
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from genvlm.data.emoji import (
     class_concepts,
     load_concepts,
 )
+from genvlm.data.hashed import hash_rank
 from genvlm.data.images import ImageFiles, RGBImage
 from genvlm.data.scenes import render_scene, sample_scenes
 from genvlm.errors import DataError, EvaluationError
@@ -149,11 +149,6 @@ def keep_some(benchmark: AnyBenchmark, limit: int | None) -> AnyBenchmark:
         return replace(benchmark, items=scored, version=version)
     questions = tuple(sorted(benchmark.items, key=lambda item: hash_rank(item.id))[:limit])
     return replace(benchmark, items=questions, version=version)
-
-
-def hash_rank(item_id: str) -> str:
-    """Sorted by it, items stand in an order that has nothing to do with what they are."""
-    return hashlib.sha256(item_id.encode()).hexdigest()
 
 
 def build_controls(name: str, benchmark: Benchmark, scorer: Scorer) -> dict[str, Scorer]:

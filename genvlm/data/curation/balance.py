@@ -1,6 +1,5 @@
 """Concept balancing after MetaCLIP (Xu et al., arXiv 2309.16671): entries in captions, capped."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import NamedTuple
 
 from genvlm.config.curation import BalanceRule
 from genvlm.data.curation.captions import words_of
+from genvlm.data.hashed import hash_share
 from genvlm.data.rows import read_text_file
 from genvlm.errors import DataError
 
@@ -83,7 +83,9 @@ def balance(captions: Mapping[str, str], rule: BalanceRule) -> Balance:
             # Of the captions' own words: none of its words is frequent, so that it is of the tail.
             if rule.entries is not None:
                 dropped[key] = "no entry"
-        elif any(_draw(rule.seed, key, e) < rule.cap / counts[e] for e in found):
+        elif any(
+            hash_share(f"{rule.seed}\0{key}\0{' '.join(e)}") < rule.cap / counts[e] for e in found
+        ):
             kept.update(found)
         else:
             rarest = min(found, key=lambda e: (counts[e], e))
@@ -115,7 +117,5 @@ def _match(
     }
 
 
-def _draw(seed: int, key: str, entry: Entry) -> float:
-    """A number from 0 to 1, not 1."""
-    name = f"{seed}\0{key}\0{' '.join(entry)}"
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big") / 2**56
+def _share(seed: int, key: str, entry: Entry) -> float:
+    return hash_share(f"{seed}\0{key}\0{' '.join(entry)}")

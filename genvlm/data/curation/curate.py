@@ -1,6 +1,5 @@
 """Curation from sources to shards: measure once, apply the rules in order, write what is kept."""
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from genvlm.data.curation.measures import VERSION, Measures, content_digest
 from genvlm.data.curation.rules import Helpers, apply_rules
 from genvlm.data.curation.store import Progress, measure_all
 from genvlm.data.curation.tar_writer import KeptPair, ShardWriter
+from genvlm.data.hashed import hash_share
 from genvlm.data.images import RGBImage, decode_image
 from genvlm.data.skipping import SkipBudget
 from genvlm.errors import ConfigError, DataError
@@ -170,7 +170,8 @@ class _Work:
         settings = self.config.captions
         if settings is None:
             return None
-        chosen = [n for n in kept if _draw(settings.seed, self.measured[n].id) < settings.share]
+        drawn = {n: hash_share(f"{settings.seed}\0{self.measured[n].id}") for n in kept}
+        chosen = [n for n in kept if drawn[n] < settings.share]
         ids = [self.measured[n].id for n in chosen]
         if settings.file is not None:
             given = read_values(Path(settings.file), "text", str)
@@ -277,8 +278,3 @@ def thumbnail(image: RGBImage, side: int = THUMBNAIL) -> RGBImage:
     square = Image.new("RGB", (side, side), "white")
     square.paste(small, ((side - small.width) // 2, (side - small.height) // 2))
     return np.asarray(square)
-
-
-def _draw(seed: int, document_id: str) -> float:
-    digest = hashlib.sha256(f"{seed}\0{document_id}".encode()).digest()
-    return int.from_bytes(digest[:7], "big") / 2**56

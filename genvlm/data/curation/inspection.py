@@ -20,11 +20,11 @@ from genvlm.config.data import (
 from genvlm.data.curation.captions import plain, scripts_of, words_of
 from genvlm.data.curation.clips import Clips
 from genvlm.data.curation.curate import THUMBNAIL, thumbnail
-from genvlm.data.curation.ledger import hash_rank
 from genvlm.data.curation.looks import Alike, LookIndex
 from genvlm.data.curation.measures import PictureMeasures, measure_picture
 from genvlm.data.curation.percentiles import percentiles
 from genvlm.data.curation.tar_writer import suffix_of
+from genvlm.data.hashed import hash_rank
 from genvlm.data.images import RGBImage, decode_image
 from genvlm.data.layouts.folders import VIDEO_SUFFIXES
 from genvlm.data.layouts.open import open_source

@@ -1,6 +1,5 @@
 """The account of a curation: how many came in, what dropped each of the others, examples of it."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from genvlm.config.schema import to_plain
 from genvlm.data.curation.captions import repeated_share, scripts_of, words_of
 from genvlm.data.curation.measures import Measures
 from genvlm.data.curation.rules import RuleReport
+from genvlm.data.hashed import hash_rank
 from genvlm.data.skipping import SkipBudget
 from genvlm.nn.whole_files import write_whole
 
@@ -38,11 +38,6 @@ class Decisions:
     def sample(self, most: int) -> list[int]:
         """Some of what is kept, by the hash of their ids."""
         return sorted(self.kept, key=lambda n: hash_rank(self.measured[n].id))[:most]
-
-
-def hash_rank(document_id: str) -> str:
-    """Key of a fixed random order."""
-    return hashlib.sha256(document_id.encode()).hexdigest()
 
 
 def measures_json(measures: Measures) -> dict[str, Any]:

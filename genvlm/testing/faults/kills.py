@@ -13,7 +13,7 @@ from pathlib import Path
 from genvlm.models.model_folder import is_finished
 from genvlm.testing.faults.children import Child, Ended, run_command
 from genvlm.testing.faults.contents import tag_of, writer_of
-from genvlm.testing.faults.row import Progress, Row, demand, run_trials, silent
+from genvlm.testing.faults.row import Progress, Row, demand, none_damaged, run_trials, silent
 from genvlm.testing.faults.runs import (
     RunEnd,
     demand_same,
@@ -33,10 +33,6 @@ from genvlm.training.run_folder import CHECKPOINTS, MODEL_FOLDER
 
 _ROOT = Path(__file__).resolve().parents[3]
 TERMINATED = 128 + signal.SIGTERM
-
-
-def _unheard(message: str) -> None:
-    raise AssertionError(f"a checkpoint is damaged: {message}")
 
 
 def kill_saves(count: int, seed: int, folder: Path, progress: Progress = silent) -> Row:
@@ -61,7 +57,7 @@ def kill_saves(count: int, seed: int, folder: Path, progress: Progress = silent)
             steps = [s for (s,) in struct.iter_unpack("i", told.read())]
         last = max(steps, default=1)
         unfinished = bool(list(root.glob(".*")))
-        found = newest_valid(root, _unheard)
+        found = newest_valid(root, none_damaged)
         demand(found is not None, f"nothing is left of step {last}")
         step = checkpoint_step(found) if found is not None else 0
         demand(step in (last, last + 1), f"step {step} is resumed after {last} was saved")
@@ -119,7 +115,7 @@ def kill_runs(count: int, seed: int, folder: Path, progress: Progress = silent) 
         time.sleep(rng.uniform(0, 1.1 * reference.seconds))
         child.kill()
         child.wait()
-        found = newest_valid(out / CHECKPOINTS, _unheard)
+        found = newest_valid(out / CHECKPOINTS, none_damaged)
         saved = checkpoint_step(found) if found is not None else 0
         lost = last_logged(out) - saved
         demand(lost <= reference.checkpoint_every, f"{lost} steps are lost")

@@ -13,7 +13,7 @@ from torch import Tensor
 from genvlm.config.training import TrainConfig
 from genvlm.errors import TrainingError
 from genvlm.nn.safetensors_folder import fingerprint_tensors
-from genvlm.testing.faults.row import Progress, Row, demand, run_trials, silent
+from genvlm.testing.faults.row import Progress, Row, demand, none_damaged, run_trials, silent
 from genvlm.testing.faults.runs import end_of, tiny_run
 from genvlm.training.checkpoint import list_checkpoints, newest_valid
 from genvlm.training.engine import Engine, StepResult
@@ -62,7 +62,7 @@ def _all_from(config: TrainConfig, rng: random.Random, out: Path) -> None:
         demand(f"{_LIMIT} steps in a row" in str(error), f"ended by other words: {error}")
     else:
         raise AssertionError(f"went on with {_STEPS - first} steps that were not finite")
-    demand(newest_valid(out / CHECKPOINTS, _unheard), "nothing can be resumed")
+    demand(newest_valid(out / CHECKPOINTS, none_damaged), "nothing can be resumed")
     demand(list_checkpoints(out / CHECKPOINTS), "no checkpoint is left")
     train(config, out, resume=True)
     end_of(out)
@@ -114,7 +114,3 @@ def _state_of(engine: Engine) -> str:
                 for key, value in optimizer.state.get(parameter, {}).items():
                     held[f"{number}.{place}.{tuple(parameter.shape)}.{key}"] = value
     return fingerprint_tensors({n: t for n, t in held.items() if isinstance(t, Tensor)})
-
-
-def _unheard(message: str) -> None:
-    raise AssertionError(f"a checkpoint is damaged: {message}")

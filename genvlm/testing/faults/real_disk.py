@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from genvlm.testing.faults.children import Child, run_command
-from genvlm.testing.faults.row import Progress, Row, demand, run_trials, silent
+from genvlm.testing.faults.row import Progress, Row, demand, none_damaged, run_trials, silent
 from genvlm.testing.faults.runs import (
     demand_same,
     end_of,
@@ -76,7 +76,7 @@ def fill_real_disk(count: int, seed: int, folder: Path, progress: Progress = sil
             demand(ended.code == 2, f"exit code {ended.code}: {ended.said[-500:]}")
             demand("Traceback" not in ended.said and str(out) in ended.said, ended.said[-500:])
             demand("make room" in ended.said, f"no mend is told: {ended.said[-300:]}")
-            found = newest_valid(out / CHECKPOINTS, _unheard)
+            found = newest_valid(out / CHECKPOINTS, none_damaged)
             saved = checkpoint_step(found) if found is not None else 0
             demand(last_logged(out) - saved <= 2, f"step {last_logged(out)} logged, {saved} saved")
             _mount("-o", f"remount,size={_ENOUGH}", str(disk))
@@ -116,10 +116,6 @@ def read_only_disk(count: int, seed: int, folder: Path, progress: Progress = sil
         return "resumed" if resumed else "begun"
 
     return run_trials(name, count, seed, folder / "trials", trial, progress=progress)
-
-
-def _unheard(message: str) -> None:
-    raise AssertionError(f"a checkpoint is damaged: {message}")
 
 
 def _run(arguments: list[str], out: Path, said: Path, *more: str) -> Child:

@@ -70,3 +70,8 @@ def demand(holds: object, otherwise: str) -> None:
     """Raise AssertionError: `assert` would go with `python -O`."""
     if not holds:
         raise AssertionError(otherwise)
+
+
+def none_damaged(message: str) -> None:
+    """What `newest_valid` tells where nothing may be damaged. Raises AssertionError."""
+    raise AssertionError(f"a checkpoint is damaged: {message}")

@@ -8,15 +8,11 @@ from genvlm.errors import StorageError
 from genvlm.models.model_folder import MANIFEST, publish_model_folder
 from genvlm.nn.whole_files import hash_file, make_folders, restore_replaced, write_whole
 from genvlm.testing.faults.contents import tag_of, writer_of
-from genvlm.testing.faults.row import Progress, Row, demand, run_trials, silent
+from genvlm.testing.faults.row import Progress, Row, demand, none_damaged, run_trials, silent
 from genvlm.testing.faults.simulated_disk import SURVIVORS, HastyDisk, SimulatedDisk
 from genvlm.training.checkpoint import list_checkpoints, newest_valid, save_checkpoint
 
 _ROOT = Path("run") / "checkpoints"
-
-
-def _unheard(message: str) -> None:
-    raise AssertionError(f"a checkpoint is damaged: {message}")
 
 
 def stop_saves(count: int, seed: int, folder: Path, progress: Progress = silent) -> Row:
@@ -65,12 +61,12 @@ def _stop_one_history(rng: random.Random, folder: Path) -> int:
 
 def _check_resumes(root: Path, last: str | None, running: str, keep: int) -> None:
     """The newest checkpoint is the last one that was saved or that which was being saved."""
-    found = newest_valid(root, _unheard)
+    found = newest_valid(root, none_damaged)
     tag = tag_of(found) if found is not None else None
     demand(tag in (last, running), f"resumes {tag} instead of {last} or {running}")
     demand(found is None or tag is None or found.name.endswith(tag.split("-")[0]), "misnamed")
     save_checkpoint(root, 99, writer_of("99-after"), keep=keep, disk=HastyDisk())
-    newest = newest_valid(root, _unheard)
+    newest = newest_valid(root, none_damaged)
     demand(newest is not None and tag_of(newest) == "99-after", "the next save is not the newest")
     names = sorted(p.name for p in root.iterdir())
     demand(len(names) <= keep and all(n.startswith("step-") for n in names), f"left: {names}")
@@ -173,7 +169,7 @@ def _meet_full_disk(top: Path, disk: SimulatedDisk) -> str:
         raise AssertionError("the disk was full and nobody said so")
     for words in (str(root), "No space left on device", "make room", "is whole", "--resume"):
         demand(words in said, f"{words!r} is not said: {said}")
-    found = newest_valid(root, _unheard)
+    found = newest_valid(root, none_damaged)
     demand(found is not None and tag_of(found) in ("2-0", "3-0"), f"{found} is resumed")
     demand(not list(root.glob(".*")), f"left behind: {list(root.glob('.*'))}")
     for folder in list_checkpoints(root):
