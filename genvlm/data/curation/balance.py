@@ -115,7 +115,3 @@ def _match(
         )
         for key, own in words.items()
     }
-
-
-def _share(seed: int, key: str, entry: Entry) -> float:
-    return hash_share(f"{seed}\0{key}\0{' '.join(entry)}")
