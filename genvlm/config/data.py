@@ -104,6 +104,29 @@ class SequencesSource:
 
 @strict
 @dataclass(frozen=True, kw_only=True)
+class PhysicsSource:
+    """Simulated clips of balls, walls, screens and containers, with captions."""
+
+    kind: Literal["physics"] = "physics"
+    num: Positive
+    num_frames: Positive = 33
+    seed: Seed = 0
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class MovingEmojiSource:
+    """Clips of one drawing that moves, with colour and direction in the caption."""
+
+    kind: Literal["moving_emoji"] = "moving_emoji"
+    num: Positive
+    num_frames: Positive = 17
+    vendors: Vendors = ("noto",)
+    seed: Seed = 0
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
 class CaptionsSource:
     """A folder of pictures with a `captions.jsonl` of {"id"?, "image", "text"} lines."""
 
@@ -207,6 +230,10 @@ class VideosSource:
 
     kind: Literal["videos"] = "videos"
     path: str
+    num_frames: Positive = 17
+    """Of a clip; longer videos give several, and what is left behind the last is dropped."""
+    frames_per_second: PositiveFloat | None = None
+    """Videos are resampled to it; None: frames as they come."""
 
 
 FileSource = (
