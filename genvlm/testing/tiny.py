@@ -16,11 +16,13 @@ from genvlm.config.image_tokenizer import VQGANConfig
 from genvlm.config.syntax import SyntaxConfig
 from genvlm.config.training import OptimizerConfig, TokenizersConfig, TrainConfig
 from genvlm.config.transformer import TransformerConfig
+from genvlm.config.video_tokenizer import VideoVQConfig
 from genvlm.data.images import RGBImage, save_image
 from genvlm.models.build import build_transformer
 from genvlm.models.pretrained import PretrainedModel, build_vocabulary
 from genvlm.tokenization.image import ImageTokenizer
 from genvlm.tokenization.text import SentencePieceTokenizer, train_sentencepiece
+from genvlm.tokenization.video import VideoTokenizer, inflate
 from genvlm.tokenization.vqgan import VQGAN
 
 COLOURS = {
@@ -69,6 +71,30 @@ def tiny_image_tokenizer(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return ImageTokenizer(config, VQGAN(config))
+
+
+def tiny_video_tokenizer(
+    *, resolution: int = 16, codebook_size: int = 16, frames_per_latent: int = 4, seed: int = 0
+) -> VideoTokenizer:
+    """An untrained video tokenizer with the codebook of the tiny image tokenizer of this seed.
+
+    Its temporal layers begin at random, since as the identity they would hide every fault.
+    """
+    image = tiny_image_tokenizer(resolution=resolution, codebook_size=codebook_size, seed=seed)
+    config = VideoVQConfig(
+        image=image.config,
+        frames_per_latent=frames_per_latent,
+        encoder_width=8,
+        encoder_blocks=1,
+        decoder_width=8,
+        decoder_blocks=1,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tokenizer = inflate(image, config)
+        for last in (tokenizer.network.encoder.leave, tokenizer.network.decoder.leave):
+            torch.nn.init.normal_(last.weight, std=0.5)
+    return tokenizer
 
 
 @cache
