@@ -44,6 +44,8 @@ from genvlm.nn.safetensors_folder import fingerprint_of
 RENDERING = 5
 _NUM_STATES = 10_000
 Kind = Literal["pair", "edit", "document"]
+NumberedSource = tuple[int, DrawnSource | FileSource]
+"""A source and its place in the configuration, which is part of its samples' ids."""
 Visual = np.ndarray
 """A picture (height, width, 3), or a clip, which has frames in front; uint8."""
 
@@ -154,9 +156,7 @@ def hash_files(source: DrawnSource | FileSource, max_bad_share: float) -> str:
     return digest.hexdigest()
 
 
-def hash_sources(
-    sources: Iterable[tuple[int, DrawnSource | FileSource]], max_bad_share: float
-) -> str:
+def hash_sources(sources: Iterable[NumberedSource], max_bad_share: float) -> str:
     """sha256 of settings and files, by which what was made of sources is known again.
 
     Args:
