@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from genvlm.data.physics.drawing import draw
 from genvlm.data.physics.scenes import (
+    NEXT_STREAM,
     NUM_FRAMES,
     RADII,
     SPEEDS,
@@ -103,7 +104,7 @@ def sample_quadruplet(
 
 def quadruplet_stream(law: Law) -> int:
     """First word of the seed: training's clips have another, so no seed makes streams equal."""
-    return 2 + LAWS.index(law)
+    return NEXT_STREAM + LAWS.index(law)
 
 
 def _may_splice(one: VideoFrames, other: VideoFrames, time: int) -> bool:
