@@ -55,7 +55,7 @@ Columns = Float[np.ndarray, " frames"]
 _Candidate = tuple[Scene, Scene, tuple[int, ...]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Quadruplet:
     """Clips of equal length. `broken[i]` begins as `lawful[i]` does, and ends as it does where
     there are two splices."""

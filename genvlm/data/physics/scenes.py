@@ -38,7 +38,7 @@ _TRAINING_STREAM, _COUNTING_STREAM, NEXT_STREAM = 1, 2, 3
 """First words of seeds, so that no seed makes two streams equal; quadruplets have the next ones."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PhysicsClip:
     """A scene with its motion."""
 
