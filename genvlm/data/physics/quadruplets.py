@@ -47,7 +47,7 @@ CONTEXT = 9
 GROUP = 4
 """Frames of one latent frame; frame 0 is one alone."""
 MIN_FRAMES = 33
-_MAX_ATTEMPTS = 20_000
+_MAX_ATTEMPTS = 100_000
 _BYSTANDER = 0.3
 """Probability of a ball that rests where nothing happens, in all four clips alike."""
 
