@@ -29,7 +29,7 @@ from genvlm.data.order import Epochs
 from genvlm.data.skipping import SkipBudget
 from genvlm.data.sources import (
     Sample,
-    count_pictures,
+    count_visuals,
     hash_sources,
     read_source,
     samples_json,
@@ -112,7 +112,7 @@ def _encode_sources(
     encode: Callable[[Sequence[RGBImage]], Float[Tensor, "pictures c h w"]],
     progress: Callable[[int, int], None],
 ) -> Pairs:
-    total = sum(count_pictures(source) for source in _sources(config))
+    total = sum(count_visuals(source) for source in _sources(config))
     samples: list[Sample] = []
     encoded: list[Tensor] = []
 

@@ -36,7 +36,7 @@ from genvlm.data.skipping import SkipBudget
 from genvlm.data.sources import (
     Reading,
     Sample,
-    count_pictures,
+    count_visuals,
     hash_sources,
     read_source,
     samples_json,
@@ -197,7 +197,7 @@ class Walk:
     ) -> None:
         self._sources, self._progress = sources, progress
         self._place, self._kept = 0, [0] * len(sources)
-        self._total, self._done = sum(count_pictures(s) for _, s in sources), 0
+        self._total, self._done = sum(count_visuals(s) for _, s in sources), 0
         self.skips = SkipBudget(max_bad_share)
         self.readings = self._readings()
 
@@ -259,7 +259,7 @@ class _Growing:
         self._digest.update(samples_json([sample]))
         self._num_read += 1
         try:
-            pictures = reading.pictures()
+            pictures = reading.visuals()
             pieces = [self._pieces(s, sample) for s in sample.segments if isinstance(s, str)]
         except (DataError, TokenError) as error:
             if not self._walk.skips.max_share:

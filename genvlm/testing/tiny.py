@@ -16,11 +16,13 @@ from genvlm.config.image_tokenizer import VQGANConfig
 from genvlm.config.syntax import SyntaxConfig
 from genvlm.config.training import OptimizerConfig, TokenizersConfig, TrainConfig
 from genvlm.config.transformer import TransformerConfig
+from genvlm.config.video_tokenizer import VideoVQConfig
 from genvlm.data.images import RGBImage, save_image
 from genvlm.models.build import build_transformer
 from genvlm.models.pretrained import PretrainedModel, build_vocabulary
 from genvlm.tokenization.image import ImageTokenizer
 from genvlm.tokenization.text import SentencePieceTokenizer, train_sentencepiece
+from genvlm.tokenization.video import VideoTokenizer, inflate
 from genvlm.tokenization.vqgan import VQGAN
 
 COLOURS = {
@@ -71,6 +73,30 @@ def tiny_image_tokenizer(
         return ImageTokenizer(config, VQGAN(config))
 
 
+def tiny_video_tokenizer(
+    *, resolution: int = 16, codebook_size: int = 16, frames_per_latent: int = 4, seed: int = 0
+) -> VideoTokenizer:
+    """An untrained video tokenizer with the codebook of the tiny image tokenizer of this seed.
+
+    Its temporal layers begin at random, since as the identity they would hide every fault.
+    """
+    image = tiny_image_tokenizer(resolution=resolution, codebook_size=codebook_size, seed=seed)
+    config = VideoVQConfig(
+        image=image.config,
+        frames_per_latent=frames_per_latent,
+        encoder_width=8,
+        encoder_blocks=1,
+        decoder_width=8,
+        decoder_blocks=1,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tokenizer = inflate(image, config)
+        for last in (tokenizer.network.encoder.leave, tokenizer.network.decoder.leave):
+            torch.nn.init.normal_(last.weight, std=0.5)
+    return tokenizer
+
+
 @cache
 def tiny_text_tokenizer() -> SentencePieceTokenizer:
     """SentencePiece trained on the captions of the tiny corpus, with byte fallback."""
@@ -110,25 +136,42 @@ def tiny_pretrained(
     *,
     resolution: int = 16,
     codebook_size: int = 16,
-    context_length: int = 64,
+    context_length: int | None = None,
     initializer_std: float = 0.2,
     condition_dropout: float = 0.1,
     dtype: torch.dtype = torch.float32,
     syntax: SyntaxConfig | None = None,
+    video: bool = False,
+    own_video_codes: bool = False,
     seed: int = 0,
 ) -> PretrainedModel:
-    """An untrained model with its tokenizers."""
+    """An untrained model with its tokenizers.
+
+    Args:
+        context_length: 64 by default, or 256 with videos: 33 frames are 144 codes.
+        video: it also has the tiny video tokenizer, r = 4.
+        own_video_codes: whose codebook is then not the image tokenizer's.
+    """
     text = tiny_text_tokenizer()
     image = tiny_image_tokenizer(resolution=resolution, codebook_size=codebook_size, seed=seed)
-    config = tiny_transformer_config(context_length=context_length, initializer_std=initializer_std)
+    clips = None
+    if video:
+        clips = tiny_video_tokenizer(
+            resolution=resolution, codebook_size=codebook_size, seed=seed + own_video_codes
+        )
+    config = tiny_transformer_config(
+        context_length=context_length or (256 if video else 64), initializer_std=initializer_std
+    )
     syntax = syntax or SyntaxConfig()
-    model = build_transformer(config, build_vocabulary(text, image, syntax).size, seed=seed)
+    vocabulary = build_vocabulary(text, image, syntax, clips)
+    model = build_transformer(config, vocabulary.size, seed=seed)
     return PretrainedModel(
         model=model.to(dtype).eval().requires_grad_(False),
         text_tokenizer=text,
         image_tokenizer=image,
         condition_dropout=condition_dropout,
         syntax=syntax,
+        video_tokenizer=clips,
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from genvlm.config.image_tokenizer import VQGANConfig
 from genvlm.config.schema import dump_config, load_config, to_plain
 from genvlm.errors import CheckpointError, ImageError
+from genvlm.nn.quantizer import VectorQuantizer
 from genvlm.nn.safetensors_folder import (
     fingerprint_of,
     fingerprint_tensors,
@@ -56,13 +57,8 @@ class ImageTokenizer:
 
     @cached_property
     def codebook_fingerprint(self) -> str:
-        """sha256 over the codebook: tokenizers that share it may share token ids.
-
-        Over the numbers as stored: normalised ones differ in the last bit between processors.
-        """
-        quantizer = self.network.quantize
-        stored = fingerprint_tensors({"codebook": quantizer.embedding.weight})
-        return fingerprint_of({"codebook": stored, "l2_normalized": quantizer.l2_normalized})
+        """sha256 over the codebook: tokenizers that share it may share token ids."""
+        return codebook_fingerprint(self.network.quantize)
 
     @torch.no_grad()
     def encode(
@@ -177,6 +173,12 @@ def load_image_tokenizer(folder: Path) -> ImageTokenizer:
     weights = {name: t.float() for name, t in load_tensors(folder / WEIGHTS_FILE).items()}
     load_into(network, weights, str(folder / WEIGHTS_FILE))
     return ImageTokenizer(config, network)
+
+
+def codebook_fingerprint(quantizer: VectorQuantizer) -> str:
+    """sha256 over the numbers as stored: normalised ones differ between processors."""
+    stored = fingerprint_tensors({"codebook": quantizer.embedding.weight})
+    return fingerprint_of({"codebook": stored, "l2_normalized": quantizer.l2_normalized})
 
 
 def to_pixels(images: UInt8[np.ndarray, "batch height width 3"]) -> Tensor:

@@ -47,26 +47,40 @@ class VQGAN(nn.Module):
         self.post_quant_conv = nn.Conv2d(config.codebook_dim, config.z_channels, 1)
         self.patch_size, self.cell = config.patch_size, config.downsample_factor
 
+    def features(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch z rows columns"]:
+        """What the encoder gives."""
+        if not isinstance(self.encoder, LocalEncoder):
+            s = self.patch_size
+            images = rearrange(images, "b c (h s) (w t) -> b (c s t) h w", s=s, t=s)
+        features: Tensor = self.encoder(images)
+        return features
+
     def encode_latents(
         self, images: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch dim rows columns"]:
         """Continuous latents before quantization."""
-        if not isinstance(self.encoder, LocalEncoder):
-            s = self.patch_size
-            images = rearrange(images, "b c (h s) (w t) -> b (c s t) h w", s=s, t=s)
-        return self.quant_conv(self.encoder(images))
+        latents: Tensor = self.quant_conv(self.features(images))
+        return latents
 
     def decode_latents(
         self, latents: Float[Tensor, "batch dim rows columns"]
     ) -> Float[Tensor, "batch 3 height width"]:
         """Pixels of quantized latents; not clipped. Raises CheckpointError without a decoder."""
+        return self.decode_features(self.post_quant_conv(latents))
+
+    def decode_features(
+        self, features: Float[Tensor, "batch z rows columns"]
+    ) -> Float[Tensor, "batch 3 height width"]:
+        """Pixels of what the decoder takes. Raises CheckpointError without a decoder."""
         if self.decoder is None:
             raise CheckpointError(
                 "this image tokenizer came without a decoder and can draw nothing: convert a "
                 "release that has one (Meta's, not Hugging Face's)"
             )
         s = self.patch_size
-        patches = self.decoder(self.post_quant_conv(latents))
+        patches = self.decoder(features)
         return rearrange(patches, "b (c s t) h w -> b c (h s) (w t)", s=s, t=s)
 
     @torch.no_grad()

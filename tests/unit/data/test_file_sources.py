@@ -102,7 +102,7 @@ def test_a_source_of_any_layout_gives_its_text_and_picture(
 ) -> None:
     write_files(tmp_path, {"a.png": PICTURE})
     (reading,) = read_source(write(tmp_path), "0-it")
-    (picture,) = reading.pictures()
+    (picture,) = reading.visuals()
     expected = [0, "grey"] if write is _mmc4 else ["grey", 0]
     assert list(reading.sample.segments) == expected
     assert reading.sample.id.startswith("0-it-")
@@ -152,4 +152,4 @@ def test_a_video_is_refused_by_name_where_no_codes_can_be_made_of_it(tmp_path: P
     write_files(tmp_path, {"a.mp4": b"x", "a.txt": "a clip"})
     (reading,) = read_source(VideosSource(path=str(tmp_path)), "0-videos")
     with pytest.raises(DataError, match=r"a\.mp4 is a video"):
-        reading.pictures()
+        reading.visuals()

@@ -1,0 +1,189 @@
+"""Video tokenizer: a trained causal video VQ with its configuration, from clips to codes."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from genvlm.config.schema import dump_config, load_config, to_plain
+from genvlm.config.video_tokenizer import VideoVQConfig
+from genvlm.errors import CheckpointError, ConfigError, VideoError
+from genvlm.nn.safetensors_folder import (
+    fingerprint_of,
+    fingerprint_tensors,
+    load_into,
+    load_tensors,
+    save_tensors,
+)
+from genvlm.tokenization.image import (
+    ImageTokenizer,
+    codebook_fingerprint,
+    fit_square,
+    to_pixels,
+    to_uint8,
+)
+from genvlm.tokenization.video_vqgan import VideoVQ
+
+CONFIG_FILE = "video.yaml"
+WEIGHTS_FILE = "video.safetensors"
+# First frames, or groups of frames, of one pass of the encoder. Always so many, filled up with
+# nothing: matrix products of another size differ in the last bits, and then a code that was as near
+# as another would depend on what else is encoded.
+_PIECE = 8
+
+Frames = np.ndarray
+"""A clip, uint8 (frames, height, width, 3)."""
+
+
+class VideoTokenizer:
+    """Encodes clips of 1 + r k uint8 RGB frames as 1 + k grids of codes."""
+
+    def __init__(self, config: VideoVQConfig, network: VideoVQ) -> None:
+        self.config = config
+        self.network = network.eval().requires_grad_(False)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of codes of a latent frame."""
+        return self.config.image.grid_size, self.config.image.grid_size
+
+    @property
+    def frames_per_latent(self) -> int:
+        """r."""
+        return self.config.frames_per_latent
+
+    @property
+    def codebook(self) -> Float[Tensor, "codes dim"]:
+        """The vectors that codes stand for."""
+        return self.network.image.quantize.codebook
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over weights and configuration."""
+        weights = fingerprint_tensors(self.network.state_dict())
+        return fingerprint_of({"weights": weights, "model": to_plain(self.config)})
+
+    @cached_property
+    def codebook_fingerprint(self) -> str:
+        """As an image tokenizer's: with an equal one, pictures and frames share token ids."""
+        return codebook_fingerprint(self.network.image.quantize)
+
+    def fit(self, frames: Frames) -> UInt8[np.ndarray, "frames s s 3"]:
+        """Frames as the network takes them: scaled to fit, padded to a white square."""
+        return np.stack([fit_square(frame, self.config.image.resolution) for frame in frames])
+
+    @torch.no_grad()
+    def encode(
+        self, clips: Sequence[Frames], progress: Callable[[int], None] = lambda done: None
+    ) -> list[Int[np.ndarray, "latents rows columns"]]:
+        """Codes of clips of any size and of 1 + r k frames each; T = 1 is a picture.
+
+        Later frames change no earlier code, and neither do the other clips.
+
+        Raises:
+            VideoError: a number of frames that does not fit r.
+        """
+        for number, clip in enumerate(clips, 1):
+            try:
+                self.config.num_latents(len(clip))
+            except ConfigError as error:
+                raise VideoError(f"clip {number} of {len(clips)}: {error}") from None
+        codes = []
+        for done, clip in enumerate(clips, 1):
+            frames = to_pixels(self.fit(clip))
+            groups = frames[1:].unflatten(0, (-1, self.frames_per_latent))
+            codes.append(np.concatenate([self._encode_first(frames[:1]), self._encode(groups)]))
+            progress(done)
+        return codes
+
+    @torch.no_grad()
+    def encode_stream(
+        self, frames: Iterable[UInt8[np.ndarray, "height width 3"]]
+    ) -> Iterator[Int[np.ndarray, "rows columns"]]:
+        """Codes as frames come in: of the first one, and then whenever r more are there.
+
+        Frames at the end that do not fill a group give none. Memory does not grow.
+        """
+        frames = iter(frames)
+        for first in islice(frames, 1):
+            yield self._encode_first(to_pixels(self.fit(first[None])))[0]
+        while len(group := list(islice(frames, self.frames_per_latent))) == self.frames_per_latent:
+            yield self._encode(to_pixels(self.fit(np.stack(group)))[None])[0]
+
+    def _encode_first(self, frames: Tensor) -> Int[np.ndarray, "frames rows columns"]:
+        return _in_pieces(self.network.image.encode, frames)
+
+    def _encode(self, groups: Tensor) -> Int[np.ndarray, "groups rows columns"]:
+        if len(groups) == 0:
+            return np.zeros((0, *self.grid), np.int64)
+        return _in_pieces(self.network.encode_groups, groups)
+
+    @torch.no_grad()
+    def decode(
+        self, codes: Sequence[Int[np.ndarray, "latents rows columns"]]
+    ) -> list[UInt8[np.ndarray, "frames height width 3"]]:
+        """Clips of codes.
+
+        Raises:
+            VideoError: a code outside the codebook.
+        """
+        size = self.config.image.codebook_size
+        clips = []
+        for one in codes:
+            one = np.asarray(one, np.int64)
+            if one.min() < 0 or one.max() >= size:
+                raise VideoError(
+                    f"codes {one.min()}..{one.max()} are outside the codebook of {size}: they come "
+                    "from another tokenizer"
+                )
+            clips.append(to_uint8(self.network.decode(torch.from_numpy(one)[None])[0]))
+        return clips
+
+    def save(self, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
+        """Write configuration and weights; float16 halves the file and rounds the weights."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG_FILE).write_text(dump_config(self.config))
+        weights = {name: t.to(dtype) for name, t in self.network.state_dict().items()}
+        save_tensors(weights, folder / WEIGHTS_FILE)
+
+
+def _in_pieces(encode: Callable[[Tensor], Tensor], rows: Tensor) -> Int[np.ndarray, "rows h w"]:
+    parts = []
+    for piece in rows.split(_PIECE):
+        filled = torch.cat([piece, piece.new_zeros(_PIECE - len(piece), *piece.shape[1:])])
+        parts.append(encode(filled)[: len(piece)].numpy())
+    return np.concatenate(parts)
+
+
+def inflate(image: ImageTokenizer, config: VideoVQConfig) -> VideoTokenizer:
+    """A video tokenizer that begins as an image tokenizer on every r-th frame.
+
+    Raises:
+        ConfigError: `config.image` is not the shape of the image tokenizer.
+    """
+    if config.image != image.config:
+        raise ConfigError("the video tokenizer's `image` is not the shape of the image tokenizer")
+    network = VideoVQ(config)
+    network.image.load_state_dict(image.network.state_dict())
+    return VideoTokenizer(config, network)
+
+
+def load_video_tokenizer(folder: Path) -> VideoTokenizer:
+    """Read a tokenizer folder; weights are computed with in float32.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, or does not fit the configuration.
+        ConfigError: the configuration is not one.
+    """
+    if not (folder / CONFIG_FILE).is_file():
+        raise CheckpointError(f"{folder} is no video tokenizer: it lacks {CONFIG_FILE}")
+    config = load_config(VideoVQConfig, folder / CONFIG_FILE)
+    network = VideoVQ(config)
+    weights = {name: t.float() for name, t in load_tensors(folder / WEIGHTS_FILE).items()}
+    load_into(network, weights, str(folder / WEIGHTS_FILE))
+    return VideoTokenizer(config, network)
