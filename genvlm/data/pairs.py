@@ -23,7 +23,7 @@ from torch import Tensor
 
 from genvlm.config.data import DrawnSource, FileSource, ShardsSource
 from genvlm.config.diffusion import PairDataConfig
-from genvlm.data.distinct import CHUNK, DistinctPictures
+from genvlm.data.distinct import CHUNK, DistinctVisuals
 from genvlm.data.images import RGBImage
 from genvlm.data.order import Epochs
 from genvlm.data.skipping import SkipBudget
@@ -121,7 +121,7 @@ def _encode_sources(
             encoded.append(encode(pictures))
             progress(len(samples), max(total, len(samples)))
 
-    distinct = DistinctPictures()
+    distinct = DistinctVisuals()
     skips = SkipBudget(config.max_bad_share)
     for number, source in enumerate(_sources(config)):
         for sample, load in read_source(source, f"{number}-{source.kind}", skips):

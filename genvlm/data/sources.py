@@ -18,6 +18,7 @@ from genvlm.config.data import (
     EditsSource,
     EmojiSource,
     FileSource,
+    MovingEmojiSource,
     PhysicsSource,
     ScenesSource,
     SequencesSource,
@@ -31,6 +32,7 @@ from genvlm.data.edits import sample_edits
 from genvlm.data.emoji import Concept, Vendor, class_concepts, load_drawings, split_concepts
 from genvlm.data.images import RGBImage, decode_image, load_image
 from genvlm.data.layouts.open import open_source
+from genvlm.data.moving_emoji import sample_moving_emoji
 from genvlm.data.physics.scenes import sample_clips
 from genvlm.data.raw import Media, RawDocument
 from genvlm.data.scenes import Scene, render_scene, sample_scenes
@@ -46,6 +48,8 @@ from genvlm.nn.safetensors_folder import fingerprint_of
 RENDERING = 5
 _NUM_STATES = 10_000
 Kind = Literal["pair", "edit", "document"]
+NumberedSource = tuple[int, DrawnSource | FileSource]
+"""A source and its place in the configuration, which is part of its samples' ids."""
 Visual = np.ndarray
 """A picture (height, width, 3), or a clip, which has frames in front; uint8."""
 
@@ -112,6 +116,11 @@ def read_source(
             simulated = sample_clips(source.num, source.seed, source.num_frames)
             for i, clip in enumerate(simulated):
                 yield _captioned(f"{prefix}-{i}", clip.caption, clip.render)
+        case MovingEmojiSource():
+            moving = sample_moving_emoji(source.num, source.seed, source.num_frames)
+            for i, drawing in enumerate(moving):
+                render = partial(drawing.render, _vendor(source.vendors, i))
+                yield _captioned(f"{prefix}-{i}", drawing.caption, render)
         case VideosSource():
             for cut in read_clips(source, skips or SkipBudget()):
                 yield _captioned(f"{prefix}-{cut.id}", cut.caption, partial(_same, cut.frames))
@@ -123,7 +132,7 @@ def read_source(
 def count_visuals(source: DrawnSource | FileSource) -> int:
     """How many visuals a source is known to have before it is read; 0: not known."""
     match source:
-        case ScenesSource() | PhysicsSource():
+        case ScenesSource() | PhysicsSource() | MovingEmojiSource():
             return source.num
         case StoriesSource():
             return source.num * 3
@@ -159,9 +168,7 @@ def hash_files(source: DrawnSource | FileSource, max_bad_share: float) -> str:
     return digest.hexdigest()
 
 
-def hash_sources(
-    sources: Iterable[tuple[int, DrawnSource | FileSource]], max_bad_share: float
-) -> str:
+def hash_sources(sources: Iterable[NumberedSource], max_bad_share: float) -> str:
     """sha256 of settings and files, by which what was made of sources is known again.
 
     Args:

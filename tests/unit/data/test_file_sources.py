@@ -24,8 +24,8 @@ from genvlm.config.diffusion import PairDataConfig
 from genvlm.data.corpus import build_corpus
 from genvlm.data.images import RGBImage
 from genvlm.data.pairs import build_pairs
-from genvlm.data.sharding import Tokenizers
 from genvlm.data.sources import read_source
+from genvlm.data.tokenising import Tokenizers
 from genvlm.errors import DataError
 from genvlm.testing.files import picture_bytes, write_files, write_json_lines, write_tar
 from genvlm.testing.tiny import tiny_image_tokenizer, tiny_text_tokenizer
