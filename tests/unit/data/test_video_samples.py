@@ -22,7 +22,9 @@ from genvlm.data.sources import Reading, Sample, Visual, read_source
 from genvlm.data.tokenising import Tokenizers
 from genvlm.errors import ConfigError, DataError
 from genvlm.testing.corpora import corpus_of
+from genvlm.testing.files import write_files
 from genvlm.testing.tiny import tiny_image_tokenizer, tiny_text_tokenizer, tiny_video_tokenizer
+from genvlm.testing.videos import timed_video_bytes
 from genvlm.tokenization.document import Document, Image, Text, Video, count_tokens
 from genvlm.tokenization.video import VideoTokenizer
 
@@ -263,3 +265,22 @@ def test_what_is_retrieved_for_a_clip_is_no_copy_of_it() -> None:
     segments = corpus.document(0, config, 0, 0).segments
     texts = {s.text for s in segments if isinstance(s, Text)}
     assert texts == {"a red ball falls", "the ball falls", "a red ball", "ball that falls"}
+
+
+def test_videos_of_a_folder_become_pairs_or_documents_of_their_own(tmp_path: Path) -> None:
+    twelve, six = (timed_video_bytes(times=range(0, 40 * n, 40)) for n in (12, 6))
+    files = {"a.mp4": twelve, "b.mp4": six, "b.txt": "a square moves", "c.mp4": b"no video"}
+    write_files(tmp_path / "clips", files)
+    source = VideosSource(path=str(tmp_path / "clips"), num_frames=5)
+    index = write_shards(
+        [(0, source)], TOKENIZERS, tmp_path / "tokens", samples_per_shard=2, max_bad_share=0.5
+    )
+    assert (index.num_samples, index.skipped) == (3, 1)
+    config = replace(PLAIN, sources=(ShardsSource(path=str(tmp_path / "tokens")),))
+    corpus = build_corpus(config, TOKENIZERS, None)
+    made = {corpus.id(i): document(corpus, i).segments for i in range(3)}
+    assert {name: [type(s) for s in segments] for name, segments in made.items()} == {
+        "0-videos-a.mp4#0": [Video], "0-videos-a.mp4#1": [Video], "0-videos-b.mp4#0": [Text, Video]
+    }  # fmt: skip
+    assert made["0-videos-b.mp4#0"][0].text == "a square moves"
+    assert {s.codes.shape for segments in made.values() for s in segments[-1:]} == {(2, 4, 4)}
