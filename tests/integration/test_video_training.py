@@ -82,27 +82,32 @@ def test_shards_of_a_run_train_it_as_its_sources_do(
     assert ours["loss_video"] == theirs["loss_video"]
 
 
-@pytest.mark.parametrize(("video_seed", "own_codes"), [(0, 0), (1, 16)])
+@pytest.mark.parametrize(
+    ("video_seed", "merged", "more_ids"), [(0, "null", 0), (1, "null", 16), (0, "7", 7)]
+)
 def test_a_plan_counts_the_ids_of_videos(
     run_folder: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     video_seed: int,
-    own_codes: int,
+    merged: str,
+    more_ids: int,
 ) -> None:
+    """A merged codebook is another one, so that 7 image codes and 16 video codes stand apart."""
     overrides = tokenizers_in(tmp_path, video_seed=video_seed)
     named = (
         Path(CONFIG)
         .read_text()
         .replace(
-            "  video: tokenizers/video-64", f"  image: {overrides[1]}\n  video: {overrides[3]}"
+            "  video: tokenizers/video-64",
+            f"  image: {overrides[1]}\n  video: {overrides[3]}\n  num_codes: {merged}",
         )
     )
     (tmp_path / "own.yaml").write_text(named)
     assert main(["plan", str(tmp_path / "own.yaml"), "--json"]) == 0
     planned = json.loads(capsys.readouterr().out)["parameters"]["total"]
     trained = sum(p.numel() for p in load_pretrained(run_folder / "model").model.parameters())
-    assert planned == trained + own_codes * 2 * 32  # in embedding and head
+    assert planned == trained + more_ids * 2 * 32  # in embedding and head
 
 
 def test_a_source_of_clips_without_a_video_tokenizer_is_one_sentence(

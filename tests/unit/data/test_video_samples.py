@@ -15,17 +15,19 @@ from genvlm.config.data import (
     ShardsSource,
     VideosSource,
 )
+from genvlm.config.syntax import SyntaxConfig
 from genvlm.data import sharding
 from genvlm.data.corpus import Corpus, build_corpus
 from genvlm.data.sharding import Walk, tokenise, write_shards
 from genvlm.data.sources import Reading, Sample, Visual, read_source
 from genvlm.data.tokenising import Tokenizers
 from genvlm.errors import ConfigError, DataError
+from genvlm.models.pretrained import build_vocabulary
 from genvlm.testing.corpora import corpus_of
 from genvlm.testing.files import write_files
 from genvlm.testing.tiny import tiny_image_tokenizer, tiny_text_tokenizer, tiny_video_tokenizer
 from genvlm.testing.videos import timed_video_bytes
-from genvlm.tokenization.document import Document, Image, Text, Video, count_tokens
+from genvlm.tokenization.document import Document, Image, Text, Video, count_tokens, encode_document
 from genvlm.tokenization.video import VideoTokenizer
 
 TEXT, IMAGE, VIDEO = tiny_text_tokenizer(), tiny_image_tokenizer(), tiny_video_tokenizer()
@@ -77,7 +79,9 @@ def test_clips_of_a_source_become_pairs_of_a_caption_and_their_codes() -> None:
             assert text.text == reading.sample.segments[0]
             assert video.codes.shape == (latents, 4, 4)
             np.testing.assert_array_equal(video.codes, codes[index - start])
-    assert isinstance(document(corpus, 3).segments[1], Image)
+    pictures = [document(corpus, i).segments[1] for i in (3, 4)]
+    assert all(isinstance(p, Image) for p in pictures)
+    np.testing.assert_array_equal(corpus.codes, [p.codes for p in pictures])
 
 
 def test_a_pair_shows_its_clip_first_or_last_and_drops_its_condition() -> None:
@@ -133,6 +137,18 @@ def test_equal_clips_are_encoded_once_and_a_clip_of_one_frame_is_no_picture(
     assert sorted(encoded) == [1, 5]
     assert [s.segments[1] for s in corpus.samples] == [0, 0, 1, 2]
     assert [type(document(corpus, i).segments[1]) for i in range(4)] == [Video, Video, Video, Image]
+
+
+def test_clips_keep_their_grid_beside_pictures_of_any_size() -> None:
+    tokenizers = replace(TOKENIZERS, max_side=3)
+    corpus = build_corpus(replace(MIXED, sources=MIXED.sources[:2]), tokenizers, None)
+    shapes = [document(corpus, i).segments[1].codes.shape for i in range(5)]
+    assert shapes == [(3, 4, 4)] * 3 + [(3, 3)] * 2
+    syntax = SyntaxConfig(max_side=3)
+    vocabulary = build_vocabulary(TEXT, IMAGE, syntax, VIDEO)
+    for index, length in enumerate(corpus.token_lengths(sized=True)):
+        encoded = encode_document(document(corpus, index), vocabulary, TEXT, grid=IMAGE.grid)
+        assert len(encoded.token_ids) == length
 
 
 def test_few_frames_wait_to_be_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,6 +281,9 @@ def test_what_is_retrieved_for_a_clip_is_no_copy_of_it() -> None:
     segments = corpus.document(0, config, 0, 0).segments
     texts = {s.text for s in segments if isinstance(s, Text)}
     assert texts == {"a red ball falls", "the ball falls", "a red ball", "ball that falls"}
+    assert [isinstance(s, Text) for s in segments] == [True, False] * 4
+    clip_first = corpus.document(0, replace(config, image_first=1.0), 0, 0).segments
+    assert [isinstance(s, Text) for s in clip_first] == [False, True] * 4
 
 
 def test_videos_of_a_folder_become_pairs_or_documents_of_their_own(tmp_path: Path) -> None:
