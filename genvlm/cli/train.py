@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from genvlm.config.diffusion import DiffusionTrainConfig
     from genvlm.config.image_tokenizer import VQGANTrainConfig
     from genvlm.config.training import TrainConfig
+    from genvlm.config.video_tokenizer import VideoVQTrainConfig
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -40,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     from genvlm.config.kinds import config_class
     from genvlm.config.training import RunConfig, TrainConfig
     from genvlm.config.transformer import PublishedShape
+    from genvlm.config.video_tokenizer import VideoVQTrainConfig
     from genvlm.errors import ConfigError
 
     check_output_folder(arguments.out)
@@ -51,6 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
         folder = _train_diffusion(config, arguments)
     elif isinstance(config, VQGANTrainConfig):
         folder = _train_image_tokenizer(config, arguments)
+    elif isinstance(config, VideoVQTrainConfig):
+        folder = _train_video_tokenizer(config, arguments)
     elif isinstance(config, PublishedShape):
         raise ConfigError(
             f"{path} is the shape of a published model, not a run: copy its `model` into a "
@@ -93,6 +97,20 @@ def _train_image_tokenizer(config: "VQGANTrainConfig", arguments: argparse.Names
 
     with progress_bar("training the image tokenizer") as bar:
         return train_image_tokenizer(
+            config,
+            arguments.out,
+            resume=arguments.resume,
+            on_step=lambda step, terms: bar(step, config.num_steps),
+            say=lambda message: print(f"genvlm train: {message}", file=sys.stderr),
+        )
+
+
+def _train_video_tokenizer(config: "VideoVQTrainConfig", arguments: argparse.Namespace) -> Path:
+    from genvlm.cli.parsing import progress_bar
+    from genvlm.studies.video_tokenizers import train_video_tokenizer
+
+    with progress_bar("training the video tokenizer") as bar:
+        return train_video_tokenizer(
             config,
             arguments.out,
             resume=arguments.resume,

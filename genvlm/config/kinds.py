@@ -9,14 +9,18 @@ from genvlm.config.schema import read_yaml
 from genvlm.config.text_tokenizer import TextTokenizerConfig
 from genvlm.config.training import TrainConfig
 from genvlm.config.transformer import PublishedShape
+from genvlm.config.video_tokenizer import VideoVQTrainConfig
 from genvlm.errors import ConfigError
 
-Trainable = TrainConfig | DiffusionTrainConfig | VQGANTrainConfig | TextTokenizerConfig
+Trainable = (
+    TrainConfig | DiffusionTrainConfig | VQGANTrainConfig | VideoVQTrainConfig | TextTokenizerConfig
+)
 AnyConfig = Trainable | CurationConfig | PublishedShape
 _KINDS: dict[str, type[AnyConfig]] = {
     "mixed_modal": TrainConfig,
     "diffusion": DiffusionTrainConfig,
     "vqgan": VQGANTrainConfig,
+    "video_vq": VideoVQTrainConfig,
     "sentencepiece": TextTokenizerConfig,
     "curation": CurationConfig,
     "shape": PublishedShape,

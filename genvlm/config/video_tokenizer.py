@@ -75,6 +75,8 @@ class VideoVQTrainConfig:
     """With `train_codes` only."""
     restart_after: Positive = 200
     """With `train_codes` only: steps a code may stay unused before it is moved."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """float32, or bfloat16 autocast where the processor supports it."""
     seed: Seed = 0
     checkpoint_every: Positive = 500
     weights_dtype: Literal["float16", "float32"] = "float16"

@@ -179,7 +179,8 @@ def _train_step(
 ) -> dict[str, float]:
     adversarial = config.adversarial
     phase = state.step - adversarial.start_step if adversarial.start_step >= 0 else -(10**9)
-    _set_learning_rate(state.optimizers, config.learning_rate, state.step, config)
+    schedule = {"warmup_steps": config.warmup_steps, "num_steps": config.num_steps}
+    set_learning_rate(state.optimizers, config.learning_rate, state.step, **schedule)
     model = state.model
     latents = model.encode_latents(images)
     quantized = model.quantize(latents)
@@ -225,7 +226,8 @@ def _train_discriminator(
 ) -> float:
     """One hinge-loss step on real against reconstructed pictures."""
     rate = config.adversarial.learning_rate
-    _set_learning_rate([state.discriminator_optimizer], rate, state.step, config)
+    schedule = {"warmup_steps": config.warmup_steps, "num_steps": config.num_steps}
+    set_learning_rate([state.discriminator_optimizer], rate, state.step, **schedule)
     state.discriminator_optimizer.zero_grad(set_to_none=True)
     real = state.discriminator(images).float()
     fake = state.discriminator(reconstruction.detach()).float()
@@ -253,30 +255,36 @@ def _build_state(config: VQGANTrainConfig, initial: VQGAN | None) -> VQGANState:
     ).apply(weights_init)
     return VQGANState(
         model,
-        _optimizers(model, config.learning_rate),
+        build_optimizers(model, config.learning_rate),
         discriminator,
         torch.optim.Adam(discriminator.parameters(), adversarial.learning_rate, betas=(0.5, 0.9)),
     )
 
 
-def _optimizers(model: VQGAN, rate: float) -> list[torch.optim.Optimizer]:
+def build_optimizers(model: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
     """AdamW for the layers at both ends, codes, norms, biases; Muon for what is inside blocks."""
-    inside = {n: p for n, p in model.named_parameters() if p.dim() >= 2 and "block" in n}
-    others = [p for n, p in model.named_parameters() if n not in inside]
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    inside = {n: p for n, p in trained.items() if p.dim() >= 2 and "block" in n}
+    others = [p for n, p in trained.items() if n not in inside]
     return [
         torch.optim.AdamW(others, rate, betas=(0.9, 0.99), weight_decay=1e-4),
         Muon(inside.values(), lr=rate, weight_decay=1e-4),
     ]
 
 
-def _set_learning_rate(
-    optimizers: list[torch.optim.Optimizer], peak: float, step: int, config: VQGANTrainConfig
+def set_learning_rate(
+    optimizers: list[torch.optim.Optimizer],
+    peak: float,
+    step: int,
+    *,
+    warmup_steps: int,
+    num_steps: int,
 ) -> None:
     """Linear warm-up, then a cosine down to 2 % of the peak."""
-    if step < config.warmup_steps:
-        factor = (step + 1) / config.warmup_steps
+    if step < warmup_steps:
+        factor = (step + 1) / warmup_steps
     else:
-        progress = (step - config.warmup_steps) / max(1, config.num_steps - config.warmup_steps)
+        progress = (step - warmup_steps) / max(1, num_steps - warmup_steps)
         factor = 0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * progress))
     for optimizer in optimizers:
         for group in optimizer.param_groups:

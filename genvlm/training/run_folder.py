@@ -12,6 +12,7 @@ from typing import Any
 from genvlm.config.image_tokenizer import VQGANTrainConfig
 from genvlm.config.schema import dump_config, load_config, to_plain
 from genvlm.config.training import RunConfig
+from genvlm.config.video_tokenizer import VideoVQTrainConfig
 from genvlm.errors import CheckpointError, DataError, TrainingError
 from genvlm.nn.whole_files import hold_folder, storage_errors, write_whole
 from genvlm.training.checkpoint import (
@@ -28,7 +29,9 @@ MODEL_FOLDER, CHECKPOINTS = "model", "checkpoints"
 
 
 @contextlib.contextmanager
-def hold_run(config: RunConfig | VQGANTrainConfig, out: Path, resume: bool) -> Iterator[bool]:
+def hold_run(
+    config: RunConfig | VQGANTrainConfig | VideoVQTrainConfig, out: Path, resume: bool
+) -> Iterator[bool]:
     """Hold and claim the folder of a run; True in the one process that writes into it.
 
     Raises:

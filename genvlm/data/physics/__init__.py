@@ -1,0 +1,1 @@
+"""Simulated clips of balls, boxes, walls, screens and containers, lawful and broken."""

@@ -1,0 +1,213 @@
+"""Training of a video tokenizer: weights, card, metrics, and pictures of reconstructions.
+
+Whatever is measured is of clips that training has not seen, and stands beside the image tokenizer:
+frame by frame (which takes more tokens), and at as many tokens, where only every r-th frame is
+kept and the others are drawn between two kept ones or repeat the last one.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from genvlm.config.assets import resolve_path
+from genvlm.config.data import MovingEmojiSource, PhysicsSource
+from genvlm.config.schema import dump_config
+from genvlm.config.video_tokenizer import VideoVQTrainConfig
+from genvlm.data.emoji import LICENCES
+from genvlm.data.sources import read_source
+from genvlm.tokenization.image import ImageTokenizer, load_image_tokenizer, to_pixels
+from genvlm.tokenization.video import VideoTokenizer, inflate, load_video_tokenizer
+from genvlm.training.video_tokenizer import train_video_vq
+
+Clips = Sequence[np.ndarray]
+"""uint8 (T, H, W, 3) each."""
+_NUM_CLIPS = 100
+_NUM_FRAMES = 17
+# Sources of measured clips: other seeds than any recipe should take.
+_HELD_OUT_SEED = 977
+_SHOWN = 3
+
+
+def train_video_tokenizer(
+    config: VideoVQTrainConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    on_step: Callable[[int, dict[str, float]], None] = lambda step, terms: None,
+    say: Callable[[str], None] = lambda message: None,
+) -> Path:
+    """Inflate an image tokenizer, train it in `out` and publish it as `out/tokenizer`."""
+    image = load_image_tokenizer(resolve_path(config.initial))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        tokenizer = inflate(image, config.model(image.config))
+    tokenizer = train_video_vq(tokenizer, config, out, resume=resume, on_step=on_step, say=say)
+    say("measuring on held-out clips")
+    return publish_video_tokenizer(tokenizer, image, config, out / "tokenizer")
+
+
+def publish_video_tokenizer(
+    tokenizer: VideoTokenizer, image: ImageTokenizer, config: VideoVQTrainConfig, folder: Path
+) -> Path:
+    """Write weights, recipe, metrics, pictures and card. Metrics are of the weights as stored."""
+    dtype = torch.float16 if config.weights_dtype == "float16" else torch.float32
+    tokenizer.save(folder, dtype=dtype)
+    tokenizer = load_video_tokenizer(folder)
+    sets = held_out_clips()
+    metrics = {name: measure_video_tokenizer(tokenizer, image, c) for name, c in sets.items()}
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+    (folder / "recipe.yaml").write_text(dump_config(config))
+    clips = [clip for of_set in sets.values() for clip in of_set[:_SHOWN]]
+    reconstruction_picture(tokenizer, clips).save(folder / "reconstructions.png", optimize=True)
+    (folder / "README.md").write_text(_card(tokenizer, config, metrics))
+    return folder
+
+
+def held_out_clips() -> dict[str, Clips]:
+    """Clips of seeds and of a vendor that no recipe trains on, by name."""
+    physics = PhysicsSource(num=_NUM_CLIPS, num_frames=_NUM_FRAMES, seed=_HELD_OUT_SEED)
+    emoji = MovingEmojiSource(num=_NUM_CLIPS, num_frames=_NUM_FRAMES, seed=_HELD_OUT_SEED)
+    sources = {
+        "physics": physics,
+        "moving emoji, noto": emoji,
+        "moving emoji, fluent (unseen vendor)": replace(emoji, vendors=("fluent",)),
+    }
+    return {
+        name: [v for reading in read_source(source, name) for v in reading.visuals()]
+        for name, source in sources.items()
+    }
+
+
+def measure_video_tokenizer(
+    tokenizer: VideoTokenizer, image: ImageTokenizer, clips: Clips
+) -> dict[str, dict[str, float]]:
+    """Metrics of the tokenizer and of three ways to use the image tokenizer, by way.
+
+    PSNR (mean over frames, dB), SSIM, and the temporal-difference error: mean absolute error of the
+    change from each frame to the next, in grey levels of 255. Of the tokenizer also the share of
+    codes that were used and the perplexity as a share of the codebook.
+    """
+    codes = tokenizer.encode(clips)
+    counts = np.bincount(
+        np.concatenate([c.reshape(-1) for c in codes]), minlength=len(tokenizer.codebook)
+    )
+    shares = counts[counts > 0] / counts.sum()
+    frames = [image.decode(image.encode(list(clip))) for clip in clips]
+    r, tokens = tokenizer.frames_per_latent, tokenizer.grid[0] * tokenizer.grid[1]
+    ways = {
+        "video tokenizer": tokenizer.decode(codes),
+        "image tokenizer, every frame": frames,
+        "image tokenizer, frames between drawn": [_interpolated(f, r) for f in frames],
+        "image tokenizer, last frame held": [f[np.arange(len(f)) // r * r] for f in frames],
+    }
+    metrics = {name: _errors(clips, decoded) for name, decoded in ways.items()}
+    for name in metrics:
+        every = name == "image tokenizer, every frame"
+        kept = sum(len(c) for c in (clips if every else codes))
+        metrics[name]["tokens"] = kept * tokens / len(clips)
+    metrics["video tokenizer"] |= {
+        "codes_used": float((counts > 0).mean()),
+        "perplexity_share": float(np.exp(-(shares * np.log(shares)).sum()) / len(counts)),
+    }
+    return metrics
+
+
+def _errors(clips: Clips, decoded: Clips) -> dict[str, float]:
+    from torchmetrics.functional.image import structural_similarity_index_measure as ssim
+
+    truth, seen = (np.concatenate(list(c)).astype(np.float64) for c in (clips, decoded))
+    squared = ((truth - seen) ** 2).mean((1, 2, 3))
+    changes = [
+        np.abs(np.diff(a.astype(float), axis=0) - np.diff(b.astype(float), axis=0)).mean()
+        for a, b in zip(clips, decoded, strict=True)
+    ]
+    similar = [
+        float(ssim(to_pixels(b), to_pixels(a), data_range=2.0))
+        for a, b in zip(clips, decoded, strict=True)
+    ]
+    return {
+        "clips": len(clips),
+        "psnr_db": float((10 * np.log10(255**2 / np.maximum(squared, 1e-3))).mean()),
+        "ssim": float(np.mean(similar)),
+        "temporal_difference": float(np.mean(changes)),
+    }
+
+
+def _interpolated(frames: np.ndarray, r: int) -> np.ndarray:
+    """Every r-th frame, and between two of them their mixtures."""
+    at = np.arange(len(frames))
+    before = at // r * r
+    after = np.minimum(before + r, len(frames) - 1)
+    share = ((at - before) / r)[:, None, None, None]
+    mixed = (1 - share) * frames[before] + share * frames[after]
+    return np.asarray(mixed.round(), np.uint8)
+
+
+def reconstruction_picture(tokenizer: VideoTokenizer, clips: Clips) -> Image.Image:
+    """Every other frame of each clip over its reconstruction."""
+    decoded = tokenizer.decode(tokenizer.encode(clips))
+    rows = [
+        np.concatenate(list(one[::2]), 1)
+        for clip, again in zip(clips, decoded, strict=True)
+        for one in (tokenizer.fit(clip), again)
+    ]
+    return Image.fromarray(np.concatenate(rows, 0)).quantize(256)
+
+
+def _card(
+    tokenizer: VideoTokenizer,
+    config: VideoVQTrainConfig,
+    metrics: dict[str, dict[str, dict[str, float]]],
+) -> str:
+    rows = "\n".join(
+        f"| {name} | {way} | {m['tokens']:.0f} | {m['psnr_db']:.2f} | {m['ssim']:.3f} "
+        f"| {m['temporal_difference']:.2f} |"
+        for name, ways in metrics.items()
+        for way, m in ways.items()
+    )
+    usage = "\n".join(
+        f"| {name} | {100 * m['codes_used']:.1f} | {m['perplexity_share']:.3f} |"
+        for name, ways in metrics.items()
+        for m in (ways["video tokenizer"],)
+    )
+    parameters = sum(p.numel() for p in tokenizer.network.parameters())
+    r, (rows_of, columns) = tokenizer.frames_per_latent, tokenizer.grid
+    size = tokenizer.config.image.resolution
+    shared = (
+        "Its codebook is also its own."
+        if config.train_codes
+        else "Image encoder and codebook are the image tokenizer's and were not trained: the codes "
+        "of a\nfirst frame are those of the picture, and both share their token ids."
+    )
+    licences = "\n".join(f"- {licence}" for licence in LICENCES.values())
+    return f"""# Video tokenizer: {size}x{size} clips
+
+Causal 3-D VQ, inflated from `{config.initial}`: 1 + {r} k frames become 1 + k grids
+of {rows_of}x{columns} codes, {parameters / 1e6:.2f} M parameters, stored as
+{config.weights_dtype}, computed in float32. No later frame changes an earlier code. {shared}
+
+    genvlm train configs/train/video-64.yaml --out runs/video-64
+
+Held-out clips of {_NUM_FRAMES} frames ({_NUM_CLIPS} a set), beside the image tokenizer: on every frame, and on as
+many tokens as the video tokenizer has.
+
+| clips | tokenizer | tokens | PSNR dB | SSIM | error of change, grey levels |
+|---|---|---|---|---|---|
+{rows}
+
+PSNR: mean over frames. Error of change: mean absolute error of the difference of neighbouring
+frames.
+
+| clips | codes used % | perplexity / codebook |
+|---|---|---|
+{usage}
+
+`reconstructions.png`: every other frame over its reconstruction, three clips a set. Physics clips
+are simulated; the drawings that move are:
+{licences}
+"""

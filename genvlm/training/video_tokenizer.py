@@ -1,0 +1,243 @@
+"""Training of a video tokenizer that is inflated from an image tokenizer.
+
+By default image encoder and codebook stay as they are, so that first frames keep the codes of
+pictures: what learns is how r frames become one frame of codes, and how codes become frames.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genvlm.config.video_tokenizer import VideoVQTrainConfig
+from genvlm.data.augment import permute_channels
+from genvlm.data.sources import read_source
+from genvlm.errors import ConfigError, DataError, TrainingError
+from genvlm.nn.foreign_tensors import load_state
+from genvlm.tokenization.image import fit_square
+from genvlm.tokenization.video import VideoTokenizer
+from genvlm.tokenization.video_vqgan import VideoVQ
+from genvlm.training.adversarial import build_optimizers, set_learning_rate
+from genvlm.training.checkpoint import checkpoint_step, newest_valid, save_checkpoint
+from genvlm.training.launch import check_alone
+from genvlm.training.run_folder import CHECKPOINTS, LOG_FILE, cut_log, hold_run
+from genvlm.training.stopping import StoppedError, stop_signals
+
+Videos = Tensor
+"""Float (B, T, 3, H, W), pixels in [-1, 1]."""
+Pool = Sequence[Sequence[np.ndarray]]
+"""Clips of each source, uint8 (T, H, W, 3)."""
+# Difference of a colour channel, in [-1, 1], from which a pixel counts as moving.
+_MOVING = 0.1
+
+
+@dataclass
+class VideoVQState:
+    """Everything that a checkpoint holds."""
+
+    model: VideoVQ
+    optimizers: list[torch.optim.Optimizer]
+    step: int = 0
+
+    def state_dict(self) -> dict[str, object]:
+        """Tensors and plain numbers only, so that it loads with weights_only."""
+        return {
+            "model": self.model.state_dict(),
+            "steps_unused": self.model.image.quantize.steps_unused,
+            "optimizers": [o.state_dict() for o in self.optimizers],
+        }
+
+    def load(self, folder: Path) -> None:
+        """Continue from a verified checkpoint folder."""
+        state = load_state(folder / "state.pt")
+        self.model.load_state_dict(state["model"])
+        self.model.image.quantize.steps_unused.copy_(state["steps_unused"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.step = checkpoint_step(folder)
+
+
+def train_video_vq(
+    tokenizer: VideoTokenizer,
+    config: VideoVQTrainConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    on_step: Callable[[int, dict[str, float]], None] = lambda step, terms: None,
+    say: Callable[[str], None] = lambda message: None,
+) -> VideoTokenizer:
+    """Train an inflated tokenizer in place, on a GPU where there is one; checkpoints go to `out`.
+
+    Raises:
+        ConfigError: clips of a source are shorter than `num_frames`, or that does not fit r.
+        StoppedError: on SIGINT or SIGTERM, after a checkpoint.
+        TrainingError: loss or gradient is not finite, bfloat16 is asked of a processor without it,
+            `out` holds another run or is in use, or several processes were started.
+    """
+    check_alone("a video tokenizer")
+    tokenizer.config.num_latents(config.num_frames)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with hold_run(config, out, resume):
+        torch.manual_seed(config.seed)
+        model = _prepare(tokenizer.network, config).to(device)
+        state = VideoVQState(model, build_optimizers(model, config.learning_rate))
+        if resume and (folder := newest_valid(out / CHECKPOINTS, say)):
+            state.load(folder)
+            say(f"resumed at step {state.step}")
+        elif resume:
+            say(f"{out / CHECKPOINTS} holds no checkpoint: beginning at step 0")
+        cut_log(out / LOG_FILE, state.step, say)
+        say("drawing the clips")
+        pool = load_pool(config, tokenizer.config.image.resolution)
+        _run(state, config, pool, out, device, on_step)
+    return VideoTokenizer(tokenizer.config, model.cpu())
+
+
+def load_pool(config: VideoVQTrainConfig, size: int) -> Pool:
+    """All clips of all sources, in memory: 12 kB a frame of 64x64.
+
+    Raises:
+        ConfigError: a clip is shorter than `num_frames`.
+        DataError: a source has no clip.
+    """
+    pool = []
+    for number, source in enumerate(config.sources):
+        clips = [
+            np.stack([fit_square(frame, size) for frame in visual])
+            for reading in read_source(source, f"{number}-{source.kind}")
+            for visual in reading.visuals()
+            if visual.ndim == 4
+        ]
+        if not clips:
+            raise DataError(f"sources.{number}, of kind {source.kind}, holds no clip")
+        shortest = min(map(len, clips))
+        if shortest < config.num_frames:
+            raise ConfigError(
+                f"sources.{number} has clips of {shortest} frames, and num_frames is "
+                f"{config.num_frames}: lower num_frames, or raise that of the source"
+            )
+        pool.append(clips)
+    return pool
+
+
+def sample_clips(pool: Pool, config: VideoVQTrainConfig, generator: torch.Generator) -> Videos:
+    """One training batch: parts of clips, half of them mirrored, half in other colours."""
+
+    def draw(high: int) -> int:
+        return int(torch.randint(high, (1,), generator=generator))
+
+    parts = []
+    for number in range(config.batch_size):
+        clips = pool[number % len(pool)]
+        clip = clips[draw(len(clips))]
+        start = draw(len(clip) - config.num_frames + 1)
+        parts.append(clip[start : start + config.num_frames])
+    pixels = torch.from_numpy(np.stack(parts)).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
+    mirrored = torch.rand(len(pixels), generator=generator) < 0.5
+    pixels = torch.where(mirrored[:, None, None, None, None], pixels.flip(-1), pixels)
+    # Frames below one another, so that a clip changes its colours as one picture.
+    coloured = permute_channels(pixels.transpose(1, 2).flatten(2, 3), generator)
+    coloured = coloured.unflatten(2, pixels.shape[1:4:2]).transpose(1, 2)
+    kept = torch.rand(len(pixels), generator=generator) < 0.5
+    return torch.where(kept[:, None, None, None, None], pixels, coloured)
+
+
+def reconstruction_loss(
+    decoded: Videos, videos: Videos, config: VideoVQTrainConfig
+) -> tuple[Tensor, Tensor]:
+    """Weighted L1 and L2, in which moving pixels count more, and the plain mean squared error."""
+    moving = (videos[:, 1:] - videos[:, :-1]).abs().amax(2, keepdim=True) > _MOVING
+    weights = 1 + config.motion_weight * F.pad(moving.float(), (0, 0, 0, 0, 0, 0, 1, 0))
+    weights = weights / weights.mean()
+    error = decoded - videos
+    l1, l2 = (weights * error.abs()).mean(), (weights * error.square()).mean()
+    return config.l1_weight * l1 + config.l2_weight * l2, error.square().mean()
+
+
+def _prepare(model: VideoVQ, config: VideoVQTrainConfig) -> VideoVQ:
+    model.train().requires_grad_(True)
+    if not config.train_codes:
+        kept: list[nn.Module] = [model.image.encoder, model.image.quant_conv, model.image.quantize]
+        for part in kept:
+            part.requires_grad_(False)
+    return model
+
+
+def _run(
+    state: VideoVQState,
+    config: VideoVQTrainConfig,
+    pool: Pool,
+    out: Path,
+    device: str,
+    on_step: Callable[[int, dict[str, float]], None],
+) -> None:
+    """All steps that are left, with log and checkpoints."""
+    start = time.monotonic()
+    with (out / LOG_FILE).open("a") as log, stop_signals() as stopped:
+        while state.step < config.num_steps:
+            # Keyed by the step: a resumed run sees the batches that it would have seen.
+            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + state.step)
+            videos = sample_clips(pool, config, generator).to(device)
+            terms = _train_step(state, config, videos, generator)
+            state.step += 1
+            if state.step % 20 == 0:
+                logged = {name: round(float(value), 5) for name, value in terms.items()}
+                logged |= {"step": state.step, "seconds": round(time.monotonic() - start, 1)}
+                log.write(json.dumps(logged) + "\n")
+                log.flush()
+                on_step(state.step, logged)
+            due = state.step % config.checkpoint_every == 0 or state.step == config.num_steps
+            stop = stopped[0] if stopped else None
+            if due or stop:
+                save_checkpoint(
+                    out / CHECKPOINTS,
+                    state.step,
+                    lambda folder: torch.save(state.state_dict(), folder / "state.pt"),
+                )
+            if stop and state.step < config.num_steps:
+                raise StoppedError(state.step, stop)
+
+
+def _train_step(
+    state: VideoVQState, config: VideoVQTrainConfig, videos: Videos, generator: torch.Generator
+) -> dict[str, Tensor]:
+    schedule = {"warmup_steps": config.warmup_steps, "num_steps": config.num_steps}
+    set_learning_rate(state.optimizers, config.learning_rate, state.step, **schedule)
+    model, quantizer = state.model, state.model.image.quantize
+    bfloat16 = config.precision == "bfloat16"
+    with torch.autocast(videos.device.type, torch.bfloat16, enabled=bfloat16):
+        latents = model.encode_latents(videos)
+        quantized = model.quantize(latents)
+        straight = quantized.latents.unflatten(0, latents.shape[:2])
+        decoded = model.decode_latents(straight).float()
+    loss, squared = reconstruction_loss(decoded, videos, config)
+    total = loss + config.commitment_weight * quantized.commitment_loss
+    if config.train_codes:
+        total = total + config.codebook_weight * quantized.codebook_loss
+    model.zero_grad(set_to_none=True)
+    total.backward()
+    norm = nn.utils.clip_grad_norm_((p for p in model.parameters() if p.requires_grad), 1.0)
+    if not math.isfinite(norm):
+        raise TrainingError(
+            f"loss or gradient is not finite at step {state.step}: lower learning_rate"
+        )
+    for optimizer in state.optimizers:
+        optimizer.step()
+    terms = {"loss": loss.detach(), "psnr": -10 * torch.log10(squared.detach() / 4)}
+    terms |= {"grad_norm": norm, "codes_in_batch": torch.tensor(len(quantized.codes.unique()))}
+    # No restarts in the last fifth, so that the decoder settles on a fixed codebook.
+    if config.train_codes and state.step < 0.8 * config.num_steps:
+        flat = latents.detach().flatten(0, 1)
+        flat = F.normalize(flat, dim=1) if quantizer.l2_normalized else flat
+        moved = quantizer.restart_unused(
+            quantized.codes, flat, restart_after=config.restart_after, generator=generator
+        )
+        terms["restarted"] = torch.tensor(moved)
+    return terms
