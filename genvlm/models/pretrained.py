@@ -1,22 +1,24 @@
 """Model folders: everything that `--model FOLDER` needs, self-contained, without pickles.
 
-config.yaml, model.safetensors, tokenizers/ (text and image), manifest.json (sha256 of every file),
-README.md (the card).
+config.yaml, model.safetensors, tokenizers/ (text and image, and video where it has one),
+manifest.json (sha256 of every file), README.md (the card).
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Int, UInt8
+from pydantic import Field
 
 from genvlm.config.image_tokenizer import VQGANConfig
 from genvlm.config.schema import dump_config, parse_config, read_yaml, strict, to_plain
 from genvlm.config.syntax import SyntaxConfig
 from genvlm.config.transformer import TransformerConfig
-from genvlm.errors import CheckpointError
+from genvlm.errors import CheckpointError, ConfigError
 from genvlm.models.build import build_transformer
 from genvlm.models.mixed_modal.transformer import MixedModalTransformer
 from genvlm.models.model_folder import (
@@ -37,6 +39,7 @@ from genvlm.nn.safetensors_folder import (
 from genvlm.tokenization.grammar import Grammar
 from genvlm.tokenization.image import ImageTokenizer, load_image_tokenizer
 from genvlm.tokenization.text import TextTokenizer, load_text_tokenizer
+from genvlm.tokenization.video import VideoTokenizer, load_video_tokenizer
 from genvlm.tokenization.vocabulary import Codebook, Vocabulary
 
 _SCHEMA = 3
@@ -59,6 +62,9 @@ class ModelFolderConfig:
     """Fingerprint."""
     image_tokenizer: str
     """Fingerprint."""
+    # Left out where there is none: such folders stay what they were, and older genvlms read them.
+    video_tokenizer: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
+    """Fingerprint; None: a model without video."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +76,15 @@ class PretrainedModel:
     image_tokenizer: ImageTokenizer
     condition_dropout: float
     syntax: SyntaxConfig = field(default_factory=SyntaxConfig)
+    video_tokenizer: VideoTokenizer | None = None
+    """None: its documents hold no videos."""
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """The table of token ids."""
-        return build_vocabulary(self.text_tokenizer, self.image_tokenizer, self.syntax)
+        return build_vocabulary(
+            self.text_tokenizer, self.image_tokenizer, self.syntax, self.video_tokenizer
+        )
 
     @cached_property
     def grammar(self) -> Grammar:
@@ -93,10 +103,26 @@ class PretrainedModel:
             return self.image_tokenizer.encode_sized(images, self.syntax.max_side)
         return self.image_tokenizer.encode(images)
 
+    def encode_video(
+        self, frames: UInt8[np.ndarray, "frames height width 3"]
+    ) -> Int[np.ndarray, "latents rows columns"]:
+        """Codes of a clip of any size and of 1 + r k frames: 1 + k latent frames.
+
+        Raises:
+            ConfigError: a model without a video tokenizer.
+            VideoError: a number of frames that does not fit r.
+        """
+        if self.video_tokenizer is None:
+            raise ConfigError(
+                "this model has no video tokenizer: use one that was trained with "
+                "`tokenizers.video`"
+            )
+        return self.video_tokenizer.encode([frames])[0]
+
     @cached_property
     def fingerprint(self) -> str:
         """sha256 of canonical JSON: weights, configuration, vocabulary, tokenizers. No paths."""
-        payload = {
+        payload: dict[str, object] = {
             "schema": _SCHEMA,
             "weights": fingerprint_tensors(self.model.state_dict()),
             "model": to_plain(self.model.config),
@@ -104,31 +130,63 @@ class PretrainedModel:
             "text_tokenizer": self.text_tokenizer.fingerprint,
             "image_tokenizer": self.image_tokenizer.fingerprint,
         }
+        if self.video_tokenizer is not None:
+            payload["video_tokenizer"] = self.video_tokenizer.fingerprint
         return fingerprint_of(payload)
 
 
 def build_vocabulary(
-    text: TextTokenizer, image: ImageTokenizer, syntax: SyntaxConfig | None = None
+    text: TextTokenizer,
+    image: ImageTokenizer,
+    syntax: SyntaxConfig | None = None,
+    video: VideoTokenizer | None = None,
 ) -> Vocabulary:
-    """The vocabulary of a pair of tokenizers, with the ids that a syntax asks for."""
+    """The vocabulary of tokenizers, with the ids that a syntax asks for.
+
+    Raises:
+        ConfigError: the grids of image and video tokenizer differ.
+    """
     syntax = syntax or SyntaxConfig()
     codebook = Codebook(image.config.codebook_size, image.codebook_fingerprint)
-    return _vocabulary(text.size, codebook, image.config, syntax)
+    of_video = None
+    if video is not None:
+        if video.grid != image.grid:
+            both = ["x".join(map(str, grid)) for grid in (video.grid, image.grid)]
+            raise ConfigError(
+                f"the video tokenizer makes {both[0]} codes of a frame, and the image tokenizer "
+                f"{both[1]} of a picture: choose two of one grid"
+            )
+        of_video = Codebook(video.config.image.codebook_size, video.codebook_fingerprint)
+    return _vocabulary(text.size, codebook, of_video, image.config, syntax)
 
 
 def vocabulary_size(
-    text_size: int, num_codes: int, image: VQGANConfig, syntax: SyntaxConfig
+    text_size: int,
+    num_codes: int,
+    image: VQGANConfig,
+    syntax: SyntaxConfig,
+    num_video_codes: int = 0,
 ) -> int:
-    """How many ids the vocabulary has, before an image tokenizer's weights are read."""
-    return _vocabulary(text_size, Codebook(num_codes, ""), image, syntax).size
+    """How many ids the vocabulary has, before tokenizers are built.
+
+    Args:
+        num_video_codes: of a video tokenizer that does not share the image tokenizer's codebook.
+    """
+    video = Codebook(num_video_codes, "of its own") if num_video_codes else None
+    return _vocabulary(text_size, Codebook(num_codes, ""), video, image, syntax).size
 
 
 def _vocabulary(
-    text_size: int, codebook: Codebook, image: VQGANConfig, syntax: SyntaxConfig
+    text_size: int,
+    codebook: Codebook,
+    video: Codebook | None,
+    image: VQGANConfig,
+    syntax: SyntaxConfig,
 ) -> Vocabulary:
     counting = syntax.max_side or (image.grid_size if syntax.num_gaps else 0)
     return Vocabulary(
         image=codebook,
+        video=video,
         text_size=text_size,
         num_gaps=syntax.num_gaps,
         num_numbers=counting,
@@ -159,6 +217,7 @@ def save_pretrained(
 def _write_folder(pretrained: PretrainedModel, folder: Path, card: str) -> None:
     tokenizers = folder / _TOKENIZERS
     tokenizers.mkdir()
+    video = pretrained.video_tokenizer
     config = ModelFolderConfig(
         schema_version=_SCHEMA,
         model=pretrained.model.config,
@@ -167,9 +226,12 @@ def _write_folder(pretrained: PretrainedModel, folder: Path, card: str) -> None:
         vocabulary=fingerprint_of(pretrained.vocabulary.fingerprint_payload()),
         text_tokenizer=pretrained.text_tokenizer.fingerprint,
         image_tokenizer=pretrained.image_tokenizer.fingerprint,
+        video_tokenizer=video.fingerprint if video is not None else None,
     )
     pretrained.text_tokenizer.save(tokenizers)
     pretrained.image_tokenizer.save(tokenizers)
+    if video is not None:
+        video.save(tokenizers)
     save_tensors(pretrained.model.state_dict(), folder / WEIGHTS)
     (folder / CONFIG).write_text(dump_config(config))
     (folder / CARD).write_text(card)
@@ -194,16 +256,20 @@ def load_pretrained(folder: Path, *, device: str = "cpu") -> PretrainedModel:
     config = parse_config(ModelFolderConfig, content, str(folder / CONFIG))
     text = load_text_tokenizer(folder / _TOKENIZERS)
     image = load_image_tokenizer(folder / _TOKENIZERS)
+    has_video = config.video_tokenizer is not None
+    video = load_video_tokenizer(folder / _TOKENIZERS) if has_video else None
     for kind, found, expected in (
         ("text", text.fingerprint, config.text_tokenizer),
         ("image", image.fingerprint, config.image_tokenizer),
+        ("video", video.fingerprint if video else None, config.video_tokenizer),
     ):
         if found != expected:
             raise CheckpointError(
                 f"the {kind} tokenizer in {folder} is not the one the model was trained with "
-                f"(fingerprint {found[:12]}, expected {expected[:12]}): copy the folder again"
+                f"(fingerprint {str(found)[:12]}, expected {str(expected)[:12]}): copy the folder "
+                "again"
             )
-    vocabulary = build_vocabulary(text, image, config.syntax)
+    vocabulary = build_vocabulary(text, image, config.syntax, video)
     if fingerprint_of(vocabulary.fingerprint_payload()) != config.vocabulary:
         raise CheckpointError(
             f"{folder} was written with another layout of token ids: use the genvlm that wrote it"
@@ -216,4 +282,5 @@ def load_pretrained(folder: Path, *, device: str = "cpu") -> PretrainedModel:
         image_tokenizer=image,
         condition_dropout=config.condition_dropout,
         syntax=config.syntax,
+        video_tokenizer=video,
     )

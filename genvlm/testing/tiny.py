@@ -136,25 +136,42 @@ def tiny_pretrained(
     *,
     resolution: int = 16,
     codebook_size: int = 16,
-    context_length: int = 64,
+    context_length: int | None = None,
     initializer_std: float = 0.2,
     condition_dropout: float = 0.1,
     dtype: torch.dtype = torch.float32,
     syntax: SyntaxConfig | None = None,
+    video: bool = False,
+    own_video_codes: bool = False,
     seed: int = 0,
 ) -> PretrainedModel:
-    """An untrained model with its tokenizers."""
+    """An untrained model with its tokenizers.
+
+    Args:
+        context_length: 64 by default, or 256 with videos: 33 frames are 144 codes.
+        video: it also has the tiny video tokenizer, r = 4.
+        own_video_codes: whose codebook is then not the image tokenizer's.
+    """
     text = tiny_text_tokenizer()
     image = tiny_image_tokenizer(resolution=resolution, codebook_size=codebook_size, seed=seed)
-    config = tiny_transformer_config(context_length=context_length, initializer_std=initializer_std)
+    clips = None
+    if video:
+        clips = tiny_video_tokenizer(
+            resolution=resolution, codebook_size=codebook_size, seed=seed + own_video_codes
+        )
+    config = tiny_transformer_config(
+        context_length=context_length or (256 if video else 64), initializer_std=initializer_std
+    )
     syntax = syntax or SyntaxConfig()
-    model = build_transformer(config, build_vocabulary(text, image, syntax).size, seed=seed)
+    vocabulary = build_vocabulary(text, image, syntax, clips)
+    model = build_transformer(config, vocabulary.size, seed=seed)
     return PretrainedModel(
         model=model.to(dtype).eval().requires_grad_(False),
         text_tokenizer=text,
         image_tokenizer=image,
         condition_dropout=condition_dropout,
         syntax=syntax,
+        video_tokenizer=clips,
     )
 
 

@@ -12,6 +12,7 @@ import torch
 
 from genvlm.config.image_tokenizer import VQGANConfig
 from genvlm.config.syntax import SyntaxConfig
+from genvlm.config.video_tokenizer import VideoVQConfig
 from genvlm.errors import CheckpointError, TokenError
 from genvlm.models.build import build_transformer
 from genvlm.models.convert import layouts
@@ -35,6 +36,7 @@ from genvlm.testing.chameleon import (
 from genvlm.testing.tiny import tiny_pretrained, tiny_transformer_config
 from genvlm.tokenization.image import ImageTokenizer
 from genvlm.tokenization.text import HuggingFaceTokenizer
+from genvlm.tokenization.video import inflate
 from genvlm.tokenization.vqgan import VQGAN
 
 pytest.importorskip("transformers", reason="transformers is not installed")
@@ -455,6 +457,15 @@ def test_a_syntax_that_chameleon_does_not_know_is_not_exported(
     assert load_pretrained(folder).syntax == syntax
     with pytest.raises(CheckpointError, match=f"has {said}, which Chameleon"):
         convert(folder, tmp_path / "x", "hf-chameleon")
+
+
+def test_a_model_with_video_is_not_exported(trained_here: PretrainedModel, tmp_path: Path) -> None:
+    image = trained_here.image_tokenizer
+    video = inflate(image, VideoVQConfig(image=image.config, encoder_width=8, decoder_width=8))
+    # With a shared codebook the rows are as many.
+    save_pretrained(replace(trained_here, video_tokenizer=video), tmp_path / "ours", "card")
+    with pytest.raises(CheckpointError, match="has a video tokenizer, which Chameleon"):
+        convert(tmp_path / "ours", tmp_path / "x", "hf-chameleon")
 
 
 def test_parts_survive_the_way_over_hugging_face(tmp_path: Path) -> None:

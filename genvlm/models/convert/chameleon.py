@@ -271,6 +271,7 @@ def _check_expressible(
     odd = {
         "syntax.num_gaps": folder_config.syntax.num_gaps > 0,
         "syntax.max_side": folder_config.syntax.max_side > 0,
+        "a video tokenizer": folder_config.video_tokenizer is not None,
         f"qk_norm {config.qk_norm}": config.qk_norm != "layer",
         "rotary_dims": config.rotary_dims is not None,
         "tie_head": config.tie_head,
