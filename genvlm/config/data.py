@@ -260,7 +260,9 @@ class ShardsSource:
     path: str
 
 
-DrawnSource = ScenesSource | EmojiSource | StoriesSource | EditsSource | SequencesSource
+DrawnSource = (
+    ScenesSource | EmojiSource | StoriesSource | EditsSource | SequencesSource | PhysicsSource
+)
 """Sources that are rendered."""
 
 Source = Annotated[
