@@ -205,7 +205,7 @@ def _gravity(rng: np.random.Generator, num_frames: int) -> _Candidate | None:
     in_the_air = rising.reach + 6 < y < FLOOR - rising.reach - 10
     in_the_middle = rising.reach + 6 < x < SIZE - rising.reach - 6
     undisturbed = abs(dx - dx_after) + abs(dy_after - dy - GRAVITY) < 1e-6
-    if not (in_the_air and in_the_middle and undisturbed and -2.5 < dy_after < -0.9):
+    if not (in_the_air and in_the_middle and undisturbed and -2.6 < dy_after < -1.1):
         return None
     # Chipmunk moves bodies before it changes their speeds.
     num_steps, step = SUBSTEPS * (time - 1), 1 / SUBSTEPS
