@@ -1,6 +1,7 @@
 """Plots over the frames of a video, as SVG bytes."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,6 @@ from matplotlib.ticker import MaxNLocator
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.svg_style import (
     BLUE,
-    GREY,
     INK,
     MUTED,
     ORANGE,
@@ -46,12 +46,8 @@ class FramePanel(NamedTuple):
     """What is counted below: frames, or latent frames."""
 
 
-def frame_curves(panels: Sequence[FramePanel], *, lowest: Mapping[str, float] = {}) -> bytes:
-    """Panels below one another.
-
-    Args:
-        lowest: end of a panel's axis by title; the smallest value by default.
-    """
+def frame_curves(panels: Sequence[FramePanel]) -> bytes:
+    """Panels below one another; an axis begins at 0 where no value is less. NaN leaves a gap."""
     if not panels:
         raise EvaluationError("a plot over frames needs at least one panel, got none")
     with plot_style():
@@ -60,8 +56,6 @@ def frame_curves(panels: Sequence[FramePanel], *, lowest: Mapping[str, float] = 
         grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
         for axes, panel in zip(grid, panels, strict=True):
             _draw(axes, panel)
-            if panel.title in lowest:
-                axes.set_ylim(bottom=lowest[panel.title])
         return to_svg(figure)
 
 
@@ -78,4 +72,5 @@ def _draw(axes: Axes, panel: FramePanel) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(panel.unit)
     axes.legend(frameon=False, fontsize=8, labelcolor=INK, loc="center left", bbox_to_anchor=(1, 0.5))
-    axes.axhline(0, color=GREY, linewidth=0)
+    if all(value >= 0 or math.isnan(value) for c in panel.curves for value in c.values):
+        axes.set_ylim(bottom=0)

@@ -36,6 +36,7 @@ SCREEN_HEIGHTS = (14, 27)
 WALL_HEIGHTS = (32, 42)
 _STREAM = 1
 """First word of the seed. Quadruplets have others, so that no seed makes two streams equal."""
+_COUNTED_STREAM = 101
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,21 @@ def sample_clips(num: int, seed: int, num_frames: int = NUM_FRAMES) -> Iterator[
     """
     for number in range(num):
         scene = sample_scene(np.random.default_rng([_STREAM, seed, number]))
+        yield PhysicsClip(scene, simulate(scene, num_frames))
+
+
+def sample_counted_clips(
+    num: int, seed: int, num_frames: int = NUM_FRAMES
+) -> Iterator[PhysicsClip]:
+    """Clips of two or three balls that bounce and are whole in every frame: they can be counted.
+
+    No clip of `sample_clips` is drawn from the same numbers, whatever its seed.
+
+    Raises:
+        DataError: pymunk is not installed.
+    """
+    for number in range(num):
+        scene = _bouncing(np.random.default_rng([_COUNTED_STREAM, seed, number]))
         yield PhysicsClip(scene, simulate(scene, num_frames))
 
 
