@@ -261,7 +261,13 @@ class ShardsSource:
 
 
 DrawnSource = (
-    ScenesSource | EmojiSource | StoriesSource | EditsSource | SequencesSource | PhysicsSource
+    ScenesSource
+    | EmojiSource
+    | StoriesSource
+    | EditsSource
+    | SequencesSource
+    | PhysicsSource
+    | MovingEmojiSource
 )
 """Sources that are rendered."""
 

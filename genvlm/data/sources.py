@@ -18,6 +18,7 @@ from genvlm.config.data import (
     EditsSource,
     EmojiSource,
     FileSource,
+    MovingEmojiSource,
     PhysicsSource,
     ScenesSource,
     SequencesSource,
@@ -29,6 +30,7 @@ from genvlm.data.edits import sample_edits
 from genvlm.data.emoji import Concept, Vendor, class_concepts, load_drawings, split_concepts
 from genvlm.data.images import RGBImage, decode_image, load_image
 from genvlm.data.layouts.open import open_source
+from genvlm.data.moving_emoji import sample_moving_emoji
 from genvlm.data.physics.scenes import sample_clips
 from genvlm.data.raw import Media, RawDocument
 from genvlm.data.scenes import Scene, render_scene, sample_scenes
@@ -112,6 +114,11 @@ def read_source(
             simulated = sample_clips(source.num, source.seed, source.num_frames)
             for i, clip in enumerate(simulated):
                 yield _captioned(f"{prefix}-{i}", clip.caption, clip.render)
+        case MovingEmojiSource():
+            moving = sample_moving_emoji(source.num, source.seed, source.num_frames)
+            for i, drawing in enumerate(moving):
+                render = partial(drawing.render, _vendor(source.vendors, i))
+                yield _captioned(f"{prefix}-{i}", drawing.caption, render)
         case _:
             for document in open_source(source, skips):
                 yield _reading(document, prefix)
@@ -120,7 +127,7 @@ def read_source(
 def count_visuals(source: DrawnSource | FileSource) -> int:
     """How many visuals a source is known to have before it is read; 0: not known."""
     match source:
-        case ScenesSource() | PhysicsSource():
+        case ScenesSource() | PhysicsSource() | MovingEmojiSource():
             return source.num
         case StoriesSource():
             return source.num * 3

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float64
 from genvlm.config.schema import to_plain
 from genvlm.data.images import RGBImage
 from genvlm.data.physics.counting import ball_centres, ball_pixels, count_balls
-from genvlm.data.physics.scenes import PhysicsClip, sample_counted_clips
+from genvlm.data.physics.scenes import PhysicsClip, sample_counting_clips
 from genvlm.data.videos import VideoFrames
 from genvlm.evaluation.statistics import Undefined, wilson_interval
 from genvlm.generation.rollout import roll_out
@@ -112,7 +112,7 @@ def roll_physics(
     """
     tokenizer = find_video_tokenizer(pretrained)
     check_lengths(tokenizer.config, num_context, num_frames)
-    clips = list(sample_counted_clips(num, seed, num_context + num_frames))
+    clips = list(sample_counting_clips(num, seed, num_context + num_frames))
     truth = [tokenizer.fit(clip.render()) for clip in clips]
     codes = tokenizer.encode(truth)
     at = tokenizer.config.num_latents(num_context)

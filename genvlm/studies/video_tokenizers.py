@@ -72,7 +72,7 @@ def held_out_clips() -> dict[str, Clips]:
     """Clips of seeds and of a vendor that no recipe trains on, by name."""
     physics = PhysicsSource(num=_NUM_CLIPS, num_frames=_NUM_FRAMES, seed=_HELD_OUT_SEED)
     emoji = MovingEmojiSource(num=_NUM_CLIPS, num_frames=_NUM_FRAMES, seed=_HELD_OUT_SEED)
-    sources = {
+    sources: dict[str, PhysicsSource | MovingEmojiSource] = {
         "physics": physics,
         "moving emoji, noto": emoji,
         "moving emoji, fluent (unseen vendor)": replace(emoji, vendors=("fluent",)),
@@ -193,8 +193,8 @@ of {rows_of}x{columns} codes, {parameters / 1e6:.2f} M parameters, stored as
 
     genvlm train configs/train/video-64.yaml --out runs/video-64
 
-Held-out clips of {_NUM_FRAMES} frames ({_NUM_CLIPS} a set), beside the image tokenizer: on every frame, and on as
-many tokens as the video tokenizer has.
+Held-out clips of {_NUM_FRAMES} frames ({_NUM_CLIPS} a set), beside the image tokenizer: on every
+frame, and on as many tokens as the video tokenizer has.
 
 | clips | tokenizer | tokens | PSNR dB | SSIM | error of change, grey levels |
 |---|---|---|---|---|---|

@@ -24,7 +24,7 @@ from genvlm.data.physics.scenes import sample_clips
 from genvlm.data.videos import VideoFrames
 from genvlm.errors import DataError
 
-NUM = 6
+NUM = 4
 CASES = [(law, number) for law in LAWS for number in range(NUM)]
 each_quadruplet = pytest.mark.parametrize(("law", "number"), CASES)
 
@@ -180,8 +180,8 @@ def test_no_quadruplet_shows_a_moving_clip_of_training() -> None:
 def test_no_seeds_make_a_stream_of_quadruplets_one_of_training_or_of_another_law(
     seed: int, number: int, other_seed: int, other_number: int
 ) -> None:
-    first_words = {1, *(quadruplet_stream(law) for law in LAWS)}
-    assert len(first_words) == 1 + len(LAWS)
+    first_words = {1, 2, *(quadruplet_stream(law) for law in LAWS)}
+    assert len(first_words) == 2 + len(LAWS)
     keys = [(seed, number), (other_seed, other_number)]
     states = {
         tuple(np.random.SeedSequence([word, *keys[word % 2]]).generate_state(4).tolist())

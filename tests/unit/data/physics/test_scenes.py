@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from genvlm.data.physics.counting import ball_centres, count_balls
 from genvlm.data.physics.drawing import BALL_COLOURS, BOX_COLOURS, SCENERY, SCREEN
-from genvlm.data.physics.scenes import FAMILIES, PhysicsClip, sample_clips, sample_scene
+from genvlm.data.physics.scenes import (
+    FAMILIES,
+    PhysicsClip,
+    sample_clips,
+    sample_counting_clips,
+    sample_scene,
+)
 from genvlm.data.physics.simulation import FLOOR, SIZE, WALL_WIDTH
 from genvlm.data.videos import VideoFrames
 
@@ -149,6 +155,18 @@ def test_captions_are_short_and_have_the_right_article() -> None:
     for clip in _clips():
         assert 2 <= len(clip.caption.split()) <= 17
         assert not re.search(r"\ba orange|an (?!orange)|[{}]", clip.caption)
+
+
+def test_in_clips_for_counting_every_ball_is_seen_at_every_frame() -> None:
+    for clip in sample_counting_clips(8, seed=0):
+        counts = {count_balls(frame) for frame in clip.render()[::4]}
+        assert counts == {len(clip.scene.balls)}
+        assert len(clip.scene.balls) in (2, 3)
+
+
+def test_clips_for_counting_are_none_of_training() -> None:
+    training = {c.scene for c in sample_clips(200, seed=3, num_frames=1)}
+    assert not training & {c.scene for c in sample_counting_clips(100, seed=3, num_frames=1)}
 
 
 @given(st.integers(0, 2**40), st.integers(0, 2**31))
