@@ -99,13 +99,24 @@ def sample_toss(rng: np.random.Generator, colour: str, columns: tuple[int, int])
 
 
 def with_shelf(rng: np.random.Generator, scene: Scene, colour: str) -> Scene:
-    """The scene with a ball that rests on a shelf, high beside everything that happens."""
+    """The scene with a ball that rests on a shelf, high beside everything that happens.
+
+    Where walls stand on both sides there is no room, and the scene stays as it is.
+    """
     radius = int(rng.choice(RADII))
     width, top = int(rng.integers(12, 16)), int(rng.integers(14, 20))
-    left = int(rng.integers(0, 2)) if rng.random() < 0.5 else SIZE - width - int(rng.integers(0, 2))
+    lefts = [left for left in (0, SIZE - width) if not _reaches(scene.walls, left, width)]
+    if not lefts:
+        return scene
+    left = int(rng.choice(lefts))
     shelf = Shelf(left=left, width=width, top=top)
     ball = Ball(colour=colour, radius=radius, x=left + width // 2 + 0.5, y=top - radius - 0.5)
     return replace(scene, balls=(*scene.balls, ball), shelves=(shelf,))
+
+
+def _reaches(walls: tuple[Wall, ...], left: int, width: int) -> bool:
+    """Whether a wall stands in these columns or next to them."""
+    return any(left - WALL_WIDTH < w.left + 1 and w.left - 1 < left + width for w in walls)
 
 
 def _falling(rng: np.random.Generator) -> Scene:

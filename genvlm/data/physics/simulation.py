@@ -126,7 +126,7 @@ class Scene:
         )
 
 
-def simulate(scene: Scene, num_frames: int) -> Tracks:
+def simulate(scene: Scene, num_frames: int) -> Float[np.ndarray, "frames bodies 2"]:
     """Where the bodies are at each frame: a pure function of its arguments.
 
     Raises:
