@@ -105,8 +105,6 @@ class Question:
     item_id: str
     """Stable id from the source; unique among the questions of a benchmark."""
     images: Sequence[RGBImage]
-    video: bool = False
-    """The images are frames of one video, in order."""
     prompt: str
     """Everything that is asked, options included, as the benchmark words it."""
     max_new_tokens: int = 32
