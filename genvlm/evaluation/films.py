@@ -108,10 +108,10 @@ class Films:
 
     @property
     def range(self) -> tuple[float, float]:
-        """Lowest and highest value of the axis."""
-        values = [v for film in self.films for v in film.curve if v is not None]
-        low, high = min(0.0, *values, 0.0), max(0.0, *values, 0.0)
-        return low, high if high > low else low + 1.0
+        """Lowest and highest value of the axis: of the curves, with some room."""
+        values = [v for film in self.films for v in film.curve if v is not None] or [0.0]
+        room = 0.08 * (max(values) - min(values)) or 1.0
+        return min(values) - room, max(values) + room
 
     @property
     def lines(self) -> list[Line]:
