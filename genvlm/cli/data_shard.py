@@ -11,7 +11,8 @@ from genvlm.cli.parsing import Subparsers, add_command, positive, progress_bar
 
 if TYPE_CHECKING:
     from genvlm.config.training import TrainConfig
-    from genvlm.data.sharding import NumberedSource, Tokenizers
+    from genvlm.data.sources import NumberedSource
+    from genvlm.data.tokenising import Tokenizers
 
 _ROW_LENGTHS = (512, 1024, 4096)
 
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{path} is no run of a mixed-modal transformer: name one")
     config = load_with_overrides(TrainConfig, path, arguments.overrides)
     tokenizers = load_tokenizers(config)
-    with progress_bar("encoding pictures") as bar:
+    with progress_bar("encoding pictures and clips") as bar:
         index = write_shards(
             _raw_sources(config),
             tokenizers,

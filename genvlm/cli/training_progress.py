@@ -25,7 +25,7 @@ def training_progress() -> Iterator[steps.Progress]:
         TextColumn("{task.fields[shown]}"), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as bar:
-        encoding = bar.add_task("encoding pictures", total=1, shown="", visible=False)
+        encoding = bar.add_task("encoding pictures and clips", total=1, shown="", visible=False)
         training = bar.add_task("training", total=1, shown="", visible=False)
 
         def encode(done: int, total: int) -> None:

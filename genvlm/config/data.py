@@ -260,7 +260,15 @@ class ShardsSource:
     path: str
 
 
-DrawnSource = ScenesSource | EmojiSource | StoriesSource | EditsSource | SequencesSource
+DrawnSource = (
+    ScenesSource
+    | EmojiSource
+    | StoriesSource
+    | EditsSource
+    | SequencesSource
+    | PhysicsSource
+    | MovingEmojiSource
+)
 """Sources that are rendered."""
 
 Source = Annotated[

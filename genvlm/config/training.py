@@ -19,6 +19,9 @@ class TokenizersConfig:
     image: str = "tokenizers/image-emoji-64"
     num_codes: Positive | None = None
     """Merge the image tokenizer's codes into so many coarser ones; None: as they are."""
+    video: str | None = None
+    """Folder of a video tokenizer whose grid is the image tokenizer's; None: no videos. Pictures
+    and frames share their token ids where both tokenizers have one codebook."""
 
 
 @strict
@@ -28,12 +31,10 @@ class ObjectiveConfig:
 
     text_weight: Weight = 1.0
     image_weight: Weight = 1.0
+    video_weight: Weight = 1.0
+    """Of codes of videos."""
     z_loss_weight: Weight = 1e-5
     """Of the squared log normalizer (PaLM), which keeps logits from drifting between modalities."""
-
-    def __post_init__(self) -> None:
-        if self.text_weight == self.image_weight == 0:
-            raise ConfigError("text_weight and image_weight are both 0: nothing would be learned")
 
 
 @strict
@@ -121,6 +122,12 @@ class TrainConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        of_videos = self.objective.video_weight if self.tokenizers.video is not None else 0.0
+        if not (self.objective.text_weight or self.objective.image_weight or of_videos):
+            raise ConfigError(
+                "objective.text_weight and objective.image_weight are both 0: nothing would be "
+                "learned"
+            )
         if self.data.infill is not None and not self.syntax.num_gaps:
             raise ConfigError(
                 "data.infill needs sentinels: set syntax.num_gaps to the most spans of a document, "

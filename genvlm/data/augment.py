@@ -68,7 +68,7 @@ def recolour(images: Images, generator: torch.Generator, *, strength: float = 1.
 
 def permute_channels(images: Images, generator: torch.Generator) -> Images:
     """Exchange the colour channels of each picture at random: other colours, equal sharpness."""
-    orders = torch.rand(len(images), 3, generator=generator).argsort(-1)
+    orders = torch.rand(len(images), 3, generator=generator).argsort(-1).to(images.device)
     return torch.gather(images, 1, orders[:, :, None, None].expand_as(images))
 
 

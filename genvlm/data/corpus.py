@@ -19,11 +19,12 @@ from jaxtyping import Int
 from genvlm.config.data import DataConfig, RetrievalConfig, ShardsSource
 from genvlm.config.schema import to_plain
 from genvlm.data.retrieval import Hit, Retriever, TfIdfRetriever, drop_words, words_of
-from genvlm.data.sharding import NumberedSource, Tokenizers, tokenise_in_memory, write_shards
+from genvlm.data.sharding import tokenise_in_memory, write_shards
 from genvlm.data.shards import KINDS, SCHEMA, Shard, SourceCount, open_shards
-from genvlm.data.sources import Sample, hash_sources
+from genvlm.data.sources import NumberedSource, Sample, hash_sources
+from genvlm.data.tokenising import Tokenizers, check_clips
 from genvlm.nn.safetensors_folder import fingerprint_of
-from genvlm.tokenization.document import Document, Image, Segment, Text
+from genvlm.tokenization.document import Document, Segment, Text
 
 # Hits that a retriever is asked for at first.
 _HITS = 64
@@ -31,7 +32,7 @@ _HITS = 64
 
 @dataclass(frozen=True)
 class Corpus:
-    """Samples of all sources; those of one shard may share a picture."""
+    """Samples of all sources; those of one shard may share a picture or clip."""
 
     shards: Sequence[Shard]
     prefixes: Sequence[str]
@@ -47,7 +48,12 @@ class Corpus:
     @property
     def num_pictures(self) -> int:
         """Distinct pictures of each shard, added up."""
-        return sum(shard.num_pictures for shard in self.shards)
+        return sum(shard.num_visuals - shard.num_videos for shard in self.shards)
+
+    @property
+    def num_videos(self) -> int:
+        """Distinct clips of each shard, added up."""
+        return sum(shard.num_videos for shard in self.shards)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -64,11 +70,11 @@ class Corpus:
     @property
     def codes(self) -> Int[np.ndarray, "pictures rows columns"]:
         """Codes of all pictures, read into memory; of corpora whose pictures have one size."""
-        filled = [s for s in self.shards if s.num_pictures]
+        filled = [s for s in self.shards if s.num_visuals]
         if not filled:
             return np.zeros((0, 0, 0), np.int64)
         return np.concatenate(
-            [s.arrays["codes"].reshape(-1, *s.arrays["shapes"][0]) for s in filled]
+            [s.arrays["codes"].reshape(-1, *s.arrays["shapes"][0, 1:]) for s in filled]
         )
 
     def id(self, index: int) -> str:
@@ -112,8 +118,8 @@ class Corpus:
         if config.retrieval is None or unconditional:  # what is retrieved is a condition too
             return Document(id=name, segments=segments)
         retrieved = self._retrieve(index, config.retrieval, rng)
-        picture_first = isinstance(segments[0], Image)
-        context = [s for pair in retrieved for s in (pair[::-1] if picture_first else pair)]
+        text_first = isinstance(segments[0], Text)
+        context = [s for pair in retrieved for s in (pair if text_first else pair[::-1])]
         loss = [*[False] * len(context), *[True] * len(segments)]
         return Document(id=name, segments=[*context, *segments], loss=loss)
 
@@ -128,8 +134,8 @@ class Corpus:
 
     def _sample(self, index: int) -> Sample:
         number, shard, place = self._place(index)
-        first_picture = sum(s.num_pictures for s in self.shards[:number])
-        sample = shard.sample(place, first_picture)
+        first_visual = sum(s.num_visuals for s in self.shards[:number])
+        sample = shard.sample(place, first_visual)
         return replace(sample, id=self.prefixes[number] + sample.id)
 
     @cached_property
@@ -145,9 +151,10 @@ class Corpus:
         _, shard, place = self._place(index)
         return shard.caption(place)
 
-    def _picture(self, index: int) -> Int[np.ndarray, "rows columns"]:
+    def _codes(self, index: int) -> np.ndarray:
+        """Of the picture or clip of a pair."""
         _, shard, place = self._place(index)
-        return shard.picture(shard.first_picture(place))
+        return shard.codes(shard.first_visual(place))
 
     def _hits(self, query: str) -> Iterator[Hit]:
         """All hits, best first, asked for as they are needed: most often the first ones will do."""
@@ -161,7 +168,7 @@ class Corpus:
         self, index: int, config: RetrievalConfig, rng: np.random.Generator
     ) -> list[list[Segment]]:
         """Like pairs, text first: never the pair itself, its caption, its picture or near to it."""
-        caption, picture = self._caption(index), self._picture(index)
+        caption, codes = self._caption(index), self._codes(index)
         query = drop_words(caption, config.query_dropout, rng)
         too_like = takewhile(
             lambda hit: hit.similarity > config.max_similarity, self._hits(caption)
@@ -173,7 +180,7 @@ class Corpus:
             near = (
                 hit.number in duplicates
                 or sorted(words_of(self._caption(other))) == sorted(words_of(caption))
-                or _equal_share(self._picture(other), picture) > config.max_similarity
+                or _equal_share(self._codes(other), codes) > config.max_similarity
             )
             if near:
                 continue
@@ -208,10 +215,12 @@ class Samples(Sequence[Sample]):
 
 
 def _equal_share(first: np.ndarray, second: np.ndarray) -> float:
-    """Share of codes that two pictures have in common, of all places that either has."""
-    rows, columns = (min(sides) for sides in zip(first.shape, second.shape, strict=True))
-    equal = int((first[:rows, :columns] == second[:rows, :columns]).sum())
-    return equal / (first.size + second.size - rows * columns)
+    """Share of codes that two pictures or clips have in common, of all places that either has."""
+    if first.ndim != second.ndim:
+        return 0.0
+    both = tuple(slice(min(sides)) for sides in zip(first.shape, second.shape, strict=True))
+    equal = first[both] == second[both]
+    return int(equal.sum()) / (first.size + second.size - equal.size)
 
 
 def build_corpus(
@@ -225,14 +234,16 @@ def build_corpus(
     Args:
         cache: a folder in which shards are kept, and found again for the same sources and
             tokenizers; None keeps them in memory.
-        progress: told pictures encoded and in all.
+        progress: told pictures and clips encoded, and in all.
 
     Raises:
+        ConfigError: sources of clips that the tokenizers do not take.
         DataError: a source is empty, or a file of it does not fit.
         TokenError: a text that the tokenizer does not take.
     """
     numbered = list(enumerate(config.sources))
     raw = [(n, s) for n, s in numbered if not isinstance(s, ShardsSource)]
+    check_clips(raw, tokenizers)
     parts: list[_Part] = []
     if raw:
         counts, shards = _tokenised(raw, config.max_bad_share, tokenizers, cache, progress)

@@ -23,13 +23,13 @@ from torch import Tensor
 
 from genvlm.config.data import DrawnSource, FileSource, ShardsSource
 from genvlm.config.diffusion import PairDataConfig
-from genvlm.data.distinct import CHUNK, DistinctPictures
+from genvlm.data.distinct import CHUNK, DistinctVisuals
 from genvlm.data.images import RGBImage
 from genvlm.data.order import Epochs
 from genvlm.data.skipping import SkipBudget
 from genvlm.data.sources import (
     Sample,
-    count_pictures,
+    count_visuals,
     hash_sources,
     read_source,
     samples_json,
@@ -112,7 +112,7 @@ def _encode_sources(
     encode: Callable[[Sequence[RGBImage]], Float[Tensor, "pictures c h w"]],
     progress: Callable[[int, int], None],
 ) -> Pairs:
-    total = sum(count_pictures(source) for source in _sources(config))
+    total = sum(count_visuals(source) for source in _sources(config))
     samples: list[Sample] = []
     encoded: list[Tensor] = []
 
@@ -121,7 +121,7 @@ def _encode_sources(
             encoded.append(encode(pictures))
             progress(len(samples), max(total, len(samples)))
 
-    distinct = DistinctPictures()
+    distinct = DistinctVisuals()
     skips = SkipBudget(config.max_bad_share)
     for number, source in enumerate(_sources(config)):
         for sample, load in read_source(source, f"{number}-{source.kind}", skips):

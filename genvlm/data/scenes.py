@@ -176,6 +176,13 @@ def sample_scenes(num: int, seed: int, **options: float | bool) -> Iterator[Scen
         yield sample_scene(np.random.default_rng([seed, i]), **options)  # type: ignore[arg-type]
 
 
+@cache
+def draw_icon(label: str, vendor: Vendor, size: int) -> RGBImage:
+    """The drawing of a label on white, `size` pixels wide and high."""
+    drawing = Image.fromarray(load_drawings(vendor)[find_concept(label).index])
+    return np.asarray(drawing.resize((size, size), Image.Resampling.LANCZOS))
+
+
 def _counted(icon: Icon, count: int) -> str:
     return COUNT_WORDS[count] + (icon.name if count == 1 else icon.plural)
 
@@ -200,10 +207,4 @@ def _stamp(
         left = min(max(column - size // 2, 0), SIZE - size)
         region = canvas[top : top + size, left : left + size]
         # The white surround of an icon must not cut into its neighbour.
-        np.minimum(region, _icon(icon.label, vendor, size), out=region)
-
-
-@cache
-def _icon(label: str, vendor: Vendor, size: int) -> RGBImage:
-    drawing = Image.fromarray(load_drawings(vendor)[find_concept(label).index])
-    return np.asarray(drawing.resize((size, size), Image.Resampling.LANCZOS))
+        np.minimum(region, draw_icon(icon.label, vendor, size), out=region)

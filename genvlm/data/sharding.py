@@ -7,17 +7,13 @@ the last whole one, and the same sources give the same bytes.
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from genvlm.config.data import DrawnSource, FileSource
 from genvlm.config.schema import to_plain
-from genvlm.data.distinct import CHUNK, DistinctPictures
-from genvlm.data.images import RGBImage
+from genvlm.data.distinct import CHUNK, DistinctVisuals
 from genvlm.data.shard_columns import ShardColumns
 from genvlm.data.shards import (
     INDEX_FILE,
@@ -27,50 +23,29 @@ from genvlm.data.shards import (
     ShardFile,
     ShardIndex,
     SourceCount,
-    Whose,
     parse_index,
     shard_bytes,
     verify_shard,
 )
 from genvlm.data.skipping import SkipBudget
 from genvlm.data.sources import (
+    NumberedSource,
     Reading,
     Sample,
-    count_pictures,
+    Visual,
+    count_visuals,
     hash_sources,
     read_source,
     samples_json,
 )
+from genvlm.data.tokenising import Tokenizers, check_clips
 from genvlm.errors import DataError, StorageError, TokenError
 from genvlm.nn.whole_files import hold_folder, write_whole
-from genvlm.tokenization.image import ImageTokenizer
-from genvlm.tokenization.text import TextTokenizer
 
 SAMPLES_PER_SHARD = 2**17
 # Pieces and codes at which a shard ends too: it is held in memory while it grows.
 _MOST_TOKENS = 2**24
-NumberedSource = tuple[int, DrawnSource | FileSource]
-"""A source and its place in the configuration, which is part of its samples' ids."""
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tokenizers:
-    """What turns texts and pictures into tokens."""
-
-    text: TextTokenizer
-    image: ImageTokenizer
-    max_side: int = 0
-    """Most rows and columns of codes of a picture that keeps its shape; 0: all become square."""
-
-    @property
-    def whose(self) -> Whose:
-        """Their fingerprints."""
-        return Whose(
-            text_tokenizer=self.text.fingerprint,
-            image_tokenizer=self.image.fingerprint,
-            max_side=self.max_side,
-        )
 
 
 class Read(NamedTuple):
@@ -140,14 +115,16 @@ def write_shards(
         max_bad_share: most of the samples that may be damaged, which are left out and counted.
         state: of the sources, by `hash_sources`, where that is known already.
         wait: for another process that writes there, rather than refuse.
-        progress: told pictures read, and in all as far as that is known.
+        progress: told pictures and clips read, and in all as far as that is known.
 
     Raises:
+        ConfigError: sources of clips that the tokenizers do not take.
         DataError: a source is empty, does not fit, or is not what it was when the shards were
             written; the folder holds other shards.
         TokenError: a text that the tokenizer does not take.
         StorageError: another process writes there, or nothing can be written.
     """
+    check_clips(sources, tokenizers)
     walk = Walk(sources, max_bad_share, progress)
     state = state or hash_sources(sources, max_bad_share)
     with hold_folder(folder, wait=wait):
@@ -197,7 +174,7 @@ class Walk:
     ) -> None:
         self._sources, self._progress = sources, progress
         self._place, self._kept = 0, [0] * len(sources)
-        self._total, self._done = sum(count_pictures(s) for _, s in sources), 0
+        self._total, self._done = sum(count_visuals(s) for _, s in sources), 0
         self.skips = SkipBudget(max_bad_share)
         self.readings = self._readings()
 
@@ -216,7 +193,7 @@ class Walk:
         self.skips.skip(sample.id, reason)
 
     def encoded(self, num: int) -> None:
-        """Count pictures."""
+        """Count pictures and clips."""
         self._done += num
         self._progress(self._done, max(self._total, self._done))
 
@@ -247,10 +224,10 @@ class _Growing:
     def __init__(self, tokenizers: Tokenizers, walk: Walk) -> None:
         self._tokenizers, self._walk = tokenizers, walk
         self.columns = ShardColumns(
-            text_size=tokenizers.text.size, codebook_size=tokenizers.image.config.codebook_size
+            text_size=tokenizers.text.size, codebook_size=tokenizers.codebook_size
         )
-        self._pictures = DistinctPictures()
-        self._num_pictures = 0  # that were read since some were encoded
+        self._visuals = DistinctVisuals()
+        self._num_read_since = 0  # visuals, since some were encoded
         self._digest, self._num_read, self._skipped = hashlib.sha256(), 0, list[int]()
 
     def add(self, reading: Reading) -> None:
@@ -259,7 +236,7 @@ class _Growing:
         self._digest.update(samples_json([sample]))
         self._num_read += 1
         try:
-            pictures = reading.pictures()
+            fitted = [self._fit(visual, sample) for visual in reading.visuals()]
             pieces = [self._pieces(s, sample) for s in sample.segments if isinstance(s, str)]
         except (DataError, TokenError) as error:
             if not self._walk.skips.max_share:
@@ -267,16 +244,15 @@ class _Growing:
             self._skipped.append(self._num_read - 1)
             self._walk.skip(sample, str(error))
             return
-        fitted = [self._tokenizers.image.fit(p, self._tokenizers.max_side) for p in pictures]
-        self.columns.add(sample, pieces, [self._pictures.number(picture) for picture in fitted])
+        self.columns.add(sample, pieces, [self._visuals.number(visual) for visual in fitted])
         self._walk.keep()
-        self._num_pictures += len(pictures)
-        self._encode(self._pictures.take(CHUNK))
+        self._num_read_since += len(fitted)
+        self._encode(self._visuals.take(CHUNK))
 
     def finish(self) -> Filled:
         """The shard."""
-        self._encode(self._pictures.take())
-        self._walk.encoded(self._num_pictures)  # those that equal earlier ones too
+        self._encode(self._visuals.take())
+        self._walk.encoded(self._num_read_since)  # those that equal earlier ones too
         read = Read(self._digest.hexdigest(), self._num_read, tuple(self._skipped))
         return Filled(Shard(self.columns.arrays()), read)
 
@@ -286,17 +262,19 @@ class _Growing:
         except TokenError as error:
             raise TokenError(f"document {sample.id!r}: {error}") from None
 
-    def _encode(self, pictures: Sequence[RGBImage]) -> None:
-        if not pictures:
+    def _fit(self, visual: Visual, sample: Sample) -> Visual:
+        try:
+            return self._tokenizers.fit(visual)
+        except DataError as error:
+            raise DataError(f"document {sample.id!r}: {error}") from None
+
+    def _encode(self, visuals: Sequence[Visual]) -> None:
+        if not visuals:
             return
-        image, max_side = self._tokenizers.image, self._tokenizers.max_side
-        grids: Sequence[np.ndarray] = (
-            image.encode_sized(pictures, max_side) if max_side else list(image.encode(pictures))
-        )
-        for grid in grids:
-            self.columns.add_picture(grid)
-        self._walk.encoded(self._num_pictures)
-        self._num_pictures = 0
+        for codes in self._tokenizers.encode(visuals):
+            self.columns.add_visual(codes)
+        self._walk.encoded(self._num_read_since)
+        self._num_read_since = 0
 
 
 def _write(filled: Filled, path: Path) -> ShardFile:
@@ -305,7 +283,8 @@ def _write(filled: Filled, path: Path) -> ShardFile:
     return ShardFile(
         name=path.name,
         samples=len(shard),
-        pictures=shard.num_pictures,
+        pictures=shard.num_visuals - shard.num_videos,
+        videos=shard.num_videos,
         pieces=len(shard.arrays["pieces"]),
         codes=len(shard.arrays["codes"]),
         num_bytes=len(content),
@@ -321,7 +300,7 @@ def _write_index(index: ShardIndex, path: Path) -> None:
 
 
 def _pass_over(walk: Walk, file: ShardFile, folder: Path) -> None:
-    """Read the samples of a written shard again, but not their pictures.
+    """Read the samples of a written shard again, but not their pictures and clips.
 
     Raises:
         DataError: they are others, or the shard is damaged.
@@ -337,7 +316,7 @@ def _pass_over(walk: Walk, file: ShardFile, folder: Path) -> None:
             walk.keep()
     if digest.hexdigest() != file.read_sha256:
         raise _changed(folder / file.name)
-    walk.encoded(file.pictures)
+    walk.encoded(file.pictures + file.videos)
 
 
 def _changed(path: Path) -> DataError:

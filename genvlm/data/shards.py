@@ -2,12 +2,14 @@
 
 A folder holds `shard-00000.safetensors`, ... and, once all are there, `index.json`: whose tokens
 they are, how many, and the sha256 of each file. Arrays of a shard, with S samples, G segments, X
-texts and P pictures (`offsets` have one number more than what they cut, and begin with 0):
+texts and P visuals, which are pictures and clips numbered together (`offsets` have one number more
+than what they cut, and begin with 0):
 
 - `ids` and `text`, UTF-8 bytes, cut by `id_offsets` (S) and `text_offsets` (X);
 - `kinds` (S): 0 pair, 1 edit, 2 document; `segment_offsets` (S);
-- `is_image`, `learned` and `refs` (G): the number of a text or of a picture;
-- `pieces`, cut by `piece_offsets` (X); `codes`, cut by `code_offsets` (P); `shapes` (P, 2).
+- `is_visual`, `learned` and `refs` (G): the number of a text or of a visual;
+- `pieces`, cut by `piece_offsets` (X); `codes`, cut by `code_offsets` (P); `shapes` (P, 3): latent
+  frames (0 for a picture), rows and columns.
 """
 
 import hashlib
@@ -25,14 +27,14 @@ from genvlm.config.schema import Count, parse_config, strict
 from genvlm.data.sources import Kind, Sample
 from genvlm.errors import ConfigError, DataError
 from genvlm.nn.whole_files import hash_file
-from genvlm.tokenization.document import Image, Segment, Text
+from genvlm.tokenization.document import Image, Segment, Text, Video
 
-SCHEMA = 2
+SCHEMA = 3
 INDEX_FILE, UNFINISHED_FILE = "index.json", "unfinished.json"
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _DTYPES = {"U8": np.uint8, "U16": np.uint16, "I32": np.int32, "I64": np.int64}
 _NAMES = (
-    "ids", "id_offsets", "kinds", "segment_offsets", "is_image", "learned", "refs", "text",
+    "ids", "id_offsets", "kinds", "segment_offsets", "is_visual", "learned", "refs", "text",
     "text_offsets", "pieces", "piece_offsets", "codes", "code_offsets", "shapes",
 )  # fmt: skip
 
@@ -45,6 +47,7 @@ class ShardFile:
     name: str
     samples: Count
     pictures: Count
+    videos: Count
     pieces: Count
     codes: Count
     num_bytes: Count
@@ -65,6 +68,8 @@ class Whose:
     text_tokenizer: str
     """Fingerprint."""
     image_tokenizer: str
+    video_tokenizer: str | None = None
+    """None: nothing in them is a clip."""
     max_side: Count
     """`syntax.max_side` of the run."""
 
@@ -102,7 +107,7 @@ class ShardIndex:
 
     def summary(self) -> dict[str, int]:
         """Totals over all shards; `skipped` are damaged samples."""
-        names = ("samples", "pictures", "pieces", "codes")
+        names = ("samples", "pictures", "videos", "pieces", "codes")
         return {
             **{name: sum(getattr(s, name) for s in self.shards) for name in names},
             "skipped": self.skipped,
@@ -129,9 +134,14 @@ class Shard:
         return len(self.arrays["kinds"])
 
     @property
-    def num_pictures(self) -> int:
-        """Distinct pictures."""
+    def num_visuals(self) -> int:
+        """Distinct pictures and clips."""
         return len(self.arrays["shapes"])
+
+    @property
+    def num_videos(self) -> int:
+        """Distinct clips."""
+        return int((self.arrays["shapes"][:, 0] > 0).sum())
 
     @cached_property
     def sha256(self) -> str:
@@ -163,10 +173,10 @@ class Shard:
         return KINDS[self.arrays["kinds"][number]]
 
     def segments(self, number: int) -> list[Segment]:
-        """Texts with their pieces, and pictures."""
+        """Texts with their pieces, pictures and clips."""
         return [
-            Image(self.picture(ref)) if is_image else self.text(ref)
-            for is_image, ref in self._refs(number)
+            _segment(self.codes(ref)) if is_visual else self.text(ref)
+            for is_visual, ref in self._refs(number)
         ]
 
     def learned(self, number: int) -> tuple[bool, ...]:
@@ -175,27 +185,28 @@ class Shard:
 
     def caption(self, number: int) -> str:
         """The first text of a sample."""
-        return next(self.text(ref).text for is_image, ref in self._refs(number) if not is_image)
+        return next(self.text(ref).text for is_visual, ref in self._refs(number) if not is_visual)
 
-    def first_picture(self, number: int) -> int:
-        """Number of the first picture of a sample."""
-        return next(ref for is_image, ref in self._refs(number) if is_image)
+    def first_visual(self, number: int) -> int:
+        """Number of the first picture or clip of a sample."""
+        return next(ref for is_visual, ref in self._refs(number) if is_visual)
 
     def text(self, ref: int) -> Text:
         """A text by its number."""
         pieces = self.arrays["pieces"][self._range("piece_offsets", ref)]
         return Text(self._string("text", "text_offsets", ref), pieces)
 
-    def picture(self, ref: int) -> Int[np.ndarray, "rows columns"]:
-        """The codes of a picture by its number."""
+    def codes(self, ref: int) -> np.ndarray:
+        """Those of a picture (rows, columns) or clip (frames, rows, columns) by its number."""
         codes = self.arrays["codes"][self._range("code_offsets", ref)]
-        return codes.reshape(self.arrays["shapes"][ref])
+        frames, *sides = self.arrays["shapes"][ref].tolist()
+        return codes.reshape(frames, *sides) if frames else codes.reshape(sides)
 
-    def sample(self, number: int, first_picture: int) -> Sample:
-        """A sample as its source gave it; its pictures count from `first_picture` on."""
+    def sample(self, number: int, first_visual: int) -> Sample:
+        """A sample as its source gave it; its visuals count from `first_visual` on."""
         segments = tuple(
-            ref + first_picture if is_image else self.text(ref).text
-            for is_image, ref in self._refs(number)
+            ref + first_visual if is_visual else self.text(ref).text
+            for is_visual, ref in self._refs(number)
         )
         learned = self.learned(number)
         return Sample(
@@ -209,28 +220,35 @@ class Shard:
             sized: pictures tell rows and columns.
         """
         pieces, codes = (np.diff(self.arrays[f"{n}_offsets"]) for n in ("piece", "code"))
-        return 2 + self._sums(pieces, codes + (4 if sized else 2))
+        is_video = self.arrays["shapes"][:, 0] > 0
+        around = np.where(is_video, 2, 4 if sized else 2)
+        return 2 + self._sums(pieces, codes + around)
 
     def rough_lengths(self) -> Int[np.ndarray, " samples"]:
-        """Lengths by which documents are sorted: a quarter of the characters, 70 a picture."""
+        """Lengths by which documents are sorted.
+
+        A quarter of the characters, 70 a picture, and the codes of clips, which are of any length.
+        """
         begins = (self.arrays["text"] & 0xC0) != 0x80  # of characters in UTF-8
         counted = np.concatenate([[0], np.cumsum(begins)])
         characters = np.diff(counted[self.arrays["text_offsets"]])
-        return self._sums(characters // 4, np.full(self.num_pictures, 70))
+        is_video = self.arrays["shapes"][:, 0] > 0
+        of_visuals = np.where(is_video, np.diff(self.arrays["code_offsets"]), 70)
+        return self._sums(characters // 4, of_visuals)
 
-    def _sums(self, of_texts: np.ndarray, of_pictures: np.ndarray) -> np.ndarray:
+    def _sums(self, of_texts: np.ndarray, of_visuals: np.ndarray) -> np.ndarray:
         """Sums over the segments of each sample."""
-        is_image, refs = self.arrays["is_image"].astype(bool), self.arrays["refs"]
+        is_visual, refs = self.arrays["is_visual"].astype(bool), self.arrays["refs"]
         lengths = np.zeros(len(refs) + 1, np.int64)
-        lengths[1:][is_image] = of_pictures[refs[is_image]]
-        lengths[1:][~is_image] = of_texts[refs[~is_image]]
+        lengths[1:][is_visual] = of_visuals[refs[is_visual]]
+        lengths[1:][~is_visual] = of_texts[refs[~is_visual]]
         return np.diff(np.cumsum(lengths)[self.arrays["segment_offsets"]])
 
     def _refs(self, number: int) -> list[tuple[int, int]]:
         inside = self._range("segment_offsets", number)
         return list(
             zip(
-                self.arrays["is_image"][inside].tolist(),
+                self.arrays["is_visual"][inside].tolist(),
                 self.arrays["refs"][inside].tolist(),
                 strict=True,
             )
@@ -242,6 +260,10 @@ class Shard:
 
     def _string(self, content: str, offsets: str, number: int) -> str:
         return self.arrays[content][self._range(offsets, number)].tobytes().decode()
+
+
+def _segment(codes: np.ndarray) -> Image | Video:
+    return Video(codes) if codes.ndim == 3 else Image(codes)
 
 
 def shard_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -356,6 +378,12 @@ def _other(written: Whose, run: Whose) -> str:
     again = "run `genvlm data shard` with this configuration"
     if written.image_tokenizer != run.image_tokenizer:
         return f"image tokenizer: {again}, or train with the one it was written with"
+    if written.video_tokenizer != run.video_tokenizer:
+        if run.video_tokenizer is None:
+            return f"video tokenizer: set tokenizers.video to it, or {again}"
+        if written.video_tokenizer is None:
+            return f"configuration, without a video tokenizer: {again}"
+        return f"video tokenizer: {again}, or train with the one it was written with"
     if written.text_tokenizer != run.text_tokenizer:
         return f"text tokenizer: {again}, or train with the one it was written with"
     return f"syntax.max_side ({written.max_side}, and now {run.max_side}): {again}"

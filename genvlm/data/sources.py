@@ -1,4 +1,7 @@
-"""Sources of training documents: rendered, or read from a user's files."""
+"""Sources of training documents: rendered, or read from a user's files.
+
+Pictures and clips are numbered together and called visuals.
+"""
 
 import hashlib
 import json
@@ -8,11 +11,15 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from genvlm.config.data import (
     DrawnSource,
     EditsSource,
     EmojiSource,
     FileSource,
+    MovingEmojiSource,
+    PhysicsSource,
     ScenesSource,
     SequencesSource,
     StoriesSource,
@@ -23,11 +30,14 @@ from genvlm.data.edits import sample_edits
 from genvlm.data.emoji import Concept, Vendor, class_concepts, load_drawings, split_concepts
 from genvlm.data.images import RGBImage, decode_image, load_image
 from genvlm.data.layouts.open import open_source
+from genvlm.data.moving_emoji import sample_moving_emoji
+from genvlm.data.physics.scenes import sample_clips
 from genvlm.data.raw import Media, RawDocument
 from genvlm.data.scenes import Scene, render_scene, sample_scenes
 from genvlm.data.sequences import sample_sequences
 from genvlm.data.skipping import SkipBudget
 from genvlm.data.stories import sample_stories
+from genvlm.data.videos import VideoFrames
 from genvlm.errors import DataError
 from genvlm.nn.safetensors_folder import fingerprint_of
 
@@ -36,13 +46,17 @@ from genvlm.nn.safetensors_folder import fingerprint_of
 RENDERING = 5
 _NUM_STATES = 10_000
 Kind = Literal["pair", "edit", "document"]
+NumberedSource = tuple[int, DrawnSource | FileSource]
+"""A source and its place in the configuration, which is part of its samples' ids."""
+Visual = np.ndarray
+"""A picture (height, width, 3), or a clip, which has frames in front; uint8."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One document: texts and numbers of pictures.
+    """One document: texts and numbers of visuals.
 
-    A `pair` is one text and one picture, an `edit` a picture, an instruction and a picture.
+    A `pair` is one text and one visual, an `edit` a picture, an instruction and a picture.
     """
 
     id: str
@@ -52,11 +66,11 @@ class Sample:
 
 
 class Reading(NamedTuple):
-    """A sample whose pictures are rendered or decoded when they are asked for."""
+    """A sample whose visuals are rendered or decoded when they are asked for."""
 
     sample: Sample
-    """Its picture numbers count from 0 within it."""
-    pictures: Callable[[], Sequence[RGBImage]]
+    """Its numbers of visuals count from 0 within it."""
+    visuals: Callable[[], Sequence[Visual]]
 
 
 def read_source(
@@ -65,10 +79,10 @@ def read_source(
     """All samples of a source, always in one order; their ids begin with `prefix`.
 
     Args:
-        skips: counts what a reader finds damaged; who asks for pictures counts the rest.
+        skips: counts what a reader finds damaged; who asks for visuals counts the rest.
 
     Raises:
-        DataError: a file is missing or does not fit; of a picture, when it is asked for.
+        DataError: a file is missing or does not fit; of a visual, when it is asked for.
     """
     match source:
         case ScenesSource():
@@ -96,15 +110,24 @@ def read_source(
                 segments = [s for k, label in enumerate(sequence.labels) for s in (label, k)]
                 sample = Sample(f"{prefix}-{i}", tuple(segments), "document")
                 yield Reading(sample, partial(sequence.render, _vendor(source.vendors, i)))
+        case PhysicsSource():
+            simulated = sample_clips(source.num, source.seed, source.num_frames)
+            for i, clip in enumerate(simulated):
+                yield _captioned(f"{prefix}-{i}", clip.caption, clip.render)
+        case MovingEmojiSource():
+            moving = sample_moving_emoji(source.num, source.seed, source.num_frames)
+            for i, drawing in enumerate(moving):
+                render = partial(drawing.render, _vendor(source.vendors, i))
+                yield _captioned(f"{prefix}-{i}", drawing.caption, render)
         case _:
             for document in open_source(source, skips):
                 yield _reading(document, prefix)
 
 
-def count_pictures(source: DrawnSource | FileSource) -> int:
-    """How many pictures a source is known to have before it is read; 0: not known."""
+def count_visuals(source: DrawnSource | FileSource) -> int:
+    """How many visuals a source is known to have before it is read; 0: not known."""
     match source:
-        case ScenesSource():
+        case ScenesSource() | PhysicsSource() | MovingEmojiSource():
             return source.num
         case StoriesSource():
             return source.num * 3
@@ -140,9 +163,7 @@ def hash_files(source: DrawnSource | FileSource, max_bad_share: float) -> str:
     return digest.hexdigest()
 
 
-def hash_sources(
-    sources: Iterable[tuple[int, DrawnSource | FileSource]], max_bad_share: float
-) -> str:
+def hash_sources(sources: Iterable[NumberedSource], max_bad_share: float) -> str:
     """sha256 of settings and files, by which what was made of sources is known again.
 
     Args:
@@ -178,6 +199,10 @@ def _concepts(source: EmojiSource) -> Sequence[Concept]:
     return class_concepts() if source.concepts == "classes" else split_concepts(held_out=False)
 
 
+def _captioned(sample_id: str, caption: str, render: Callable[[], VideoFrames]) -> Reading:
+    return Reading(Sample(sample_id, (caption, 0), "pair"), lambda: [render()])
+
+
 def _vendor(vendors: Sequence[Vendor], number: int) -> Vendor:
     return vendors[number % len(vendors)]
 
@@ -197,7 +222,7 @@ def _reading(document: RawDocument, prefix: str) -> Reading:
 def _decode(media: Sequence[Media]) -> list[RGBImage]:
     for one in media:
         if one.kind == "video":
-            raise DataError(f"{one.name} is a video, of which no codes can be made yet")
+            raise DataError(f"{one.name} is a video: read videos with a source of kind videos")
     return [
         load_image(m.path)
         if m.path is not None and m.size is None

@@ -13,6 +13,7 @@ from typing import Annotated
 import numpy as np
 from jaxtyping import Int, UInt8
 from pydantic import Field
+from torch import Tensor
 
 from genvlm.config.image_tokenizer import VQGANConfig
 from genvlm.config.schema import dump_config, parse_config, read_yaml, strict, to_plain
@@ -158,6 +159,13 @@ def build_vocabulary(
             )
         of_video = Codebook(video.config.image.codebook_size, video.codebook_fingerprint)
     return _vocabulary(text.size, codebook, of_video, image.config, syntax)
+
+
+def codebooks_of(image: ImageTokenizer, video: VideoTokenizer | None = None) -> list[Tensor]:
+    """What the first ids of the vocabulary stand for: image codes, and video codes of their own."""
+    if video is None or video.codebook_fingerprint == image.codebook_fingerprint:
+        return [image.codebook]
+    return [image.codebook, video.codebook]
 
 
 def vocabulary_size(

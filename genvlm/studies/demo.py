@@ -17,11 +17,11 @@ from genvlm.config.data import (
 from genvlm.config.training import TrainConfig
 from genvlm.data.corpus import build_corpus
 from genvlm.data.images import save_image
-from genvlm.data.sharding import Tokenizers
+from genvlm.data.tokenising import Tokenizers
 from genvlm.errors import ConfigError
 from genvlm.generation.interleaved import sample_documents
 from genvlm.models.build import build_transformer
-from genvlm.models.pretrained import PretrainedModel, load_pretrained
+from genvlm.models.pretrained import PretrainedModel, codebooks_of, load_pretrained
 from genvlm.studies.completion import (
     Completion,
     continue_sequences,
@@ -196,6 +196,6 @@ def _untrained(pretrained: PretrainedModel, seed: int) -> PretrainedModel:
         pretrained.model.config,
         pretrained.vocabulary.size,
         seed=seed,
-        codebook=pretrained.image_tokenizer.codebook,
+        codebooks=codebooks_of(pretrained.image_tokenizer, pretrained.video_tokenizer),
     )
     return replace(pretrained, model=model.eval())

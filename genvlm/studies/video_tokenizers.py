@@ -72,7 +72,7 @@ def held_out_clips() -> dict[str, Clips]:
     """Clips of seeds and of a vendor that no recipe trains on, by name."""
     physics = PhysicsSource(num=_NUM_CLIPS, num_frames=_NUM_FRAMES, seed=_HELD_OUT_SEED)
     emoji = MovingEmojiSource(num=_NUM_CLIPS, num_frames=_NUM_FRAMES, seed=_HELD_OUT_SEED)
-    sources = {
+    sources: dict[str, PhysicsSource | MovingEmojiSource] = {
         "physics": physics,
         "moving emoji, noto": emoji,
         "moving emoji, fluent (unseen vendor)": replace(emoji, vendors=("fluent",)),

@@ -21,12 +21,12 @@ def corpus_of(
 ) -> Corpus:
     """A corpus in memory, of one source unless more are told apart.
 
-    Samples name pictures by their place in `codes`.
+    Samples name pictures and clips by their place in `codes`.
     """
     text = text or tiny_text_tokenizer()
     columns = ShardColumns(text_size=text.size, codebook_size=2**16)
     for grid in codes:
-        columns.add_picture(np.asarray(grid))
+        columns.add_visual(np.asarray(grid))
     for sample in samples:
         pieces = [text.encode(s) for s in sample.segments if isinstance(s, str)]
         columns.add(sample, pieces, range(len(codes)))

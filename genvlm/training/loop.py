@@ -12,15 +12,21 @@ from genvlm.config.assets import resolve_path
 from genvlm.config.training import TrainConfig
 from genvlm.data.batches import BatchSource
 from genvlm.data.corpus import Corpus, build_corpus
-from genvlm.data.sharding import Tokenizers
+from genvlm.data.tokenising import Tokenizers
 from genvlm.models.build import build_transformer
 from genvlm.models.mixed_modal.transformer import MixedModalTransformer
 from genvlm.models.model_folder import is_finished
-from genvlm.models.pretrained import PretrainedModel, build_vocabulary, save_pretrained
+from genvlm.models.pretrained import (
+    PretrainedModel,
+    build_vocabulary,
+    codebooks_of,
+    save_pretrained,
+)
 from genvlm.nn.safetensors_folder import load_into
 from genvlm.tokenization.coarse import merge_codes
-from genvlm.tokenization.image import ImageTokenizer, load_image_tokenizer
+from genvlm.tokenization.image import load_image_tokenizer
 from genvlm.tokenization.text import load_text_tokenizer
+from genvlm.tokenization.video import load_video_tokenizer
 from genvlm.training.card import licences, list_sources
 from genvlm.training.footprint import flops_per_token
 from genvlm.training.memory import check_memory
@@ -46,12 +52,14 @@ def train(
     # One process of several holds the folder and writes into it; the others take part in steps.
     with hold_run(config, out, resume) as first:
         check_memory(config, progress.say if first else lambda message: None)
-        source, objective, image = prepare_transformer(config, out / "cache", progress.encode)
+        source, objective, tokenizers = prepare_transformer(config, out / "cache", progress.encode)
         inputs = {
-            "text tokenizer": source.text_tokenizer.fingerprint,
-            "image tokenizer": image.fingerprint,
+            "text tokenizer": tokenizers.text.fingerprint,
+            "image tokenizer": tokenizers.image.fingerprint,
             "corpus": source.corpus.fingerprint,
         }
+        if tokenizers.video is not None:
+            inputs["video tokenizer"] = tokenizers.video.fingerprint
         if first:
             claim_inputs(inputs, out)
         flops = partial(flops_per_token, config.model, source.vocabulary.size)
@@ -62,8 +70,9 @@ def train(
         if first and (trained.ran or not is_finished(out / MODEL_FOLDER)):
             pretrained = PretrainedModel(
                 model=_trained_model(config, source.vocabulary.size, trained.weights),
-                text_tokenizer=source.text_tokenizer,
-                image_tokenizer=image,
+                text_tokenizer=tokenizers.text,
+                image_tokenizer=tokenizers.image,
+                video_tokenizer=tokenizers.video,
                 condition_dropout=config.data.condition_dropout,
                 syntax=config.syntax,
             )
@@ -73,13 +82,15 @@ def train(
 
 
 def load_tokenizers(config: TrainConfig) -> Tokenizers:
-    """What a run's texts and pictures become tokens with."""
+    """What a run's texts, pictures and clips become tokens with."""
     image = load_image_tokenizer(resolve_path(config.tokenizers.image))
     if config.tokenizers.num_codes is not None:
         image = merge_codes(image, config.tokenizers.num_codes)
+    video = config.tokenizers.video
     return Tokenizers(
         text=load_text_tokenizer(resolve_path(config.tokenizers.text)),
         image=image,
+        video=load_video_tokenizer(resolve_path(video)) if video is not None else None,
         max_side=config.syntax.max_side,
     )
 
@@ -89,7 +100,7 @@ class TransformerRun(NamedTuple):
 
     source: BatchSource
     objective: NextTokenObjective
-    image_tokenizer: ImageTokenizer
+    tokenizers: Tokenizers
 
 
 def prepare_transformer(
@@ -97,17 +108,20 @@ def prepare_transformer(
     cache: Path,
     encode: Callable[[int, int], None] = lambda done, total: None,
 ) -> TransformerRun:
-    """Everything in front of the first step; `encode` is told the pictures encoded and in all."""
+    """Everything in front of the first step; `encode` is told the visuals encoded, and in all."""
     tokenizers = load_tokenizers(config)
-    image = tokenizers.image
     corpus = build_corpus(config.data, tokenizers, cache, encode)
     source = build_source(config, tokenizers, corpus)
     source.check()
     torch.manual_seed(config.seed)
     model = build_transformer(
-        config.model, source.vocabulary.size, seed=config.seed, codebook=image.codebook
+        config.model,
+        source.vocabulary.size,
+        seed=config.seed,
+        codebooks=codebooks_of(tokenizers.image, tokenizers.video),
     )
-    return TransformerRun(source, NextTokenObjective(model, config.objective.z_loss_weight), image)
+    objective = NextTokenObjective(model, config.objective.z_loss_weight)
+    return TransformerRun(source, objective, tokenizers)
 
 
 def build_source(config: TrainConfig, tokenizers: Tokenizers, corpus: Corpus) -> BatchSource:
@@ -116,13 +130,17 @@ def build_source(config: TrainConfig, tokenizers: Tokenizers, corpus: Corpus) ->
     return BatchSource(
         corpus=corpus,
         config=config.data,
-        vocabulary=build_vocabulary(tokenizers.text, tokenizers.image, config.syntax),
+        vocabulary=build_vocabulary(
+            tokenizers.text, tokenizers.image, config.syntax, tokenizers.video
+        ),
         text_tokenizer=tokenizers.text,
         grid=tokenizers.image.grid,
         max_tokens=config.model.context_length,
         global_batch_size=config.global_batch_size,
         seed=config.seed,
-        modality_weights=modality_weights(objective.text_weight, objective.image_weight),
+        modality_weights=modality_weights(
+            objective.text_weight, objective.image_weight, objective.video_weight
+        ),
     )
 
 
@@ -140,12 +158,15 @@ def _trained_model(
 def _card(config: TrainConfig, corpus: Corpus, pretrained: PretrainedModel) -> str:
     num_parameters = sum(p.numel() for p in pretrained.model.parameters())
     rows = "packed rows" if config.data.packing else "documents"
+    visuals = f"{corpus.num_pictures:,} pictures"
+    if corpus.num_videos:
+        visuals += f" and {corpus.num_videos:,} clips"
     return f"""# A genvlm mixed-modal transformer
 
 {num_parameters:,} parameters, {pretrained.vocabulary.size:,} token ids, context
 {config.model.context_length}. Trained for {config.num_steps:,} steps of
 {config.global_batch_size} {rows} ({config.precision}, seed {config.seed}) on
-{len(corpus):,} documents with {corpus.num_pictures:,} pictures:
+{len(corpus):,} documents with {visuals}:
 
 {list_sources(config.data.sources)}
 

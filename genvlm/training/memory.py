@@ -14,8 +14,9 @@ from genvlm.config.schema import load_config
 from genvlm.config.training import RunConfig, TrainConfig
 from genvlm.errors import TrainingError
 from genvlm.models.pretrained import vocabulary_size
-from genvlm.tokenization.image import CONFIG_FILE
+from genvlm.tokenization.image import CONFIG_FILE, load_image_tokenizer
 from genvlm.tokenization.text import load_text_tokenizer
+from genvlm.tokenization.video import load_video_tokenizer
 from genvlm.training.footprint import Numbers
 from genvlm.training.hardware import GIB, Memory, machine_memory, processes_here
 from genvlm.training.plan import (
@@ -32,14 +33,18 @@ Say = Callable[[str], None]
 
 
 def work_of(config: TrainConfig) -> Work:
-    """What one process of a run does at a time; of the tokenizers only their sizes are read."""
+    """What one process of a run does at a time; of the tokenizers only what sizes need is read."""
     text = load_text_tokenizer(resolve_path(config.tokenizers.text))
     folder = resolve_path(config.tokenizers.image)
     image = load_config(VQGANConfig, folder / CONFIG_FILE)
     return Work(
         model=config.model,
         vocab_size=vocabulary_size(
-            text.size, config.tokenizers.num_codes or image.codebook_size, image, config.syntax
+            text.size,
+            config.tokenizers.num_codes or image.codebook_size,
+            image,
+            config.syntax,
+            _own_video_codes(config),
         ),
         micro_batch_size=config.micro_batch_size,
         row_length=config.model.context_length,
@@ -49,6 +54,17 @@ def work_of(config: TrainConfig) -> Work:
         ema=config.ema_decay is not None,
         optimizer=config.optimizer.kind,
     )
+
+
+def _own_video_codes(config: TrainConfig) -> int:
+    """Ids of video codes that are none of image codes."""
+    if config.tokenizers.video is None:
+        return 0
+    video = load_video_tokenizer(resolve_path(config.tokenizers.video))
+    image = load_image_tokenizer(resolve_path(config.tokenizers.image))
+    merged = config.tokenizers.num_codes is not None
+    shared = not merged and video.codebook_fingerprint == image.codebook_fingerprint
+    return 0 if shared else video.config.image.codebook_size
 
 
 def check_memory(config: TrainConfig, say: Say) -> None:

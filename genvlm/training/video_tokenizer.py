@@ -127,7 +127,9 @@ def load_pool(config: VideoVQTrainConfig, size: int) -> Pool:
     return pool
 
 
-def sample_clips(pool: Pool, config: VideoVQTrainConfig, generator: torch.Generator) -> Videos:
+def sample_clips(
+    pool: Pool, config: VideoVQTrainConfig, generator: torch.Generator, device: str = "cpu"
+) -> Videos:
     """One training batch: parts of clips, half of them mirrored, half in other colours."""
 
     def draw(high: int) -> int:
@@ -135,17 +137,18 @@ def sample_clips(pool: Pool, config: VideoVQTrainConfig, generator: torch.Genera
 
     parts = []
     for number in range(config.batch_size):
-        clips = pool[number % len(pool)]
-        clip = clips[draw(len(clips))]
+        of_source = pool[number % len(pool)]
+        clip = of_source[draw(len(of_source))]
         start = draw(len(clip) - config.num_frames + 1)
         parts.append(clip[start : start + config.num_frames])
-    pixels = torch.from_numpy(np.stack(parts)).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
-    mirrored = torch.rand(len(pixels), generator=generator) < 0.5
+    clips = torch.from_numpy(np.stack(parts)).to(device)
+    pixels = clips.permute(0, 1, 4, 2, 3).float() / 127.5 - 1
+    mirrored = (torch.rand(len(pixels), generator=generator) < 0.5).to(device)
     pixels = torch.where(mirrored[:, None, None, None, None], pixels.flip(-1), pixels)
     # Frames below one another, so that a clip changes its colours as one picture.
     coloured = permute_channels(pixels.transpose(1, 2).flatten(2, 3), generator)
     coloured = coloured.unflatten(2, pixels.shape[1:4:2]).transpose(1, 2)
-    kept = torch.rand(len(pixels), generator=generator) < 0.5
+    kept = (torch.rand(len(pixels), generator=generator) < 0.5).to(device)
     return torch.where(kept[:, None, None, None, None], pixels, coloured)
 
 
@@ -184,7 +187,7 @@ def _run(
         while state.step < config.num_steps:
             # Keyed by the step: a resumed run sees the batches that it would have seen.
             generator = torch.Generator().manual_seed(config.seed * 1_000_003 + state.step)
-            videos = sample_clips(pool, config, generator).to(device)
+            videos = sample_clips(pool, config, generator, device)
             terms = _train_step(state, config, videos, generator)
             state.step += 1
             if state.step % 20 == 0:

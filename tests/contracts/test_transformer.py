@@ -184,14 +184,14 @@ def test_like_codes_begin_alike_and_other_rows_as_before() -> None:
     codebook[3] = -codebook[2]
     config = tiny_transformer_config(initializer_std=0.02)
     plain = build_transformer(config, VOCAB, seed=3)
-    seeded = build_transformer(config, VOCAB, seed=3, codebook=codebook)
+    seeded = build_transformer(config, VOCAB, seed=3, codebooks=[codebook])
     for name in ("embedding.weight", "head.proj.weight"):
         before, rows = plain.get_parameter(name), seeded.get_parameter(name)
         assert torch.equal(before[20:], rows[20:])
         torch.testing.assert_close(rows[1], rows[0])
         torch.testing.assert_close(rows[3], -rows[2])
         assert rows[:20].std() > 2 * before.std()
-    again = build_transformer(config, VOCAB, seed=3, codebook=codebook)
+    again = build_transformer(config, VOCAB, seed=3, codebooks=[codebook])
     assert torch.equal(again.head.proj.weight, seeded.head.proj.weight)
 
 
@@ -294,7 +294,7 @@ def test_a_tied_head_is_kept_once_and_comes_back_tied() -> None:
 
 def test_a_head_of_zeros_begins_with_equal_logits_and_conditions_are_never_predicted() -> None:
     config = replace(tiny_transformer_config(), zero_init_head=True, num_conditions=5)
-    model = build_transformer(config, VOCAB, seed=1, codebook=torch.randn(9, 4))
+    model = build_transformer(config, VOCAB, seed=1, codebooks=[torch.randn(9, 4)])
     assert model.embedding.weight.shape[0] == VOCAB + 5
     hidden = model(torch.full((1, 3), VOCAB + 4), positions=torch.full((1, 4, 3), -1))
     assert hidden.abs().max() > 0

@@ -100,7 +100,7 @@ def test_training_reads_curated_shards_as_it_reads_their_sources(tmp_path: Path)
     assert len(curated) == len(original) == 3
     for one, other in zip(curated, original, strict=True):
         assert one.sample.segments == other.sample.segments
-        np.testing.assert_array_equal(one.pictures(), other.pictures())
+        np.testing.assert_array_equal(one.visuals(), other.visuals())
 
 
 def test_a_file_that_is_no_curation_is_refused(

@@ -12,8 +12,8 @@ from genvlm.config.data import CaptionsSource
 from genvlm.config.training import OptimizerConfig, TrainConfig
 from genvlm.data.batches import BatchSource
 from genvlm.data.corpus import build_corpus
-from genvlm.data.sharding import Tokenizers
 from genvlm.data.sources import Sample
+from genvlm.data.tokenising import Tokenizers
 from genvlm.errors import CheckpointError, ConfigError, DataError, StorageError, TrainingError
 from genvlm.models.build import build_transformer
 from genvlm.models.pretrained import build_vocabulary, load_pretrained

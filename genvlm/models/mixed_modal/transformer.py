@@ -131,9 +131,13 @@ class MixedModalTransformer(nn.Module):
 
     @torch.no_grad()
     def init_codes(
-        self, codebook: Float[Tensor, "codes dim"], generator: torch.Generator | None = None
+        self,
+        codebook: Float[Tensor, "codes dim"],
+        generator: torch.Generator | None = None,
+        *,
+        start: int = 0,
     ) -> None:
-        """Rows 0..codes-1 of embedding and head: random linear maps of what the codes stand for.
+        """Rows from `start` on of embedding and head: random linear maps of what codes stand for.
 
         Code vectors that are near begin with near embeddings and near logits, so that what is
         learned of one helps with its neighbours.
@@ -143,7 +147,7 @@ class MixedModalTransformer(nn.Module):
             scaled.append((self.head.proj.weight, _CODE_HEAD_STD))  # a tied one ends with this
         for weight, std in scaled:
             mapped = codebook @ torch.randn(codebook.shape[1], weight.shape[1], generator=generator)
-            weight[: len(codebook)] = (std * mapped / mapped.std()).to(weight)
+            weight[start : start + len(codebook)] = (std * mapped / mapped.std()).to(weight)
 
     def forward(
         self,

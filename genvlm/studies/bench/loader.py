@@ -17,8 +17,9 @@ from genvlm.config.training import TrainConfig
 from genvlm.data.corpus import Corpus, build_corpus
 from genvlm.data.images import load_image, save_image
 from genvlm.data.prefetch import prefetch
-from genvlm.data.sharding import Tokenizers, write_shards
+from genvlm.data.sharding import write_shards
 from genvlm.data.shards import map_shard
+from genvlm.data.tokenising import Tokenizers
 from genvlm.models.build import build_transformer
 from genvlm.studies.bench.report import Result, Row, time_row
 from genvlm.studies.bench.timing import (
@@ -169,7 +170,7 @@ def _codes(image: ImageTokenizer, corpus: Corpus, folder: Path, settings: Settin
 
     def read_codes() -> object:
         mapped = map_shard(shard)
-        return [mapped.picture(i).copy() for i in range(num)]
+        return [mapped.codes(i).copy() for i in range(num)]
 
     tasks: dict[str, Callable[[], object]] = {
         "codes": read_codes, "png": lambda: [load_image(path) for path in paths],

@@ -57,10 +57,10 @@ class NextTokenObjective(nn.Module):
         return Losses((loss * weights).sum(), terms, counts, means, maxima)
 
 
-def modality_weights(text: float, image: float) -> tuple[float, ...]:
-    """Loss weight by `Modality`; control tokens count as text, video as image."""
+def modality_weights(text: float, image: float, video: float) -> tuple[float, ...]:
+    """Loss weight by `Modality`; control tokens count as text."""
     by_kind = {
-        Modality.CONTROL: text, Modality.TEXT: text, Modality.IMAGE: image, Modality.VIDEO: image,
+        Modality.CONTROL: text, Modality.TEXT: text, Modality.IMAGE: image, Modality.VIDEO: video,
     }  # fmt: skip
     return tuple(by_kind[kind] for kind in Modality)
 

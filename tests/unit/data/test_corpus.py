@@ -25,8 +25,8 @@ from genvlm.data.emoji import class_concepts, split_concepts
 from genvlm.data.images import save_image
 from genvlm.data.scenes import INVERSE, render_scene, sample_scenes
 from genvlm.data.sequences import sample_sequences
-from genvlm.data.sharding import Tokenizers
 from genvlm.data.sources import Sample
+from genvlm.data.tokenising import Tokenizers
 from genvlm.errors import DataError, ImageError
 from genvlm.testing.corpora import corpus_of
 from genvlm.testing.tiny import (

@@ -25,8 +25,8 @@ from genvlm.config.diffusion import PairDataConfig
 from genvlm.data.corpus import build_corpus
 from genvlm.data.images import RGBImage
 from genvlm.data.pairs import build_pairs
-from genvlm.data.sharding import Tokenizers
 from genvlm.data.sources import read_source
+from genvlm.data.tokenising import Tokenizers
 from genvlm.errors import DataError
 from genvlm.testing.files import picture_bytes, write_files, write_json_lines, write_tar
 from genvlm.testing.tiny import tiny_image_tokenizer, tiny_text_tokenizer
@@ -102,7 +102,7 @@ def test_a_source_of_any_layout_gives_its_text_and_picture(
 ) -> None:
     write_files(tmp_path, {"a.png": PICTURE})
     (reading,) = read_source(write(tmp_path), "0-it")
-    (picture,) = reading.pictures()
+    (picture,) = reading.visuals()
     expected = [0, "grey"] if write is _mmc4 else ["grey", 0]
     assert list(reading.sample.segments) == expected
     assert reading.sample.id.startswith("0-it-")
@@ -152,4 +152,4 @@ def test_a_video_is_refused_by_name_where_no_codes_can_be_made_of_it(tmp_path: P
     write_files(tmp_path, {"a.mp4": b"x", "a.txt": "a clip"})
     (reading,) = read_source(VideosSource(path=str(tmp_path)), "0-videos")
     with pytest.raises(DataError, match=r"a\.mp4 is a video"):
-        reading.pictures()
+        reading.visuals()
