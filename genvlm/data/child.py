@@ -54,6 +54,11 @@ class Child:
         self._module, self._limits = module, limits
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int | None:
+        """Of its process; None: there is none now."""
+        return None if self._process is None else self._process.pid
+
     def ask(self, request: dict[str, Any], content: bytes = b"") -> Answer:
         """Its answer. Raises ChildFailed: there is none, and the child is gone."""
         deadline = time.monotonic() + self._limits.seconds

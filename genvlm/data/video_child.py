@@ -5,113 +5,104 @@ to other files and hosts; only decoders of common codecs are opened.
 """
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from genvlm.data.child import Answer, serve
+from genvlm.data.clipper import (
+    Clipper,
+    as_fraction,
+    centre_square,
+    fitted_sides,
+    square_sides,
+)
+from genvlm.data.video_containers import BytesFile, FilePart, VideoFault, container_of
 
 _CODECS = (
     "h264", "hevc", "av1", "vp8", "vp9", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "gif",
 )  # fmt: skip
-_CONTAINERS = "MP4, MOV, WebM, MKV, AVI, GIF"
 _MAX_PACKETS = 2000
 """Without a frame among them; for each further frame, as many again."""
+_PATIENCE = 100
+"""Frames after which the parent hears that there is no clip yet: its limits are of one answer."""
 
 
-class VideoFault(Exception):  # noqa: N818  its text ends a sentence: "clip.mp4 is empty"
-    """What is wrong with a video."""
+class VideoAnswers:
+    """Answers requests; a video whose clips are asked for one by one stays open in between."""
 
+    def __init__(self) -> None:
+        self._clips: Iterator[np.ndarray | None] | None = None
 
-class FilePart(io.RawIOBase):
-    """A part of a file as a file, for FFmpeg."""
+    def __call__(self, request: dict[str, Any], content: bytes) -> Answer:
+        """Probe, decode, or give a clip; "error" ends a sentence that begins with its name."""
+        import av
 
-    def __init__(self, path: Path, offset: int, size: int | None) -> None:
-        self._file = path.open("rb")
-        end = self._file.seek(0, io.SEEK_END)
-        self._offset, self._size = offset, end - offset if size is None else size
-        if offset + self._size > end:
-            raise VideoFault(f"is cut short: copy {path} again")
-        self.seek(0)
-
-    def read(self, size: int | None = -1) -> bytes:
-        left = max(self._size - self.tell(), 0)
-        return self._file.read(left if size is None or size < 0 else min(size, left))
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self.tell(), io.SEEK_END: self._size}[whence]
-        return self._file.seek(self._offset + max(start + offset, 0)) - self._offset
-
-    def tell(self) -> int:
-        return self._file.tell() - self._offset
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-
-def answer(request: dict[str, Any], content: bytes) -> Answer:
-    """Probe or decode one video; "error" ends a sentence that begins with its name."""
-    import av
-
-    try:
-        file = _open_file(request, content)
-        with av.open(file, format=_container(file), metadata_errors="replace") as video:
-            stream = _stream(video, request["max_pixels"])
-            if request["do"] == "probe":
-                return _info(video, stream), b""
-            frames = _decode(video, stream, request["max_frames"], request["max_side"])
-        return {"shape": list(frames.shape)}, frames.tobytes()
-    except VideoFault as fault:
-        return {"error": str(fault)}, b""
-    except OSError as error:  # av's errors of the system, too
-        if isinstance(error, av.FFmpegError):
+        try:
+            if request["do"] == "next":
+                return self._next()
+            self._clips = None  # closes what is open
+            if request["do"] == "clips":
+                self._clips = _clips(request, content)
+                return self._next()
+            with _opened(request, content) as (video, stream):
+                if request["do"] == "probe":
+                    return _info(video, stream), b""
+                frames = _decode(video, stream, request["max_frames"], request["max_side"])
+            return {"shape": list(frames.shape)}, frames.tobytes()
+        except VideoFault as fault:
+            return {"error": str(fault)}, b""
+        except OSError as error:  # av's errors of the system, too
+            if isinstance(error, av.FFmpegError):
+                return {"error": f"is damaged ({_words(error)}): replace it"}, b""
+            return {"error": f"cannot be read ({error.strerror}): check the path"}, b""
+        except MemoryError:
+            raise
+        except Exception as error:  # av.FFmpegError is also ValueError, EOFError and more
             return {"error": f"is damaged ({_words(error)}): replace it"}, b""
-        return {"error": f"cannot be read ({error.strerror}): check the path"}, b""
-    except MemoryError:
-        raise
-    except Exception as error:  # av.FFmpegError is also ValueError, EOFError and more
-        return {"error": f"is damaged ({_words(error)}): replace it"}, b""
+
+    def _next(self) -> Answer:
+        if self._clips is None:
+            raise VideoFault("was closed while its clips were read")
+        clip = next(self._clips, "end")
+        if isinstance(clip, str):
+            return {"end": True}, b""
+        if clip is None:
+            return {"end": False}, b""
+        return {"end": False, "shape": list(clip.shape)}, clip.tobytes()
 
 
 def _words(error: Exception) -> str:
     return " ".join(str(getattr(error, "strerror", None) or error).split())[:200]
 
 
-def _open_file(request: dict[str, Any], content: bytes) -> io.RawIOBase | io.BytesIO:
-    if "path" in request:
-        return FilePart(Path(request["path"]), request["offset"], request["size"])
-    return io.BytesIO(content)
+@contextmanager
+def _opened(request: dict[str, Any], content: bytes) -> Iterator[tuple[Any, Any]]:
+    """The container and its first stream of pictures."""
+    import av
 
-
-def _container(file: io.RawIOBase | io.BytesIO) -> str:
-    """FFmpeg's name of the container."""
-    start = file.read(12) or b""
-    file.seek(0)
-    if not start:
-        raise VideoFault("is empty (0 bytes): replace it or remove it from the list")
-    if start[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"):
-        return "mov"
-    if start[:4] == b"\x1a\x45\xdf\xa3":
-        return "matroska"
-    if start[:4] == b"RIFF" and start[8:12] == b"AVI ":
-        return "avi"
-    if start[:6] in (b"GIF87a", b"GIF89a"):
-        return "gif"
-    raise VideoFault(f"is not a video that can be read ({_CONTAINERS})")
+    file: BytesFile = (
+        FilePart(Path(request["path"]), request["offset"], request["size"])
+        if "path" in request
+        else io.BytesIO(content)
+    )
+    with file, av.open(file, format=container_of(file), metadata_errors="replace") as video:
+        yield video, _stream(video, request["max_pixels"])
 
 
 def _stream(video: Any, max_pixels: int) -> Any:
     """The first stream of pictures, whose decoder is set up but has decoded nothing."""
     if not video.streams.video:
-        raise VideoFault("has no stream of pictures")
+        sound = " but of sound" if video.streams.audio else ""
+        raise VideoFault(f"has no stream of pictures{sound}: leave it out")
     stream = video.streams.video[0]
     context = stream.codec_context
-    if context is None or context.name not in _CODECS:
-        name = "unknown" if context is None else context.name
+    name = _codec(context)
+    if name not in _CODECS:
         raise VideoFault(f"has the codec {name}: convert it to one of {', '.join(_CODECS)}")
     if context.width < 1 or context.height < 1:
         raise VideoFault("says nothing of the size of its frames: replace it")
@@ -125,6 +116,12 @@ def _stream(video: Any, max_pixels: int) -> Any:
     return stream
 
 
+def _codec(context: Any) -> str:
+    """The codec's own name, which is not that of what decodes it: AV1 is decoded by libdav1d."""
+    name: str = "unknown" if context is None else context.codec.canonical_name
+    return name
+
+
 def _info(video: Any, stream: Any) -> dict[str, Any]:
     rate = stream.average_rate
     if stream.duration is not None and stream.time_base is not None:
@@ -133,7 +130,7 @@ def _info(video: Any, stream: Any) -> dict[str, Any]:
         seconds = (video.duration or 0) / 1e6
     return {
         "container": video.format.name,
-        "codec": stream.codec_context.name,
+        "codec": _codec(stream.codec_context),
         "width": stream.codec_context.width,
         "height": stream.codec_context.height,
         "num_frames": max(stream.frames, 0),
@@ -142,30 +139,103 @@ def _info(video: Any, stream: Any) -> dict[str, Any]:
     }
 
 
+def _frames(video: Any, stream: Any) -> Iterator[Any]:
+    """Decoded frames from where the container stands. Raises VideoFault: too many without one."""
+    found = 0
+    for number, packet in enumerate(video.demux(stream)):
+        if number > _MAX_PACKETS * (1 + found):
+            raise VideoFault(f"has no frame in {number} packets: replace it")
+        for frame in packet.decode():
+            found += 1
+            yield frame
+
+
 def _decode(video: Any, stream: Any, max_frames: int, max_side: int) -> np.ndarray:
     """Frames (T, H, W, 3). Raises VideoFault: there is none."""
     frames: list[np.ndarray] = []
     size: tuple[int, int] | None = None
-    for number, packet in enumerate(video.demux(stream)):
-        if number > _MAX_PACKETS * (1 + len(frames)):
-            raise VideoFault(f"has no frame in {number} packets: replace it")
-        for frame in packet.decode():
-            size = size or _fitted(frame.width, frame.height, max_side)
-            picture = frame.reformat(width=size[0], height=size[1], format="rgb24")
-            frames.append(picture.to_ndarray())
-            if len(frames) == max_frames:
-                return np.stack(frames)
+    for frame in _frames(video, stream):
+        size = size or fitted_sides(frame.width, frame.height, max_side)
+        frames.append(_pixels(frame, size))
+        if len(frames) == max_frames:
+            break
     if not frames:
         raise VideoFault("has no frame that can be decoded: replace it")
     return np.stack(frames)
 
 
-def _fitted(width: int, height: int, max_side: int) -> tuple[int, int]:
-    scale = min(1.0, max_side / max(width, height))
-    return max(round(width * scale), 1), max(round(height * scale), 1)
+def _pixels(frame: Any, size: tuple[int, int]) -> np.ndarray:
+    """A frame scaled to a width and height, then turned as its container says: (H, W, 3)."""
+    pixels = frame.reformat(width=size[0], height=size[1], format="rgb24").to_ndarray()
+    turned: np.ndarray = np.rot90(pixels, round(frame.rotation / 90))
+    return turned
+
+
+def _clips(request: dict[str, Any], content: bytes) -> Iterator[np.ndarray | None]:
+    """Clips as they are decoded; None: not yet."""
+    side, start = request["side"], request["start"]
+    clipper = Clipper(request["num_frames"], request["frames_per_second"], start)
+    with _opened(request, content) as (video, stream):
+        num = 0
+        for num, (time, frame) in enumerate(_frames_from(video, stream, as_fraction(start)), 1):
+            width, height = square_sides(frame.width, frame.height, side)
+            if width * height > request["max_pixels"]:
+                raise VideoFault(f"has frames of {frame.width}x{frame.height} pixels: too narrow")
+            yield from clipper.add(time, centre_square(_pixels(frame, (width, height)), side))
+            if num % _PATIENCE == 0:
+                yield None
+        if not num:
+            raise VideoFault("has no frame that can be decoded: replace it")
+        yield from clipper.finish()
+
+
+def _frames_from(video: Any, stream: Any, start: Fraction) -> Iterator[tuple[Fraction, Any]]:
+    """Frames with their seconds since the first one, from one that is shown at `start` or before.
+
+    A frame behind a key frame is right however it was come by, but for those that stand before the
+    key frame in time: they need frames before it.
+    """
+    frames = _frames(video, stream)
+    first = next(frames, None)
+    if first is None:
+        return
+    rate = stream.average_rate or Fraction(25)
+    begin = first.pts
+    if not start:
+        yield Fraction(0), first
+    elif begin is None:
+        raise VideoFault("has no times, by which its frames could be found: read it from its start")
+    else:
+        frames = _frames_behind_key(video, stream, begin, start)
+    time = Fraction(0)
+    for frame in frames:
+        # Where a frame has no time, it is shown when the rate says.
+        time = time + 1 / rate if frame.pts is None else (frame.pts - begin) * frame.time_base
+        yield time, frame
+
+
+def _frames_behind_key(video: Any, stream: Any, begin: int, start: Fraction) -> Iterator[Any]:
+    """Frames from the key frame before `start`; where a seek misses it, from an earlier one."""
+    back = Fraction(0)
+    while True:
+        target = max(start - back, Fraction(0))
+        video.seek(begin + int(target / stream.time_base), stream=stream)
+        frames = _frames(video, stream)
+        for frame in frames:
+            if not target or (frame.key_frame and frame.pts is not None):
+                break
+        else:
+            frame = None
+        if frame is not None and (not target or (frame.pts - begin) * frame.time_base <= start):
+            yield frame
+            yield from frames
+            return
+        if not target:
+            return
+        back = 4 * back + 1
 
 
 if __name__ == "__main__":
     import av  # noqa: F401  before the limits are set: they are of one video
 
-    serve(answer)
+    serve(VideoAnswers())

@@ -71,7 +71,10 @@ def fuzz_images(num: int, seed: int, progress: Callable[[int], None] | None = No
 
 
 def fuzz_videos(num: int, seed: int, progress: Callable[[int], None] | None = None) -> FuzzReport:
-    """Probe and decode `num` damaged videos, each twice; a decoder that dies is a refusal."""
+    """Probe `num` damaged videos, decode them and make clips of them, each twice.
+
+    A decoder that dies is a refusal.
+    """
     limits = ChildLimits(seconds=10, memory=1 << 29)
     with VideoDecoder(limits=limits) as decoder:
 
@@ -80,14 +83,29 @@ def fuzz_videos(num: int, seed: int, progress: Callable[[int], None] | None = No
             try:
                 info = decoder.probe(video)
                 frames: np.ndarray = np.asarray(decoder.decode(video, max_frames=8, max_side=32))
+                clips = [_clips(decoder, video, start) for start in (0, 0.05)]
             except VideoError as error:
                 return "refused", str(error)
             except Exception as error:
                 return "fault", repr(error)
             digest = hashlib.sha256(frames.tobytes()).hexdigest()
-            return "video", f"{info} {frames.shape} {digest}"
+            return "video", f"{info} {frames.shape} {digest} {clips}"
 
         return _fuzz(mutate_video, num, seed, outcome, progress)
+
+
+def _clips(decoder: VideoDecoder, video: Media, start: float) -> str:
+    """The digest of a few clips of one frame, and why there are no more."""
+    digest, end = hashlib.sha256(), ""
+    clips = decoder.clips(
+        video, num_frames=1, side=16, frames_per_second=7, start=start, max_clips=4
+    )
+    try:
+        for clip in clips:
+            digest.update(np.asarray(clip).tobytes())
+    except VideoError as error:
+        end = str(error)
+    return f"{digest.hexdigest()} {end}"
 
 
 def _fuzz(

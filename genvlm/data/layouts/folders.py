@@ -1,11 +1,12 @@
 """Folders of pictures or videos, nested or not; the caption is a file beside, or a name."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from genvlm.config.data import FolderSource, VideosSource
+from genvlm.data.frame_folders import is_frame_folder
 from genvlm.data.images import picture_path
 from genvlm.data.layouts.samples import documents_of, image_pair
 from genvlm.data.raw import Media, RawDocument
@@ -15,6 +16,7 @@ from genvlm.data.skipping import SkipBudget
 from genvlm.errors import DataError
 
 VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v")
+"""Of files that are videos wherever they lie; a GIF is one in a folder of videos alone."""
 Captions = Literal["sidecar", "file_name", "folder_name"]
 
 
@@ -24,15 +26,20 @@ def read_folder(source: FolderSource, skips: SkipBudget) -> Iterator[RawDocument
 
 
 def read_videos(source: VideosSource, skips: SkipBudget) -> Iterator[RawDocument]:
-    """Pairs of a caption and a clip, as `read_folder`."""
+    """Pairs of a caption and a video, as `read_folder`.
+
+    A subfolder that holds pictures and nothing else is one video, its caption `name.txt` beside it.
+    """
     return _read(Path(source.path), "video", "sidecar", skips)
 
 
 def _read(
     folder: Path, kind: Literal["image", "video"], captions: Captions, skips: SkipBudget
 ) -> Iterator[RawDocument]:
-    suffixes = PICTURE_SUFFIXES if kind == "image" else VIDEO_SUFFIXES
-    names = list_files(folder, suffixes)
+    if kind == "image":
+        names = list_files(folder, PICTURE_SUFFIXES)
+    else:
+        names = list_files(folder, (*VIDEO_SUFFIXES, ".gif"), is_frame_folder)
     if captions == "sidecar":
         _check_sidecars(folder, names)
 
@@ -44,8 +51,13 @@ def _read(
     return documents_of(((str(folder / name), name) for name in names), pair, skips)
 
 
-def list_files(folder: Path, suffixes: Sequence[str]) -> list[str]:
+def list_files(
+    folder: Path, suffixes: Sequence[str], is_one: Callable[[Path], bool] = lambda path: False
+) -> list[str]:
     """Paths below a folder, with `/`, sorted; hidden files and other suffixes are passed over.
+
+    Args:
+        is_one: whether a subfolder is listed as if it was a file.
 
     Raises:
         DataError: no such folder, a link to a folder in it, or no file of these suffixes.
@@ -60,11 +72,14 @@ def list_files(folder: Path, suffixes: Sequence[str]) -> list[str]:
                 raise DataError(
                     f"{Path(root) / name} is a link to a folder: name that folder as a source"
                 )
-        found += [
-            (Path(root) / name).relative_to(folder).as_posix()
+        listed = [name for name in subfolders if is_one(Path(root) / name)]
+        subfolders[:] = [name for name in subfolders if name not in listed]
+        listed += [
+            name
             for name in files
             if not name.startswith(".") and name.lower().endswith(tuple(suffixes))
         ]
+        found += [(Path(root) / name).relative_to(folder).as_posix() for name in listed]
     for name in found:
         try:
             name.encode()
@@ -80,7 +95,7 @@ def _refuse(error: OSError) -> None:
 
 
 def _check_sidecars(folder: Path, names: Sequence[str]) -> None:
-    sidecars = {name: PurePosixPath(name).with_suffix(".txt") for name in names}
+    sidecars = {name: _sidecar(folder, name) for name in names}
     of_sidecar: dict[PurePosixPath, str] = {}
     for name, sidecar in sidecars.items():
         if sidecar in of_sidecar:
@@ -97,12 +112,19 @@ def _check_sidecars(folder: Path, names: Sequence[str]) -> None:
         )
 
 
+def _sidecar(folder: Path, name: str) -> PurePosixPath:
+    path = PurePosixPath(name)
+    return (
+        path.with_suffix(".txt") if (folder / name).is_file() else path.parent / f"{path.name}.txt"
+    )
+
+
 def _caption(folder: Path, name: str, captions: Captions) -> str:
     """The caption of the file `name`. Raises DataError: there is none."""
     path = PurePosixPath(name)
     match captions:
         case "sidecar":
-            sidecar = picture_path(folder, path.with_suffix(".txt").as_posix(), folder / name)
+            sidecar = picture_path(folder, _sidecar(folder, name).as_posix(), folder / name)
             return checked_text(read_text_file(sidecar).strip(), "the caption", str(sidecar))
         case "file_name":
             words = path.stem
