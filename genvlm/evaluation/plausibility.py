@@ -7,7 +7,6 @@ evaluation. `pair` compares a lawful clip with the broken one of the same beginn
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.stats import rankdata
 
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.measures import Evidence, Judged, Metric, Parts, Rule, Target, mean, scores
@@ -74,9 +73,9 @@ def _auc(parts: Float64[np.ndarray, "items parts"]) -> float:
     lawful, broken = four[:, 0::2].ravel(), four[:, 1::2].ravel()
     if len(lawful) == 0:
         return float("nan")
-    ranks = rankdata(np.concatenate([lawful, broken]))[: len(lawful)].sum()
-    above = ranks - len(lawful) * (len(lawful) + 1) / 2
-    return float(above / (len(lawful) * len(broken)))
+    ordered = np.sort(broken)
+    won, tied_or_won = (np.searchsorted(ordered, lawful, side).sum() for side in ("left", "right"))
+    return float((won + tied_or_won) / (2 * len(lawful) * len(broken)))
 
 
 PLAUSIBILITY = Rule(

@@ -16,7 +16,7 @@ from genvlm.data.hashed import hash_rank
 from genvlm.data.videos import VideoFrames
 from genvlm.errors import ConfigError, VideoError
 from genvlm.models.build import build_transformer
-from genvlm.models.pretrained import PretrainedModel
+from genvlm.models.pretrained import PretrainedModel, codebooks_of
 from genvlm.scoring.protocols import ClipSet, Plausibility, ScorerInfo
 from genvlm.scoring.video import VideoCodes, find_video_tokenizer, score_video
 
@@ -183,7 +183,7 @@ def untrained(pretrained: PretrainedModel, seed: int = 0) -> PretrainedModel:
         pretrained.model.config,
         pretrained.vocabulary.size,
         seed=seed,
-        codebook=pretrained.image_tokenizer.codebook,
+        codebooks=codebooks_of(pretrained.image_tokenizer, pretrained.video_tokenizer),
     )
     weight = pretrained.model.embedding.weight
     fresh = model.to(weight.device, weight.dtype).eval().requires_grad_(False)

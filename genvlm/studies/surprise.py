@@ -9,7 +9,7 @@ import numpy as np
 from genvlm.data.raw import Media
 from genvlm.data.videos import VideoDecoder, VideoFrames
 from genvlm.errors import VideoError
-from genvlm.evaluation.blocks import Block, Callout, Headline, Section, Table
+from genvlm.evaluation.blocks import Block, Callout, Cell, Headline, Section, Table
 from genvlm.evaluation.films import Film, Films
 from genvlm.evaluation.report import render_report
 from genvlm.models.pretrained import PretrainedModel
@@ -61,7 +61,8 @@ class SurprisedBy:
     def cut(self) -> str:
         """What of the video was not scored, or nothing."""
         left = self.num_decoded - len(self.frames)
-        said = [f"{left} frames at its end do not fit the tokenizer"] if left else []
+        frames = "1 frame at its end does" if left == 1 else f"{left} frames at its end do"
+        said = [f"{frames} not fit the tokenizer"] if left else []
         said += [f"only its first {self.num_decoded} frames were read"] if self.more else []
         return " and ".join(said)
 
@@ -160,7 +161,7 @@ def surprise_page(
     measured: Sequence[SurprisedBy], failed: Sequence[tuple[str, str]], model: str
 ) -> str:
     """One HTML page: every video plays, with its curve and its heat map."""
-    rows = [
+    rows: list[list[Cell]] = [
         [m.video, len(m.frames), m.context, f"{-m.score.total:.1f}", _per_code(m), _worst(m)]
         for m in measured
     ]
