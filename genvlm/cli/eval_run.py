@@ -113,7 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     check_benchmark(arguments.benchmark)
     if arguments.benchmark in VIDEO_BENCHMARKS:
-        return run_on_videos(arguments, PAGE_FILE)
+        return run_on_videos(arguments, page=PAGE_FILE, cache=CACHE_FILE)
     if (arguments.model is None) == (not arguments.predictions):
         raise ConfigError("give either --model FOLDER or --predictions FILE")
     if arguments.predictions:

@@ -14,7 +14,7 @@ _OF_PICTURES = (
 )  # fmt: skip
 
 
-def run_on_videos(arguments: argparse.Namespace, page: str) -> int:
+def run_on_videos(arguments: argparse.Namespace, *, page: str, cache: str) -> int:
     """Run, write log, summary and report, and print a table.
 
     Raises:
@@ -41,8 +41,11 @@ def run_on_videos(arguments: argparse.Namespace, page: str) -> int:
     check_output_folder(arguments.out)
     benchmark = build_video_benchmark(name, data=arguments.data, limit=arguments.limit)
     pretrained = load_pretrained(arguments.model, device=arguments.device)
+    arguments.out.mkdir(parents=True, exist_ok=True)
     with progress_bar(name) as bar:
-        evaluation = evaluate_videos(benchmark, pretrained, progress=bar)
+        evaluation = evaluate_videos(
+            benchmark, pretrained, cache=arguments.out / cache, progress=bar
+        )
     save_log(evaluation.records, evaluation.summary, arguments.out)
     write_video_page(evaluation, arguments.out / page)
     print(f"log, summary and report in {arguments.out}", file=sys.stderr)

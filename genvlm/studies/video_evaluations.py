@@ -13,6 +13,7 @@ from genvlm.evaluation.results import Summary
 from genvlm.evaluation.summary import summarize
 from genvlm.evaluation.video_benchmark import VideoBenchmark, run_video_benchmark
 from genvlm.models.pretrained import PretrainedModel
+from genvlm.scoring.cache import CachedVideoScorer, ValueCache
 from genvlm.scoring.protocols import VideoScorer
 from genvlm.scoring.video_scorers import (
     ConstantVideoScorer,
@@ -67,17 +68,27 @@ def evaluate_videos(
     benchmark: VideoBenchmark,
     pretrained: PretrainedModel,
     *,
+    cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> VideoEvaluation:
     """Score all clips by their likelihood behind the context, and by every control.
+
+    Args:
+        cache: a file that keeps what the model and the controls made of it say, so that an
+            interrupted run goes on.
 
     Raises:
         ConfigError: a model without video tokenizer, or one that the context does not fit.
         EvaluationError: every item failed.
     """
     codes = VideoCodeCache(pretrained)
-    scorer = VideoLikelihoodScorer(pretrained, benchmark.context, codes)
+    scorer: VideoScorer = VideoLikelihoodScorer(pretrained, benchmark.context, codes)
     controls = _controls(pretrained, benchmark.context, codes)
+    if cache is not None:
+        values = ValueCache(cache)
+        scorer = CachedVideoScorer(scorer, values)
+        costly = {n: c for n, c in controls.items() if c.info.unit == "nats"}
+        controls |= {name: CachedVideoScorer(c, values) for name, c in costly.items()}
     records = run_video_benchmark(benchmark, scorer, controls, progress)
     return VideoEvaluation(benchmark, records, summarize(records, benchmark.card))
 
