@@ -1,7 +1,7 @@
 """Scores and answers kept on disk, so that an interrupted evaluation goes on where it stopped.
 
 A key holds everything that can change a value: the fingerprint of the scorer, the item's id, its
-texts or prompt, and the pixels of its pictures or clips. Another model, or another prompt, is a miss.
+texts or prompt, and the pixels of its pictures or clips. Another model or prompt is a miss.
 """
 
 import json

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from genvlm.errors import ConfigError, VideoError
 from genvlm.models.pretrained import PretrainedModel
@@ -62,6 +63,18 @@ def test_frames_alone_and_pairs_of_frames_alone_cannot_tell_spliced_clips(
     assert found.values[0] + found.values[1] != found.values[2] + found.values[3]
 
 
+def test_sums_of_the_same_frames_tie_exactly_in_whatever_order_they_are_added() -> None:
+    # In float64 such sums do round, as those of a confident model do in float32.
+    tiny = tiny_pretrained(resolution=8, video=True, dtype=torch.float64)
+    sets = []
+    for seed in range(8):
+        a, b = noise(2 * seed, 33), noise(2 * seed + 1, 33)
+        spliced = [np.concatenate([x[:17], y[17:]]) for x, y in ((a, b), (b, a))]
+        sets.append(ClipSet(item_id=str(seed), clips=[a, b, *spliced]))
+    for found in SingleFrameScorer(tiny, 5).score(sets):
+        assert found.values[0] + found.values[1] == found.values[2] + found.values[3]
+
+
 def test_frame_difference_prefers_what_stands_still() -> None:
     still = np.repeat(noise(0, 1), 13, axis=0)
     moved = still.copy()
@@ -70,6 +83,10 @@ def test_frame_difference_prefers_what_stands_still() -> None:
     (found,) = FrameDifferenceScorer(5).score([ClipSet(item_id="q", clips=[still, moved])])
     step = abs(int(moved[10, 0, 0, 0]) - int(still[10, 0, 0, 0]))
     np.testing.assert_array_equal(found.values, [0, -2 * step])
+    stepped = still.copy()
+    stepped[5:, 0, 0, 0] ^= 255  # the step out of the context counts
+    (found,) = FrameDifferenceScorer(5).score([ClipSet(item_id="q", clips=[still, stepped])])
+    np.testing.assert_array_equal(found.values, [0, -step])
 
 
 def test_frames_alone_do_not_depend_on_what_is_before_them(tiny: PretrainedModel) -> None:
