@@ -94,6 +94,35 @@ def test_physics_is_run_beside_its_controls_and_rebuilt_from_its_log(
     assert json.loads(out)["metrics"]["pair"]["difference"] == 0
 
 
+def test_folders_of_intphys_are_run_and_a_damaged_set_makes_the_result_incomplete(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    for number in (1, 2):
+        for scene in (1, 2, 3, 4):
+            folder = tmp_path / f"dev/O2/{number:04d}/{scene}"
+            (folder / "scene").mkdir(parents=True)
+            said = {"header": {"is_possible": scene in (2, 3)}}
+            (folder / "status.json").write_text(json.dumps(said))
+            for t, frame in enumerate(rng.integers(0, 256, (33, 8, 8, 3), np.uint8), 1):
+                Image.fromarray(frame).save(folder / f"scene/scene_{t:03d}.png")
+    (tmp_path / "dev/O2/0001/3/scene/scene_005.png").write_bytes(b"\x89PNG")
+    out = tmp_path / "out"
+    asked = ["eval", "run", "intphys", "--model", model, "--data", tmp_path / "dev", "--out", out]
+    shown, _ = run(capsys, *asked, "--json", code=2)
+    found = json.loads(shown)
+    assert found["coverage"] == {
+        "expected": 2, "answered": 1, "refused": 0, "unparseable": 0, "failed": 1,
+    }  # fmt: skip
+    assert "O2/0001" in found["flags"][0]
+    assert "scene_005.png" in found["flags"][0]
+    assert list(found["metrics"]) == ["auc", "quadruplet"]
+    assert found["categories"].keys() == {"block: O2"}
+    assert "block: O2" in (out / "report.html").read_text()
+    shown, _ = run(capsys, *asked, "--json", "--limit", "1", "--allow-partial")
+    assert json.loads(shown)["version"] == "1+limit=1"
+
+
 def test_what_benchmarks_of_clips_do_not_take_is_refused(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
