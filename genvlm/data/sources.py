@@ -23,9 +23,11 @@ from genvlm.config.data import (
     ScenesSource,
     SequencesSource,
     StoriesSource,
+    VideosSource,
 )
 from genvlm.config.schema import to_plain
 from genvlm.data.augment import augment_drawings
+from genvlm.data.clips import read_clips
 from genvlm.data.edits import sample_edits
 from genvlm.data.emoji import Concept, Vendor, class_concepts, load_drawings, split_concepts
 from genvlm.data.images import RGBImage, decode_image, load_image
@@ -113,12 +115,15 @@ def read_source(
         case PhysicsSource():
             simulated = sample_clips(source.num, source.seed, source.num_frames)
             for i, clip in enumerate(simulated):
-                yield _captioned(f"{prefix}-{i}", clip.caption, clip.render)
+                yield _clip(f"{prefix}-{i}", clip.caption, clip.render)
         case MovingEmojiSource():
             moving = sample_moving_emoji(source.num, source.seed, source.num_frames)
             for i, drawing in enumerate(moving):
                 render = partial(drawing.render, _vendor(source.vendors, i))
-                yield _captioned(f"{prefix}-{i}", drawing.caption, render)
+                yield _clip(f"{prefix}-{i}", drawing.caption, render)
+        case VideosSource():
+            for cut in read_clips(source, skips or SkipBudget()):
+                yield _clip(f"{prefix}-{cut.id}", cut.caption, partial(_same, cut.frames))
         case _:
             for document in open_source(source, skips):
                 yield _reading(document, prefix)
@@ -199,8 +204,15 @@ def _concepts(source: EmojiSource) -> Sequence[Concept]:
     return class_concepts() if source.concepts == "classes" else split_concepts(held_out=False)
 
 
-def _captioned(sample_id: str, caption: str, render: Callable[[], VideoFrames]) -> Reading:
+def _clip(sample_id: str, caption: str | None, render: Callable[[], VideoFrames]) -> Reading:
+    """A pair, or a document of the clip alone."""
+    if caption is None:
+        return Reading(Sample(sample_id, (0,), "document"), lambda: [render()])
     return Reading(Sample(sample_id, (caption, 0), "pair"), lambda: [render()])
+
+
+def _same(frames: VideoFrames) -> VideoFrames:
+    return frames
 
 
 def _vendor(vendors: Sequence[Vendor], number: int) -> Vendor:
@@ -236,7 +248,10 @@ def _file_state(path: Path | None) -> list[int]:
         state = path.stat() if path is not None else None
     except OSError:  # reading it says what is wrong
         state = None
-    return [] if state is None else [state.st_size, state.st_mtime_ns]
+    found = [] if state is None else [state.st_size, state.st_mtime_ns]
+    if path is not None and path.is_dir():  # of frames
+        found += [number for frame in sorted(path.iterdir()) for number in _file_state(frame)]
+    return found
 
 
 def samples_json(samples: Sequence[Sample]) -> bytes:

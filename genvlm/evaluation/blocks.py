@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from genvlm.errors import EvaluationError
+from genvlm.evaluation.films import Films
 
 Pixels: TypeAlias = UInt8[np.ndarray, "height width 3"] | UInt8[np.ndarray, "frames height width 3"]
 """A picture, or a clip, which plays for ever; clips of one length that stand together keep step."""
@@ -288,7 +289,7 @@ class Browser:
         return [(tag, found.count(tag)) for tag in sorted(set(found))]
 
 
-Block: TypeAlias = Prose | Figure | Gallery | Table | Code | Story | Callout | Browser
+Block: TypeAlias = Prose | Figure | Gallery | Table | Code | Story | Callout | Browser | Films
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from genvlm.evaluation.blocks import (
     media_type,
     show_number,
 )
+from genvlm.evaluation.films import heat_strip, strip
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 
@@ -42,8 +43,9 @@ def render_report(
     footer: str = "",
 ) -> str:
     """The whole page. `subtitle`, a section's `intro` and `footer` take the markup of `Prose`."""
-    template = files("genvlm.evaluation").joinpath("report.html.j2").read_text("utf-8")
+    folder = files("genvlm.evaluation")
     environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=_printable,
@@ -59,8 +61,10 @@ def render_report(
         data_uri=lambda content: _data_uri(content, media_type(content, "")),
         scale=_scale,
         csp_hash=_csp_hash,
+        film_strip=lambda film: _data_uri(strip(film)),
+        heat_strip=lambda film, hottest: _data_uri(heat_strip(film, hottest)),
     )
-    return environment.from_string(template).render(
+    return environment.get_template("report.html.j2").render(
         title=title, subtitle=subtitle, headlines=headlines, sections=sections, footer=footer
     )
 

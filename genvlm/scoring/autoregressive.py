@@ -118,7 +118,7 @@ class Likelihood:
     def score_tokens(
         self, sequences: Sequence[EncodedDocument], masks: Sequence[np.ndarray], allowed: range
     ) -> list[np.ndarray]:
-        """Log-probabilities of the masked tokens of each sequence, all of which are in `allowed`."""
+        """Log-probabilities of the masked tokens of each sequence; all are in `allowed`."""
         results: dict[int, np.ndarray] = {}
         order = sorted(range(len(sequences)), key=lambda i: len(sequences[i].token_ids))
         for part in _batches(order, [len(s.token_ids) for s in sequences], self.tokens_per_batch):

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Bool, Float, Float64
 
 from genvlm.errors import ConfigError, TokenError, VideoError
 from genvlm.models.pretrained import PretrainedModel
@@ -24,7 +24,8 @@ from genvlm.tokenization.video import VideoTokenizer
 from genvlm.tokenization.vocabulary import Modality
 from genvlm.tokenization.windows import frames_that_fit, window_frames
 
-VideoCodes = Int[np.ndarray, "latents rows columns"]
+VideoCodes = np.ndarray
+"""Codes of one clip, (latent frames, rows, columns)."""
 
 
 class VideoScore(NamedTuple):

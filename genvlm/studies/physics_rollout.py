@@ -209,9 +209,7 @@ def moved_on(context: VideoFrames, num_frames: int) -> VideoFrames:
     steps = min(_STEPS, len(context) - 1)
     before, now = ball_centres(context[-1 - steps]), ball_centres(last)
     balls = ball_pixels(last)
-    empty = last
-    for mask in balls.values():
-        empty = _without(empty, mask)
+    empty = _without(last, sum(balls.values(), np.zeros(last.shape[:2], bool)))
     drawn = [*context]
     for number in range(1, num_frames + 1):
         frame = empty.copy()

@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from genvlm.config.data import VideosSource
 from genvlm.data.raw import Media
+from genvlm.data.skipping import SkipBudget
+from genvlm.data.sources import hash_files, read_source
 from genvlm.data.videos import VideoDecoder
-from genvlm.errors import VideoError
+from genvlm.errors import DataError, VideoError
+from genvlm.testing.files import write_files
 from genvlm.testing.videos import (
     empty_video_bytes,
     numbers_of,
@@ -186,7 +190,7 @@ def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path: Path) -> None
             counts.append(sum(1 for _ in clips))
             here = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
-            (pid,) = [child.pid for child in decoder._children if child.pid]
+            (pid,) = decoder.pids
             peaks.append((here, _peak(pid)))
     clip = 4 * 96 * 96 * 3
     assert counts[2] > 15 * counts[1] > 0
@@ -205,7 +209,7 @@ def test_iterations_at_the_same_time_and_questions_between_wait_for_nobody(
         assert decoder.probe(video).width == 64
     for _ in range(3):  # left after the first clip
         assert next(decoder.clips(video, num_frames=9, side=16)).shape[0] == 9
-    assert len(decoder._children) == 3
+    assert len(decoder.pids) == 3
 
 
 def test_a_process_that_dies_between_two_clips_is_named_and_the_next_one_works() -> None:
@@ -213,7 +217,7 @@ def test_a_process_that_dies_between_two_clips_is_named_and_the_next_one_works()
     with VideoDecoder() as decoder:
         clips = decoder.clips(video, num_frames=9, side=16)
         next(clips)
-        (pid,) = [child.pid for child in decoder._children if child.pid]
+        (pid,) = decoder.pids
         os.kill(pid, 9)
         with pytest.raises(VideoError, match=r"clip\.mp4 crashed its decoder"):
             next(clips)
@@ -234,3 +238,46 @@ def test_frames_are_those_of_decord(decoder: VideoDecoder, tmp_path: Path) -> No
         video = Media(kind="video", name=path.name, path=path)
         ours = np.asarray(decoder.decode(video, max_frames=99, max_side=64))
         assert np.array_equal(ours, theirs)
+
+
+def _write_videos(folder: Path, videos: dict[str, bytes]) -> VideosSource:
+    files = {f"{Path(name).stem}.txt": f"caption of {name}" for name in videos}
+    write_files(folder, {**videos, **files})
+    return VideosSource(path=str(folder), num_frames=17, frames_per_second=25.0)
+
+
+def test_a_source_gives_all_clips_of_its_videos_with_their_captions(tmp_path: Path) -> None:
+    source = _write_videos(
+        tmp_path, {"b.webm": timed_video_bytes("webm"), "a.mp4": timed_video_bytes(cuts=(20,))}
+    )
+    readings = list(read_source(source, "0-videos"))
+    assert [(reading.sample.id, reading.sample.segments[0]) for reading in readings] == [
+        ("0-videos-a.mp4#0", "caption of a.mp4"),
+        ("0-videos-a.mp4#1", "caption of a.mp4"),
+        ("0-videos-a.mp4#2", "caption of a.mp4"),
+        ("0-videos-b.webm#0", "caption of b.webm"),
+        ("0-videos-b.webm#1", "caption of b.webm"),
+        ("0-videos-b.webm#2", "caption of b.webm"),
+    ]
+    frames = [np.asarray(reading.visuals()[0]) for reading in readings]
+    assert {clip.shape for clip in frames} == {(17, 256, 256, 3)}
+    assert [numbers_of(clip)[0] for clip in frames[3:]] == [0, 17, 34]
+    before = hash_files(source, 0)
+    (tmp_path / "b.webm").write_bytes(timed_video_bytes("webm", cuts=(9,)))
+    assert hash_files(source, 0) != before
+
+
+def test_videos_without_a_clip_are_counted_and_named_or_stop_the_source(tmp_path: Path) -> None:
+    source = _write_videos(
+        tmp_path,
+        {
+            "a.mp4": timed_video_bytes()[:-9], "b.mp4": video_bytes(num_frames=3),
+            "c.mp4": sound_bytes(), "d.mp4": timed_video_bytes(), "e.mp4": b"text",
+        },
+    )  # fmt: skip
+    with pytest.raises(DataError, match=r"a\.mp4 is cut short"):
+        list(read_source(source, "0"))
+    skips = SkipBudget(max_share=0.9)
+    assert len(list(read_source(source, "0", skips))) == 3
+    assert [skipped.id for skipped in skips.examples] == ["a.mp4", "b.mp4", "c.mp4", "e.mp4"]
+    assert "b.mp4 has 6 frames at 25 per second, 17 are needed" in skips.examples[1].reason

@@ -18,7 +18,6 @@ from genvlm.config.data import (
     Mmc4Source,
     ObelicsSource,
     ParquetSource,
-    VideosSource,
     WebDatasetSource,
 )
 from genvlm.config.diffusion import PairDataConfig
@@ -148,8 +147,8 @@ def test_damaged_pictures_are_left_out_of_a_corpus_the_same_ones_each_time(tmp_p
         build_corpus(DataConfig(sources=(source,)), tokenizers, None)
 
 
-def test_a_video_is_refused_by_name_where_no_codes_can_be_made_of_it(tmp_path: Path) -> None:
-    write_files(tmp_path, {"a.mp4": b"x", "a.txt": "a clip"})
-    (reading,) = read_source(VideosSource(path=str(tmp_path)), "0-videos")
-    with pytest.raises(DataError, match=r"a\.mp4 is a video"):
+def test_a_clip_of_a_tar_is_refused_by_name(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", [("1.mp4", b"x"), ("1.txt", b"a clip")])
+    (reading,) = read_source(WebDatasetSource(paths=(str(path),)), "0-webdataset")
+    with pytest.raises(DataError, match=r"1\.mp4 is a video: read videos with a source of kind"):
         reading.visuals()
