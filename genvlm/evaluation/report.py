@@ -61,8 +61,8 @@ def render_report(
         data_uri=lambda content: _data_uri(content, media_type(content, "")),
         scale=_scale,
         csp_hash=_csp_hash,
-        film_strip=lambda film: _data_uri(strip(film)),
-        heat_strip=lambda film, hottest: _data_uri(heat_strip(film, hottest)),
+        film_strip=lambda film: _data_uri(strip(film), "image/png"),
+        heat_strip=lambda film, hottest: _data_uri(heat_strip(film, hottest), "image/png"),
     )
     return environment.get_template("report.html.j2").render(
         title=title, subtitle=subtitle, headlines=headlines, sections=sections, footer=footer
