@@ -21,6 +21,7 @@ from genvlm.cli import (
     inpaint,
     plan,
     report,
+    rollout,
     score,
     train,
 )
@@ -29,8 +30,8 @@ from genvlm.training.launch import leave
 from genvlm.training.stopping import Terminated, terminable
 
 _COMMANDS = (
-    train, plan, generate, inpaint, edit, score, classify, evaluate, config, report, convert, data,
-    demo, bench,
+    train, plan, generate, rollout, inpaint, edit, score, classify, evaluate, config, report,
+    convert, data, demo, bench,
 )  # fmt: skip
 _SHOW_WARNING = warnings.showwarning
 USER_ERROR, OUR_FAULT, INTERRUPTED = 2, 1, 130
