@@ -141,7 +141,7 @@ def test_bouncing_balls_are_continued_in_every_way_and_shown(tmp_path: Path) -> 
     assert not np.array_equal(ways[LINE], ways[COPY])
     assert len(found.to_json()["ways"][MODEL]["kept_until"]) == 4
     page = write_physics_rollout(found, tmp_path).read_text()
-    assert page.count("data:image/gif") == 4
+    assert page.count('class="film"') == 4
     with pytest.raises(ConfigError, match="frames of 64x64 pixels, and this model draws 8"):
         roll_physics(
             tiny_pretrained(resolution=8, video=True), SamplingSettings(), num=1, seed=0, **LENGTHS
