@@ -4,6 +4,7 @@ Frames are one tall picture of which the page shows a part at a time, so that al
 the heat maps and the cursor of the curve show the same frame, and a reader can stop and step.
 """
 
+import base64
 import io
 import itertools
 from collections.abc import Sequence
@@ -149,8 +150,7 @@ class Films:
 
 def strip(film: Film) -> bytes:
     """All frames, one above the other, as PNG."""
-    height, width = film.frames.shape[1:3]
-    return _png(film.frames.reshape(-1, width, 3), "RGB") if height else b""
+    return _png(film.frames.reshape(-1, film.frames.shape[2], 3), "RGB")
 
 
 def heat_strip(film: Film, hottest: float) -> bytes:
@@ -161,6 +161,11 @@ def heat_strip(film: Film, hottest: float) -> bytes:
     pixels[..., :3] = _HEAT
     pixels[..., 3] = np.round(_MAX_ALPHA * share.clip(0, 1))
     return _png(pixels.reshape(-1, film.heat.shape[2], 4), "RGBA")
+
+
+def png_uri(png: bytes) -> str:
+    """An address that holds the picture itself."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
 def _png(pixels: np.ndarray, mode: str) -> bytes:

@@ -67,8 +67,8 @@ def test_sums_of_the_same_frames_tie_exactly_in_whatever_order_they_are_added() 
     # In float64 such sums do round, as those of a confident model do in float32.
     tiny = tiny_pretrained(resolution=8, video=True, dtype=torch.float64)
     sets = []
-    for seed in range(4):
-        a, b = noise(2 * seed, 25), noise(2 * seed + 1, 25)
+    for seed in range(8):
+        a, b = noise(2 * seed, 33), noise(2 * seed + 1, 33)
         spliced = [np.concatenate([x[:17], y[17:]]) for x, y in ((a, b), (b, a))]
         sets.append(ClipSet(item_id=str(seed), clips=[a, b, *spliced]))
     for found in SingleFrameScorer(tiny, 5).score(sets):
