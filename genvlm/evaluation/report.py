@@ -29,7 +29,7 @@ from genvlm.evaluation.blocks import (
     media_type,
     show_number,
 )
-from genvlm.evaluation.films import heat_strip, png_uri, strip
+from genvlm.evaluation.films import heat_sheet, png_uri, sheet
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 
@@ -60,8 +60,8 @@ def render_report(
         data_uri=_data_uri,
         scale=_scale,
         csp_hash=_csp_hash,
-        film_strip=lambda film: png_uri(strip(film)),
-        heat_strip=lambda film, hottest: png_uri(heat_strip(film, hottest)),
+        film_sheet=lambda film, block: png_uri(sheet(film, block.columns)),
+        heat_sheet=lambda film, block: png_uri(heat_sheet(film, block.columns, block.hottest)),
     )
     return environment.get_template("report.html.j2").render(
         title=title, subtitle=subtitle, headlines=headlines, sections=sections, footer=footer
