@@ -1,4 +1,4 @@
-"""`genvlm bench NAME`: speed and memory beside transformers and taming, with equal answers."""
+"""`genvlm bench NAME`: speed and memory beside other libraries, with equal answers."""
 
 import argparse
 import json
@@ -22,12 +22,13 @@ _BENCHES = {
     "train": "Optimizer steps, against transformers' Chameleon.",
     "vq": "Nearest code of 16,384, against taming-transformers.",
     "loader": "How long a training step waits for its batch.",
+    "video": "Reading and tokenising clips, against decord and frame by frame: time and memory.",
 }
 
 
 def add_parser(commands: Subparsers) -> None:
     """Declare the command and its benchmarks."""
-    summary = "Measure speed and memory beside transformers and taming; docs/bench.md says how."
+    summary = "Measure speed and memory beside other libraries; docs/bench.md says how."
     parser = commands.add_parser("bench", help=summary, description=summary)
     benches = parser.add_subparsers(title="benchmarks", metavar="NAME", required=True)
     for name, described in _BENCHES.items():
@@ -84,6 +85,7 @@ def _measure(arguments: argparse.Namespace, settings: Any) -> "Result":
         score_matrix,
         score_text,
         train,
+        video,
         vq,
     )  # fmt: skip
 
@@ -97,6 +99,7 @@ def _measure(arguments: argparse.Namespace, settings: Any) -> "Result":
         "train": train.run,
         "vq": vq.run,
         "loader": loader.run,
+        "video": video.run,
     }
     return measures[arguments.bench](settings)
 

@@ -152,11 +152,14 @@ def _frames(video: Any, stream: Any) -> Iterator[Any]:
 
 def _decode(video: Any, stream: Any, max_frames: int, max_side: int) -> np.ndarray:
     """Frames (T, H, W, 3). Raises VideoFault: there is none."""
+    from av.video.reformatter import VideoReformatter
+
     frames: list[np.ndarray] = []
+    scaler = VideoReformatter()
     size: tuple[int, int] | None = None
     for frame in _frames(video, stream):
         size = size or fitted_sides(frame.width, frame.height, max_side)
-        frames.append(_pixels(frame, size))
+        frames.append(_pixels(frame, size, scaler))
         if len(frames) == max_frames:
             break
     if not frames:
@@ -164,16 +167,23 @@ def _decode(video: Any, stream: Any, max_frames: int, max_side: int) -> np.ndarr
     return np.stack(frames)
 
 
-def _pixels(frame: Any, size: tuple[int, int]) -> np.ndarray:
-    """A frame scaled to a width and height, then turned as its container says: (H, W, 3)."""
-    pixels = frame.reformat(width=size[0], height=size[1], format="rgb24").to_ndarray()
+def _pixels(frame: Any, size: tuple[int, int], scaler: Any) -> np.ndarray:
+    """A frame scaled to a width and height, then turned as its container says: (H, W, 3).
+
+    Args:
+        scaler: a VideoReformatter: one for all frames keeps the tables that it makes.
+    """
+    scaled = scaler.reformat(frame, width=size[0], height=size[1], format="rgb24")
+    pixels = scaled.to_ndarray()
     turned: np.ndarray = np.rot90(pixels, round(frame.rotation / 90))
     return turned
 
 
 def _clips(request: dict[str, Any], content: bytes) -> Iterator[np.ndarray | None]:
     """Clips as they are decoded; None: not yet."""
-    side, start = request["side"], request["start"]
+    from av.video.reformatter import VideoReformatter
+
+    side, start, scaler = request["side"], request["start"], VideoReformatter()
     clipper = Clipper(request["num_frames"], request["frames_per_second"], start)
     with _opened(request, content) as (video, stream):
         num = 0
@@ -181,7 +191,9 @@ def _clips(request: dict[str, Any], content: bytes) -> Iterator[np.ndarray | Non
             width, height = square_sides(frame.width, frame.height, side)
             if width * height > request["max_pixels"]:
                 raise VideoFault(f"has frames of {frame.width}x{frame.height} pixels: too narrow")
-            yield from clipper.add(time, centre_square(_pixels(frame, (width, height)), side))
+            yield from clipper.add(
+                time, centre_square(_pixels(frame, (width, height), scaler), side)
+            )
             if num % _PATIENCE == 0:
                 yield None
         if not num:

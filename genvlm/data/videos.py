@@ -74,6 +74,11 @@ class VideoDecoder:
     ) -> None:
         self.close()
 
+    @property
+    def pids(self) -> list[int]:
+        """Of the processes that it has now."""
+        return [child.pid for child in self._children if child.pid is not None]
+
     def close(self) -> None:
         """End its processes."""
         for child in self._children:

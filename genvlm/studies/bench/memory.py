@@ -47,8 +47,14 @@ def _measure(
     return max(0, _status("VmHWM") - before)
 
 
-def _status(key: str) -> int:
-    found = re.search(rf"^{key}:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
+def peak_of_process(pid: int) -> int | None:
+    """Highest resident size that a process had; None where the system does not tell."""
+    path = Path(f"/proc/{pid}/status")
+    return _status("VmHWM", path) if path.is_file() else None
+
+
+def _status(key: str, path: Path = _STATUS) -> int:
+    found = re.search(rf"^{key}:\s+(\d+) kB", path.read_text(), re.MULTILINE)
     if found is None:
-        raise RuntimeError(f"{_STATUS} has no {key}")
+        raise RuntimeError(f"{path} has no {key}")
     return int(found[1]) * 1024

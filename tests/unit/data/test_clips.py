@@ -190,7 +190,7 @@ def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path: Path) -> None
             counts.append(sum(1 for _ in clips))
             here = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
-            (pid,) = [child.pid for child in decoder._children if child.pid]
+            (pid,) = decoder.pids
             peaks.append((here, _peak(pid)))
     clip = 4 * 96 * 96 * 3
     assert counts[2] > 15 * counts[1] > 0
@@ -209,7 +209,7 @@ def test_iterations_at_the_same_time_and_questions_between_wait_for_nobody(
         assert decoder.probe(video).width == 64
     for _ in range(3):  # left after the first clip
         assert next(decoder.clips(video, num_frames=9, side=16)).shape[0] == 9
-    assert len(decoder._children) == 3
+    assert len(decoder.pids) == 3
 
 
 def test_a_process_that_dies_between_two_clips_is_named_and_the_next_one_works() -> None:
@@ -217,7 +217,7 @@ def test_a_process_that_dies_between_two_clips_is_named_and_the_next_one_works()
     with VideoDecoder() as decoder:
         clips = decoder.clips(video, num_frames=9, side=16)
         next(clips)
-        (pid,) = [child.pid for child in decoder._children if child.pid]
+        (pid,) = decoder.pids
         os.kill(pid, 9)
         with pytest.raises(VideoError, match=r"clip\.mp4 crashed its decoder"):
             next(clips)
