@@ -1,7 +1,8 @@
 """Clips that play in a report, with a curve under them and, where there is one, a heat map on them.
 
-All frames are in one picture of which the page shows a part at a time, so that all clips of a block,
-the heat maps and the cursor of the curve show the same frame, and a reader can stop and step.
+All frames are in one picture of which the page shows a part at a time, so that all clips of a
+block, the heat maps and the cursor of the curve show the same frame, and a reader can stop and
+step.
 """
 
 import base64
