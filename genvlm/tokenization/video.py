@@ -94,11 +94,17 @@ class VideoTokenizer:
             except ConfigError as error:
                 raise VideoError(f"clip {number} of {len(clips)}: {error}") from None
         codes = []
-        for done, clip in enumerate(clips, 1):
-            frames = to_pixels(self.fit(clip))
-            groups = frames[1:].unflatten(0, (-1, self.frames_per_latent))
-            codes.append(np.concatenate([self._encode_first(frames[:1]), self._encode(groups)]))
-            progress(done)
+        for start in range(0, len(clips), _PIECE):
+            part = clips[start : start + _PIECE]
+            # First frames of several clips share a pass, which costs the same for one.
+            firsts = np.concatenate([self.fit(clip[:1]) for clip in part])
+            for first, clip in zip(self._encode_first(to_pixels(firsts)), part, strict=True):
+                later = np.zeros((0, *self.grid), np.int64)
+                if len(clip) > 1:
+                    frames = to_pixels(self.fit(clip[1:]))
+                    later = self._encode(frames.unflatten(0, (-1, self.frames_per_latent)))
+                codes.append(np.concatenate([first[None], later]))
+                progress(len(codes))
         return codes
 
     @torch.no_grad()
@@ -119,8 +125,6 @@ class VideoTokenizer:
         return _in_pieces(self.network.image.encode, frames)
 
     def _encode(self, groups: Tensor) -> Int[np.ndarray, "groups rows columns"]:
-        if len(groups) == 0:
-            return np.zeros((0, *self.grid), np.int64)
         return _in_pieces(self.network.encode_groups, groups)
 
     @torch.no_grad()
