@@ -18,7 +18,6 @@ from genvlm.generation.rollout import Rollout, roll_out
 from genvlm.generation.sampling import SamplingSettings
 from genvlm.models.pretrained import PretrainedModel
 from genvlm.scoring.video import find_video_tokenizer, score_video
-from genvlm.tokenization.video import VideoTokenizer
 
 EXPLAINED = {
     "nll_per_code": "nats of a code of each drawn latent frame under the model (temperature 1, no "
