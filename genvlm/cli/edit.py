@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         settings,
         seed=arguments.seed,
         image_next=True,
-        stop_after_image=True,
+        stop_after_visual=True,
     )
     decode = pretrained.image_tokenizer.decode
     print(

@@ -78,8 +78,10 @@ def _list_rows() -> list[dict[str, Any]]:
     from genvlm.evaluation.cards import card_names, load_card
     from genvlm.evaluation.catalog import FILE_BENCHMARKS
     from genvlm.studies.evaluations import CLASSES, PAIRS, SCENE_SETS, VALIDATION
+    from genvlm.studies.video_evaluations import VIDEO_BENCHMARKS
 
     own = {"scenes": list(SCENE_SETS), PAIRS: [PAIRS], CLASSES: [CLASSES, VALIDATION]}
+    own |= {name: [name] for name in VIDEO_BENCHMARKS}
     names: list[tuple[str, list[str], bool]] = [
         (card, run_as, False) for card, run_as in own.items()
     ]

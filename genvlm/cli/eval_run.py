@@ -11,6 +11,7 @@ from genvlm.cli.diffusion_options import (
     refuse_sampling_options,
 )
 from genvlm.cli.eval_table import finish
+from genvlm.cli.eval_videos import run_on_videos
 from genvlm.cli.inputs import check_output_folder
 from genvlm.cli.parsing import (
     Subparsers,
@@ -56,7 +57,11 @@ def add_parsers(actions: Subparsers) -> None:
         "twice where there is a file for each order of options",
     )
     parser.add_argument("--column", help="which column of the prediction file")
-    parser.add_argument("--data", type=Path, help="folder laid out as eval/data; default: shipped")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="folder laid out as eval/data; default: shipped. For intphys: its dev set",
+    )
     parser.add_argument("--images", type=Path, help="folder of the benchmark's pictures")
     parser.add_argument("--out", type=Path, help="folder for log, summary and report")
     parser.add_argument(
@@ -82,7 +87,7 @@ def add_parsers(actions: Subparsers) -> None:
     parser.add_argument(
         "--limit", type=positive,
         help="at most so many items, as a smaller, other version: of each of the two sets of "
-        "scenes; for emoji-classes so many concepts of each vendor",
+        "scenes, of each law of physics; for emoji-classes so many concepts of each vendor",
     )  # fmt: skip
     parser.add_argument(
         "--no-shuffled", action="store_true",
@@ -104,7 +109,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Run and print a table; exit code 2 when the coverage is not complete."""
     from genvlm.evaluation.data_folder import DataFolder
     from genvlm.studies.evaluations import check_benchmark, save_evaluation
+    from genvlm.studies.video_evaluations import VIDEO_BENCHMARKS
 
+    check_benchmark(arguments.benchmark)
+    if arguments.benchmark in VIDEO_BENCHMARKS:
+        return run_on_videos(arguments, page=PAGE_FILE, cache=CACHE_FILE)
     if (arguments.model is None) == (not arguments.predictions):
         raise ConfigError("give either --model FOLDER or --predictions FILE")
     if arguments.predictions:
@@ -118,7 +127,6 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("give --out FOLDER for the log of the model's scores")
     if arguments.out is not None:
         check_output_folder(arguments.out, but_not=arguments.predictions)
-    check_benchmark(arguments.benchmark)
     data = None if arguments.data is None else DataFolder(arguments.data)
     judge = _judge if arguments.model is None else _evaluate
     evaluation = judge(arguments, data)

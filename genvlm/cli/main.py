@@ -21,7 +21,9 @@ from genvlm.cli import (
     inpaint,
     plan,
     report,
+    rollout,
     score,
+    surprise,
     train,
 )
 from genvlm.errors import CheckpointWarning, DataWarning, GenvlmError, GuidanceWarning
@@ -29,8 +31,8 @@ from genvlm.training.launch import leave
 from genvlm.training.stopping import Terminated, terminable
 
 _COMMANDS = (
-    train, plan, generate, inpaint, edit, score, classify, evaluate, config, report, convert, data,
-    demo, bench,
+    train, plan, generate, rollout, inpaint, edit, score, surprise, classify, evaluate, config,
+    report, convert, data, demo, bench,
 )  # fmt: skip
 _SHOW_WARNING = warnings.showwarning
 USER_ERROR, OUR_FAULT, INTERRUPTED = 2, 1, 130

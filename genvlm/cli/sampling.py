@@ -24,6 +24,7 @@ def add_sampling_options(
     temperature: float = 0.9,
     top_p: float = 0.95,
     two_scales: bool = True,
+    of_text: bool = True,
 ) -> None:
     """Declare them; the order in which they act is that of `--help`.
 
@@ -32,13 +33,14 @@ def add_sampling_options(
     Args:
         temperature, top_p: where they are not given.
         two_scales: whether images may be guided towards images before them.
+        of_text: whether text is drawn too.
     """
     parser.set_defaults(default_temperature=temperature, default_top_p=top_p)
     parser.add_argument("--seed", type=seed, default=0)
     group = parser.add_argument_group("sampling")
     group.add_argument(
         "--guidance-scale", type=float, default=1.0,
-        help="of images, towards their text; 1: none",
+        help="of images and videos, towards their text; 1: none",
     )  # fmt: skip
     if two_scales:
         group.add_argument(
@@ -52,18 +54,22 @@ def add_sampling_options(
         "--contrastive-top-k", type=positive, metavar="K",
         help="contrastive decoding TopK of CM3leon instead of guidance",
     )  # fmt: skip
-    group.add_argument(
-        "--repetition-penalty", type=float,
-        help="of text alone: above 1 avoids what was said",
-    )  # fmt: skip
+    if of_text:
+        group.add_argument(
+            "--repetition-penalty", type=float,
+            help="of text alone: above 1 avoids what was said",
+        )  # fmt: skip
     group.add_argument(
         "--temperature", type=float, help=f"0: most likely (default: {temperature:g})"
     )
     group.add_argument("--top-k", type=positive)
     group.add_argument("--top-p", type=float, help=f"default: {top_p:g}")
-    group.add_argument("--text-temperature", type=float, help="of text, if it is another")
-    group.add_argument("--text-top-k", type=positive)
-    group.add_argument("--text-top-p", type=float)
+    if of_text:
+        group.add_argument("--text-temperature", type=float, help="of text, if it is another")
+        group.add_argument("--text-top-k", type=positive)
+        group.add_argument("--text-top-p", type=float)
+    else:
+        parser.set_defaults(repetition_penalty=None, **dict.fromkeys(f"text_{n}" for n in _DRAW))
     group.add_argument(
         "--bfloat16-cache", action="store_true", help="half the memory for keys and values, rounded"
     )

@@ -1,4 +1,4 @@
-"""Captioned clips of a source of videos, decoded, in an order that depends on its files alone."""
+"""Clips of a source of videos, decoded, in an order that depends on its files alone."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -14,19 +14,19 @@ CLIP_SIDE = 256
 """Pixels of a side; video tokenizers scale it down to theirs."""
 
 
-class CaptionedClip(NamedTuple):
+class ClipOfVideo(NamedTuple):
     """One clip of a video that has several."""
 
     id: str
     """The video's path below the folder, and which of its clips: `ball.mp4#0`."""
-    caption: str
+    caption: str | None
     frames: VideoFrames
 
 
 def read_clips(
     source: VideosSource, skips: SkipBudget, side: int = CLIP_SIDE
-) -> Iterator[CaptionedClip]:
-    """All clips of all videos; each has the caption of its video.
+) -> Iterator[ClipOfVideo]:
+    """All clips of all videos; each has the caption of its video, if that has one.
 
     A video that is damaged, or too short for one clip, counts as one skipped sample; clips in front
     of the damage are kept.
@@ -36,9 +36,8 @@ def read_clips(
     """
     with VideoDecoder() as decoder:
         for document in open_source(source, skips):
-            caption, video = document.segments
-            assert isinstance(caption, str)
-            assert isinstance(video, Media)
+            caption = next((s for s in document.segments if isinstance(s, str)), None)
+            video = next(s for s in document.segments if isinstance(s, Media))
             clips = decoder.clips(
                 video,
                 num_frames=source.num_frames,
@@ -47,6 +46,6 @@ def read_clips(
             )
             try:
                 for number, frames in enumerate(clips):
-                    yield CaptionedClip(f"{document.id}#{number}", caption, frames)
+                    yield ClipOfVideo(f"{document.id}#{number}", caption, frames)
             except VideoError as error:
                 skips.skip(document.id, str(error))

@@ -70,12 +70,8 @@ class Corpus:
     @property
     def codes(self) -> Int[np.ndarray, "pictures rows columns"]:
         """Codes of all pictures, read into memory; of corpora whose pictures have one size."""
-        filled = [s for s in self.shards if s.num_visuals]
-        if not filled:
-            return np.zeros((0, 0, 0), np.int64)
-        return np.concatenate(
-            [s.arrays["codes"].reshape(-1, *s.arrays["shapes"][0, 1:]) for s in filled]
-        )
+        found = [codes for s in self.shards if len(codes := s.codes_of_pictures())]
+        return np.concatenate(found) if found else np.zeros((0, 0, 0), np.int64)
 
     def id(self, index: int) -> str:
         """Of a sample; unique in the corpus."""

@@ -202,6 +202,14 @@ class Shard:
         frames, *sides = self.arrays["shapes"][ref].tolist()
         return codes.reshape(frames, *sides) if frames else codes.reshape(sides)
 
+    def codes_of_pictures(self) -> Int[np.ndarray, "pictures rows columns"]:
+        """Those of all pictures, where these have one size."""
+        shapes, sizes = self.arrays["shapes"], np.diff(self.arrays["code_offsets"])
+        is_picture = shapes[:, 0] == 0
+        codes = self.arrays["codes"][np.repeat(is_picture, sizes)]
+        sides = shapes[is_picture][0, 1:].tolist() if is_picture.any() else (1, 1)
+        return codes.reshape(-1, *sides)
+
     def sample(self, number: int, first_visual: int) -> Sample:
         """A sample as its source gave it; its visuals count from `first_visual` on."""
         segments = tuple(

@@ -115,15 +115,15 @@ def read_source(
         case PhysicsSource():
             simulated = sample_clips(source.num, source.seed, source.num_frames)
             for i, clip in enumerate(simulated):
-                yield _captioned(f"{prefix}-{i}", clip.caption, clip.render)
+                yield _clip(f"{prefix}-{i}", clip.caption, clip.render)
         case MovingEmojiSource():
             moving = sample_moving_emoji(source.num, source.seed, source.num_frames)
             for i, drawing in enumerate(moving):
                 render = partial(drawing.render, _vendor(source.vendors, i))
-                yield _captioned(f"{prefix}-{i}", drawing.caption, render)
+                yield _clip(f"{prefix}-{i}", drawing.caption, render)
         case VideosSource():
             for cut in read_clips(source, skips or SkipBudget()):
-                yield _captioned(f"{prefix}-{cut.id}", cut.caption, partial(_same, cut.frames))
+                yield _clip(f"{prefix}-{cut.id}", cut.caption, partial(_same, cut.frames))
         case _:
             for document in open_source(source, skips):
                 yield _reading(document, prefix)
@@ -204,7 +204,10 @@ def _concepts(source: EmojiSource) -> Sequence[Concept]:
     return class_concepts() if source.concepts == "classes" else split_concepts(held_out=False)
 
 
-def _captioned(sample_id: str, caption: str, render: Callable[[], VideoFrames]) -> Reading:
+def _clip(sample_id: str, caption: str | None, render: Callable[[], VideoFrames]) -> Reading:
+    """A pair, or a document of the clip alone."""
+    if caption is None:
+        return Reading(Sample(sample_id, (0,), "document"), lambda: [render()])
     return Reading(Sample(sample_id, (caption, 0), "pair"), lambda: [render()])
 
 

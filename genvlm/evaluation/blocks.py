@@ -10,8 +10,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from genvlm.errors import EvaluationError
+from genvlm.evaluation.films import Films
 
-RGBPixels: TypeAlias = UInt8[np.ndarray, "height width 3"]
+Pixels: TypeAlias = UInt8[np.ndarray, "height width 3"] | UInt8[np.ndarray, "frames height width 3"]
+"""A picture, or a clip, which plays for ever; clips of one length that stand together keep step."""
 CalloutKind = Literal["note", "good", "warning", "bad"]
 Align = Literal["left", "right"]
 
@@ -54,7 +56,7 @@ class Figure:
 class Tile:
     """Pictures that belong together, such as a generated one and its nearest training picture."""
 
-    images: Sequence[RGBPixels]
+    images: Sequence[Pixels]
     labels: Sequence[str]
     """One under each image."""
     title: str = ""
@@ -163,7 +165,7 @@ class Code:
 class Story:
     """A document of texts and pictures in their order, laid out as the pages of a picture book."""
 
-    parts: Sequence[str | RGBPixels]
+    parts: Sequence[str | Pixels]
     caption: str = ""
     scale: int | None = None
     """Screen pixels per image pixel; None enlarges small images to about 192."""
@@ -174,10 +176,10 @@ class Story:
         _check_images(pictures, f"story {self.caption!r}")
 
     @property
-    def pages(self) -> list[list[str | RGBPixels]]:
+    def pages(self) -> list[list[str | Pixels]]:
         """Parts in order, a picture with its text on a page: text first if the story opens so."""
         opens_with_text = bool(self.parts) and isinstance(self.parts[0], str)
-        pages: list[list[str | RGBPixels]] = []
+        pages: list[list[str | Pixels]] = []
         for part in self.parts:
             picture = not isinstance(part, str)
             has_picture = bool(pages) and any(not isinstance(p, str) for p in pages[-1])
@@ -205,7 +207,7 @@ class Callout:
 class BrowserItem:
     """One item of a benchmark: images and texts with how well each fits, or what was answered."""
 
-    images: Sequence[RGBPixels]
+    images: Sequence[Pixels]
     """May be empty where the pictures are not at hand."""
     texts: Sequence[str]
     scores: Sequence[Sequence[float]]
@@ -287,7 +289,7 @@ class Browser:
         return [(tag, found.count(tag)) for tag in sorted(set(found))]
 
 
-Block: TypeAlias = Prose | Figure | Gallery | Table | Code | Story | Callout | Browser
+Block: TypeAlias = Prose | Figure | Gallery | Table | Code | Story | Callout | Browser | Films
 
 
 @dataclass(frozen=True)
@@ -309,15 +311,17 @@ class Section:
                 )
 
 
-def _check_images(images: Sequence[RGBPixels], where: str) -> None:
+def _check_images(images: Sequence[Pixels], where: str) -> None:
     for number, image in enumerate(images):
         found = f"{type(image).__name__}"
         if isinstance(image, np.ndarray):
             found = f"{image.dtype} of shape {image.shape}"
-            if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
+            sized = image.ndim in (3, 4) and image.shape[-1] == 3 and image.size
+            if image.dtype == np.uint8 and sized:
                 continue
         raise EvaluationError(
-            f"{where}, image {number}: expected uint8 of shape (height, width, 3), got {found}"
+            f"{where}, image {number}: expected uint8 of shape (height, width, 3), or of a clip "
+            f"(frames, height, width, 3), got {found}"
         )
 
 

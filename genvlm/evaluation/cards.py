@@ -34,6 +34,9 @@ class Card:
     """Tags with this beginning are the categories that a metric named "macro ..." averages over."""
     macro_min_items: int = 1
     """Smaller categories do not enter the average; they are reported."""
+    confounders: list[str] = field(default_factory=list)
+    """Controls that must be no better and no worse than chance in every category; where the 95 %
+    interval of one does not hold the chance, the category is flagged as confounded."""
     files: dict[str, str] = field(default_factory=dict)
     """sha256 by path in the data folder, of the published files (uncompressed)."""
     fetch: str = ""

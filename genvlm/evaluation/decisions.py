@@ -25,6 +25,7 @@ from genvlm.evaluation.measures import (
     ratio,
     scores,
 )
+from genvlm.evaluation.plausibility import PLAUSIBILITY
 from genvlm.evaluation.rules import (
     Credit,
     answer_credit,
@@ -36,7 +37,7 @@ from genvlm.evaluation.rules import (
 
 RuleName = Literal[
     "choice", "grid2x2", "options", "yes-no", "exact", "open-answers", "correlation", "captions",
-    "chair",
+    "chair", "plausibility",
 ]  # fmt: skip
 
 
@@ -46,7 +47,8 @@ def build_rule(name: RuleName, orders: Sequence[str] = ()) -> Rule:
     Targets: choice, index of the right text; grid2x2, null (image k belongs to text k); options,
     the right one of two, or {"answer", "options"}; yes-no, "yes" or "no"; exact, {"answer",
     "options"}; open-answers, the answers of the annotators; correlation, see `item_score`;
-    captions, the references; chair, the objects of the picture.
+    captions, the references; chair, the objects of the picture; plausibility, null (rows of scores
+    are pairs of a lawful and a broken clip).
     """
     match name:
         case "choice":
@@ -67,6 +69,8 @@ def build_rule(name: RuleName, orders: Sequence[str] = ()) -> Rule:
             return CAPTIONS
         case "chair":
             return CHAIR
+        case "plausibility":
+            return PLAUSIBILITY
     raise EvaluationError(f"no decision rule {name!r}")
 
 

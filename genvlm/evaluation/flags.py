@@ -47,6 +47,7 @@ def result_flags(
                 and not _of_the_order(card, name, metric, every_order=every_order)
             ):
                 flags += _control_flag(numbers, name, metric)
+    flags += _confounded_flags(numbers, controls)
     for tag, members in numbers.members.items():
         if tag.startswith(card.macro_over or "\0") and tag not in numbers.macro_tags:
             flags.append(
@@ -99,6 +100,28 @@ def _control_flag(numbers: Numbers, name: str, metric: str) -> list[str]:
         f"{metric}: control {name!r} gets {half:.2f}, above chance ({chance:.2f}) by more than "
         f"2 standard errors ({error:.2f})"
     ]
+
+
+def _confounded_flags(numbers: Numbers, controls: Mapping[str, Table]) -> list[str]:
+    """Categories that a control tells right from wrong in, or wrong from right: both ways, since
+    the opposite of a control would get 100 minus what it gets."""
+    flags = []
+    named = [name for name in numbers.card.confounders if name in controls]
+    for tag in (t for t in numbers.members if t != WHOLE or len(numbers.members) == 1):
+        for metric, chance in numbers.card.chance.items():
+            for name in named:
+                value = numbers.value(name, metric, "half", tag)
+                interval = numbers.interval(name, metric, tag, "half")
+                if value is None or interval is None:
+                    continue
+                # Rounding of sums of draws must not part an interval from the chance it touches.
+                if not interval.low - 1e-9 <= chance <= interval.high + 1e-9:
+                    flags.append(
+                        f"{tag or 'all'} is confounded: control {name!r} gets {value:.1f} "
+                        f"[{interval.low:.1f}, {interval.high:.1f}] in {metric}, and chance is "
+                        f"{chance:.0f}"
+                    )
+    return flags
 
 
 def order_flags(records: Sequence[ItemRecord], card: Card) -> list[str]:

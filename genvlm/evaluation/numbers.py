@@ -94,6 +94,11 @@ class Numbers:
         same = name in (SCORER, BLIND, SHUFFLED)
         return same or not (self.metric(metric).of_scale and self.of_matrices)
 
+    def interval(self, name: str, metric: str, tag: str, kind: Kind) -> Interval | None:
+        """95 % interval of a value; None where it is undefined."""
+        value = self.value(name, metric, kind, tag)
+        return None if value is None else self._interval(name, metric, tag, value, kind)
+
     def _measured(self, name: str, metric: str, tag: str) -> Measured:
         n = int(self.members[tag].sum())
         unit = self.metric(metric).unit

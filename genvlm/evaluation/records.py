@@ -39,7 +39,7 @@ class Said:
 class ItemRecord:
     """One item as it was scored or answered.
 
-    Matrices are images x texts in the benchmark's own order.
+    Matrices are images x texts in the benchmark's own order; of clips, pairs x (lawful, broken).
     """
 
     id: str
@@ -57,10 +57,13 @@ class ItemRecord:
     """refused and unparseable count as undecided; failed (no finite score) counts nowhere."""
     order_seed: int | None = None
     image_order: tuple[int, ...] = ()
-    """image_order[k] is the image that was shown to the scorer in place k."""
+    """image_order[k] is the image, or clip, that was shown to the scorer in place k."""
     text_order: tuple[int, ...] = ()
     scores: tuple[tuple[float, ...], ...] | None = None
     num_tokens: tuple[tuple[int, ...], ...] | None = None
+    latents: tuple[tuple[float, ...], ...] = ()
+    """Of clips, in the order of the scores row by row: what each latent frame behind the given
+    ones adds to the score."""
     answers: tuple[Said, ...] = ()
     credit: dict[str, Credit]
     """By metric, as computed when the item was scored."""
@@ -157,6 +160,7 @@ def _parse(line: dict) -> ItemRecord:
         for name, found in line["controls"].items()
     }
     tuples = {key: tuple(line[key]) for key in ("tags", "image_order", "text_order")}
+    tuples["latents"] = _matrix(line.get("latents", ())) or ()
     said = tuple(Said(**answer) for answer in line["answers"])
     credit = {metric: Credit(**parts) for metric, parts in line["credit"].items()}
     return ItemRecord(

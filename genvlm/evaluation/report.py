@@ -19,16 +19,18 @@ import numpy as np
 from markupsafe import Markup, escape
 from PIL import Image
 
+from genvlm.data.clip_files import gif_bytes
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.blocks import (
     Cell,
     Headline,
     Interval,
-    RGBPixels,
+    Pixels,
     Section,
     media_type,
     show_number,
 )
+from genvlm.evaluation.films import heat_strip, strip
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 
@@ -41,8 +43,9 @@ def render_report(
     footer: str = "",
 ) -> str:
     """The whole page. `subtitle`, a section's `intro` and `footer` take the markup of `Prose`."""
-    template = files("genvlm.evaluation").joinpath("report.html.j2").read_text("utf-8")
+    folder = files("genvlm.evaluation")
     environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=_printable,
@@ -54,12 +57,14 @@ def render_report(
         prose=_prose,
         inline=_inline,
         cell=_cell,
-        png=lambda image: _data_uri(_png(image)),
-        data_uri=_data_uri,
+        pixels_uri=_pixels_uri,
+        data_uri=lambda content: _data_uri(content, media_type(content, "")),
         scale=_scale,
         csp_hash=_csp_hash,
+        film_strip=lambda film: _data_uri(strip(film)),
+        heat_strip=lambda film, hottest: _data_uri(heat_strip(film, hottest)),
     )
-    return environment.from_string(template).render(
+    return environment.get_template("report.html.j2").render(
         title=title, subtitle=subtitle, headlines=headlines, sections=sections, footer=footer
     )
 
@@ -83,20 +88,25 @@ def save_report(html: str, path: Path | str) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _png(image: RGBPixels) -> bytes:
+def _png(image: Pixels) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(image)).save(buffer, "PNG", compress_level=9)
     return buffer.getvalue()
 
 
-def _data_uri(content: bytes) -> str:
-    encoded = base64.b64encode(content).decode("ascii")
-    return f"data:{media_type(content, '')};base64,{encoded}"
+def _pixels_uri(image: Pixels) -> str:
+    if image.ndim == 3:
+        return _data_uri(_png(image), "image/png")
+    return _data_uri(gif_bytes(image), "image/gif")
 
 
-def _scale(image: RGBPixels, scale: int | None, target: int) -> int:
+def _data_uri(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _scale(image: Pixels, scale: int | None, target: int) -> int:
     """The given scale, or the whole number that brings the longer side nearest to the target."""
-    return scale or max(1, round(target / max(image.shape[:2])))
+    return scale or max(1, round(target / max(image.shape[-3:-1])))
 
 
 def _csp_hash(script: str) -> str:

@@ -1,8 +1,8 @@
-"""Guidance: an image drawn against companions of its row, which have read less.
+"""Guidance: an image or video drawn against companions of its row, which have read less.
 
-A companion of kind BLIND has read nothing but BOS and the image being drawn; one of kind IMAGES all
-that is not text: the images before, and in infilling the picture around the gap. Which of them a
-row needs is decided here, and so is what they have read; they ride in the row's batch.
+A companion of kind BLIND has read nothing but BOS and the image or video being drawn; one of kind
+IMAGES all that is not text: the images before, and in infilling the picture around the gap. Which
+of them a row needs is decided here, and so is what they have read; they ride in the row's batch.
 """
 
 import math
@@ -20,7 +20,7 @@ from genvlm.tokenization.vocabulary import Vocabulary
 class Companion(Enum):
     """What a companion row reads."""
 
-    BLIND = "the image being drawn"
+    BLIND = "the image or video being drawn"
     IMAGES = "all but text"
 
 
@@ -48,10 +48,11 @@ def companion_prefix(kind: Companion, sequence: Sequence[int], vocabulary: Vocab
     v = vocabulary
     if kind is Companion.IMAGES:
         return [i for i in sequence if i not in v.text_range]
-    if v.boi not in sequence:
+    begin = max((i for i, t in enumerate(sequence) if t in (v.boi, v.bov)), default=None)
+    if begin is None:
         return [v.bos]
-    open_image = list(sequence[len(sequence) - 1 - sequence[::-1].index(v.boi) :])
-    return [v.bos, *([] if v.eoi in open_image else open_image)]
+    end = v.eoi if sequence[begin] == v.boi else v.eov
+    return [v.bos, *([] if end in sequence[begin:] else sequence[begin:])]
 
 
 def combine(

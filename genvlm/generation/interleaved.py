@@ -26,7 +26,7 @@ def sample_documents(
     seed: int,
     max_tokens: int | None = None,
     image_next: bool = False,
-    stop_after_image: bool = False,
+    stop_after_visual: bool = False,
     batch_size: int = 50,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[SampledDocument]:
@@ -35,7 +35,7 @@ def sample_documents(
     Args:
         max_tokens: of prompt and continuation together; the model's context by default.
         image_next: begin with an image right behind the prompt.
-        stop_after_image: end a row after its first image.
+        stop_after_visual: end a row after its first image.
 
     Raises:
         TokenError: a prompt leaves no room.
@@ -47,7 +47,7 @@ def sample_documents(
     for start in range(0, len(prefixes), batch_size):
         part = prefixes[start : start + batch_size]
         rows = _rows(pretrained.model, pretrained.grammar, part, settings, seed, limit, start)
-        sequences = run(rows, stop_after_image=stop_after_image)
+        sequences = run(rows, stop_after_visual=stop_after_visual)
         documents += [
             sampled_document(pretrained, sequence, len(prefix))
             for sequence, prefix in zip(sequences, part, strict=True)
@@ -64,7 +64,7 @@ def stream_documents(
     seed: int,
     max_tokens: int | None = None,
     image_next: bool = False,
-    stop_after_image: bool = False,
+    stop_after_visual: bool = False,
 ) -> Iterator[Event]:
     """The same in one batch, as events while it is sampled.
 
@@ -75,7 +75,7 @@ def stream_documents(
     prefixes, limit = _encode_prompts(pretrained, prompts, image_next, max_tokens)
     with torch.no_grad():
         rows = _rows(pretrained.model, pretrained.grammar, prefixes, settings, seed, limit, 0)
-    return run_with_events(rows, pretrained, stop_after_image=stop_after_image)
+    return run_with_events(rows, pretrained, stop_after_visual=stop_after_visual)
 
 
 @torch.inference_mode()

@@ -18,6 +18,7 @@ from genvlm.tokenization.grammar import Grammar, GrammarState, Mode, choose_stat
 
 TEXT_ONLY, ONE_IMAGE = 0, 1
 """What a span gap takes."""
+_ANY_NUMBER = -1
 
 
 class Rows:
@@ -28,6 +29,8 @@ class Rows:
         limit: most tokens of a row, prompt included.
         kinds: of the companions of every row.
         gap_contents: per row what its span gaps take, in order; only with infilling.
+        num_latents: per row of how many latent frames the video is that its prompt has begun:
+            neither fewer nor more are drawn. None: the model ends videos as it likes.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Rows:
         *,
         kinds: Sequence[Companion] = (),
         gap_contents: Sequence[Sequence[int]] | None = None,
+        num_latents: Sequence[int] | None = None,
     ) -> None:
         self.model, self.grammar, self.settings, self.limit = model, grammar, settings, limit
         self.generators, self.kinds = generators, kinds
@@ -50,6 +54,12 @@ class Rows:
         self.device = model.embedding.weight.device
         self.finished = torch.zeros(self.num, dtype=torch.bool, device=self.device)
         self._gap_contents = gap_contents
+        self._num_latents = None
+        if num_latents is not None:
+            self._num_latents = torch.tensor(list(num_latents), device=self.device)
+        self.drawn_log_probs = torch.zeros(self.num, dtype=torch.float64, device=self.device)
+        """Of the ids drawn last: what the model gave them among the allowed ones, at temperature 1
+        and without guidance."""
         v = grammar.vocabulary
         read = self.sequences + [
             companion_prefix(kind, s, v) for kind in kinds for s in self.sequences
@@ -71,19 +81,21 @@ class Rows:
         Raises:
             GenerationError: the model gives NaN; names the first layer that does, row and step.
         """
-        log_probs, low = self._log_probs()
-        in_image = self._drawing()
+        own, log_probs, low = self._log_probs()
+        visual = self._drawing()
         if self.settings.repetition_penalty != 1:
             log_probs = self._penalise(log_probs, low)
-        drawn = torch.zeros(self.num, dtype=torch.long, device=self.device)
+        # Finished rows take what is legal: their random streams stay where they are.
+        drawn, active = log_probs.argmax(-1), ~self.finished
         of_text = self.settings.text or self.settings
-        for settings, rows in ((self.settings, in_image), (of_text, ~in_image)):
+        for settings, rows in ((self.settings, visual & active), (of_text, ~visual & active)):
             at = rows.nonzero()[:, 0]
             if len(at):
                 drawn[at] = draw(log_probs[at], settings, [self.generators[i] for i in at.tolist()])
+        self.drawn_log_probs = own.gather(1, drawn[:, None])[:, 0]
         return drawn + low
 
-    def advance(self, token_ids: Int[Tensor, " batch"], *, stop_after_image: bool = False) -> None:
+    def advance(self, token_ids: Int[Tensor, " batch"], *, stop_after_visual: bool = False) -> None:
         """Append one token to every unfinished row and run the model on it."""
         v, active, before, own = self.grammar.vocabulary, ~self.finished, self.state, self._place
         stepped = self.grammar.step(before, token_ids)
@@ -94,7 +106,11 @@ class Rows:
         for sequence, is_active, token_id in new:
             if is_active:
                 sequence.append(token_id)
-        self._finish(active & (token_ids == v.eoi) if stop_after_image else ~active)
+        ends = (token_ids == v.eoi) | (token_ids == v.eov)
+        self._finish(active & ends if stop_after_visual else ~active)
+        if self._num_latents is not None:
+            closed = active & (token_ids == v.eov)
+            self._num_latents = self._num_latents.masked_fill(closed, _ANY_NUMBER)
         if bool(self.finished.all()):
             return
         feeding = torch.cat([active, *(self._reads(k, active, token_ids) for k in self.kinds)])
@@ -107,14 +123,16 @@ class Rows:
         self.hidden = self.model(fed[:, None], positions=positions, cache=self.cache)[:, 0]
         self.cache.lengths = lengths + (feeding & ~full).long()
 
-    def _log_probs(self) -> tuple[Float[Tensor, "batch ids"], int]:
-        """Scores of the ids from `low` on: log-probabilities, guided where an image is drawn."""
+    def _log_probs(self) -> tuple[Float[Tensor, "batch ids"], Float[Tensor, "batch ids"], int]:
+        """Log-probabilities of the ids from `low` on, and scores: guided where codes are drawn."""
         v = self.grammar.vocabulary
         room = self.limit - self.cache.lengths[: self.num] - self._promised()
         bounds = self.grammar.allowed(self.state, room)
         no_image, no_video = self.grammar.over_budget(self.state, room)
         if self._gap_contents is not None:
             bounds, no_image, no_video = self._within_gaps(bounds, no_image, no_video)
+        if self._num_latents is not None:
+            bounds = self._at_borders(bounds, self._num_latents)
         low, high = int(bounds[:, 0].min()), int(bounds[:, 1].max())
         logits = self.model.head(self.hidden, ids=range(low, high)).double()
         self._check_finite(logits)
@@ -124,13 +142,25 @@ class Rows:
         bounds = bounds - low
         blocks = [mask_logits(block, bounds) for block in logits.split(self.num)]
         if len(blocks) == 1:
-            return blocks[0], low
+            return blocks[0], blocks[0], low
         guided = combine(blocks, self.settings)
-        return torch.where(self._drawing()[:, None], guided, blocks[0]), low
+        return blocks[0], torch.where(self._drawing()[:, None], guided, blocks[0]), low
 
     def _drawing(self) -> Bool[Tensor, " batch"]:
-        """Rows whose next token is an image code."""
-        return (self.state.mode == Mode.CODES) | (self.state.mode == Mode.GAP_CODES)
+        """Rows whose next token is a code of an image or video, or ends the video instead."""
+        mode = self.state.mode
+        image = (mode == Mode.CODES) | (mode == Mode.GAP_CODES)
+        return image | (mode == Mode.FRAME) | (mode == Mode.FRAME_EDGE)
+
+    def _at_borders(self, bounds: Tensor, num_latents: Tensor) -> Tensor:
+        """Bounds where a video has its number of latent frames (EOV) or not yet (a code)."""
+        v, state = self.grammar.vocabulary, self.state
+        bounds, edge = bounds.clone(), state.mode == Mode.FRAME_EDGE
+        more = edge & (state.frame < num_latents)
+        whole = edge & (state.frame == num_latents)
+        bounds[more] = torch.tensor([v.video_range.start, v.video_range.stop], device=bounds.device)
+        bounds[whole] = torch.tensor([v.eov, v.eov + 1], device=bounds.device)
+        return bounds
 
     def _penalise(self, log_probs: Tensor, low: int) -> Tensor:
         pieces = self.grammar.vocabulary.text_range
@@ -143,18 +173,20 @@ class Rows:
         return penalise_repetition(log_probs, seen, self.settings.repetition_penalty)
 
     def _reads(self, kind: Companion, active: Tensor, token_ids: Tensor) -> Bool[Tensor, " batch"]:
-        """Rows whose companion reads this token; a blind one forgets all where an image begins."""
+        """Rows whose companion reads this token; a blind one forgets all where a visual begins."""
         v = self.grammar.vocabulary
         if kind is Companion.IMAGES:
             return active & (token_ids < v.text_range.start)
-        begins = active & (token_ids == v.boi)
+        begins = active & ((token_ids == v.boi) | (token_ids == v.bov))
         block = self.kinds.index(kind) + 1
         mine = slice(block * self.num, (block + 1) * self.num)
         lengths = self.cache.lengths.clone()
         lengths[mine] = torch.where(begins, 1, lengths[mine])
         self.cache.lengths = lengths
-        sizing = (self.state.mode == Mode.HEIGHT) | (self.state.mode == Mode.WIDTH)
-        return active & (begins | sizing | (self.state.mode == Mode.CODES))
+        mode = self.state.mode
+        sizing = (mode == Mode.HEIGHT) | (mode == Mode.WIDTH)
+        video = (mode == Mode.FRAME) | (mode == Mode.FRAME_EDGE)
+        return active & (begins | sizing | video | (mode == Mode.CODES))
 
     def _promised(self) -> Int[Tensor, " batch"]:
         """Tokens that gaps still to come need beyond what the grammar knows of."""

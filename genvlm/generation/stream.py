@@ -60,16 +60,16 @@ Event = TextPiece | ImageStarted | ImageProgress | ImageDone | DocumentDone
 
 
 @torch.inference_mode()
-def run(rows: Rows, *, stop_after_image: bool = False) -> list[list[int]]:
+def run(rows: Rows, *, stop_after_visual: bool = False) -> list[list[int]]:
     """Sample every row to its end; token ids of prompts and continuations."""
     while not bool(rows.finished.all()):
-        rows.advance(rows.draw(), stop_after_image=stop_after_image)
+        rows.advance(rows.draw(), stop_after_visual=stop_after_visual)
     return rows.sequences
 
 
 @torch.no_grad()
 def run_with_events(
-    rows: Rows, pretrained: PretrainedModel, *, stop_after_image: bool = False
+    rows: Rows, pretrained: PretrainedModel, *, stop_after_visual: bool = False
 ) -> Iterator[Event]:
     """The same, telling what happens in every row; its images are told only when whole."""
     watchers = [_Watcher(row, pretrained, sequence) for row, sequence in enumerate(rows.sequences)]
@@ -78,7 +78,7 @@ def run_with_events(
             yield watcher.start(int(rows.state.stop[row] - rows.state.index[row]))
     while not bool(rows.finished.all()):
         active = (~rows.finished).nonzero()[:, 0].tolist()
-        rows.advance(rows.draw(), stop_after_image=stop_after_image)
+        rows.advance(rows.draw(), stop_after_visual=stop_after_visual)
         modes, stops = rows.state.mode.tolist(), rows.state.stop.tolist()
         for row in active:
             yield from watchers[row].read(Mode(modes[row]), stops[row], rows.state.columns[row])

@@ -25,7 +25,14 @@ from genvlm.models.mixed_modal.transformer import KVCache
 from genvlm.models.pretrained import PretrainedModel
 from genvlm.nn.layers import LayerCache
 from genvlm.scoring.protocols import Grid, ScorerInfo, Scores
-from genvlm.tokenization.document import Document, EncodedDocument, Image, Text, encode_document
+from genvlm.tokenization.document import (
+    Document,
+    EncodedDocument,
+    Image,
+    Segment,
+    Text,
+    encode_document,
+)
 from genvlm.tokenization.vocabulary import Modality
 
 Normalization = Literal["grammar", "vocabulary"]
@@ -65,13 +72,13 @@ class Likelihood:
     ) -> list[TokenScores]:
         """log p(image | text) of each pair; text None gives log p(image)."""
         sequences = [
-            self._encode([*([Text(text)] if text is not None else []), Image(codes)])
+            self.encode([*([Text(text)] if text is not None else []), Image(codes)])
             for codes, text in pairs
         ]
         # EOI and EOS, behind the last code, are neither scored nor read.
         sequences = [EncodedDocument(*(column[:-2] for column in s)) for s in sequences]
         masks = [s.modality == Modality.IMAGE for s in sequences]
-        scored = self._score(sequences, masks, self.pretrained.grammar.vocabulary.image_range)
+        scored = self.score_tokens(sequences, masks, self.pretrained.grammar.vocabulary.image_range)
         return [TokenScores(log_probs, self.normalization) for log_probs in scored]
 
     def score_text_given_image(
@@ -82,7 +89,7 @@ class Likelihood:
         Every distinct image is read once: all its texts attend to the same keys and values.
         """
         sequences = [
-            self._encode([*([Image(codes)] if codes is not None else []), Text(text)])
+            self.encode([*([Image(codes)] if codes is not None else []), Text(text)])
             for codes, text in pairs
         ]
         v = self.pretrained.grammar.vocabulary
@@ -90,12 +97,13 @@ class Likelihood:
         shared = [i for i, (codes, _) in enumerate(pairs) if codes is not None]
         texts = [sequences[i] for i in alone]
         masks = [(s.modality == Modality.TEXT) | (s.token_ids == v.eos) for s in texts]
-        scored = dict(zip(alone, self._score(texts, masks, v.text_state_range), strict=True))
+        scored = dict(zip(alone, self.score_tokens(texts, masks, v.text_state_range), strict=True))
         behind = self._score_behind_images([sequences[i] for i in shared])
         scored |= dict(zip(shared, behind, strict=True))
         return [TokenScores(scored[i], self.normalization) for i in range(len(pairs))]
 
-    def _encode(self, segments: Sequence[Text | Image]) -> EncodedDocument:
+    def encode(self, segments: Sequence[Segment]) -> EncodedDocument:
+        """A document of these segments. Raises TokenError: longer than the context."""
         p = self.pretrained
         shown = next((s.text for s in segments if isinstance(s, Text)), "image")
         return encode_document(
@@ -107,10 +115,10 @@ class Likelihood:
         )
 
     @torch.no_grad()
-    def _score(
+    def score_tokens(
         self, sequences: Sequence[EncodedDocument], masks: Sequence[np.ndarray], allowed: range
     ) -> list[np.ndarray]:
-        """Log-probabilities of the masked tokens of each sequence."""
+        """Log-probabilities of the masked tokens of each sequence; all are in `allowed`."""
         results: dict[int, np.ndarray] = {}
         order = sorted(range(len(sequences)), key=lambda i: len(sequences[i].token_ids))
         for part in _batches(order, [len(s.token_ids) for s in sequences], self.tokens_per_batch):

@@ -1,7 +1,7 @@
 """Scores and answers kept on disk, so that an interrupted evaluation goes on where it stopped.
 
 A key holds everything that can change a value: the fingerprint of the scorer, the item's id, its
-texts or prompt, and the pixels of its pictures. Another model, or another prompt, is a miss.
+texts or prompt, and the pixels of its pictures or clips. Another model or prompt is a miss.
 """
 
 import json
@@ -12,12 +12,24 @@ from typing import Any, TypeVar
 import numpy as np
 
 from genvlm.data.images import RGBImage, image_digest
+from genvlm.data.videos import VideoFrames
 from genvlm.errors import EvaluationError
 from genvlm.nn.safetensors_folder import fingerprint_of
-from genvlm.scoring.protocols import Answer, Answerer, Grid, Question, Scorer, ScorerInfo, Scores
+from genvlm.scoring.protocols import (
+    Answer,
+    Answerer,
+    ClipSet,
+    Grid,
+    Plausibility,
+    Question,
+    Scorer,
+    ScorerInfo,
+    Scores,
+    VideoScorer,
+)
 
-_Asked = TypeVar("_Asked", Grid, Question)
-_Found = TypeVar("_Found", Scores, Answer)
+_Asked = TypeVar("_Asked", Grid, Question, ClipSet)
+_Found = TypeVar("_Found", Scores, Answer, Plausibility)
 
 
 class ValueCache:
@@ -79,6 +91,24 @@ class CachedScorer:
         return _key(self.info, grid.item_id, grid.texts, grid.images)
 
 
+class CachedVideoScorer:
+    """A scorer of clips that remembers."""
+
+    def __init__(self, scorer: VideoScorer, cache: ValueCache) -> None:
+        self._scorer, self._cache = scorer, cache
+        self.info: ScorerInfo = scorer.info
+
+    def score(self, sets: Sequence[ClipSet]) -> list[Plausibility]:
+        """As the scorer's own."""
+        return self._cache.find(
+            sets,
+            lambda one: _key(self.info, one.item_id, (), one.clips),
+            self._scorer.score,
+            lambda found: [None if part is None else part.tolist() for part in found],
+            lambda value: Plausibility(*(None if v is None else np.array(v) for v in value)),
+        )
+
+
 class CachedAnswerer:
     """An answerer that remembers."""
 
@@ -97,7 +127,12 @@ class CachedAnswerer:
         return _key(self.info, question.item_id, texts, question.images)
 
 
-def _key(info: ScorerInfo, item_id: str, texts: Sequence[str], images: Sequence[RGBImage]) -> str:
+def _key(
+    info: ScorerInfo,
+    item_id: str,
+    texts: Sequence[str],
+    images: Sequence[RGBImage] | Sequence[VideoFrames],
+) -> str:
     pictures = [image_digest(image) for image in images]
     return fingerprint_of(
         {"scorer": info.fingerprint, "item": item_id, "texts": list(texts), "images": pictures}

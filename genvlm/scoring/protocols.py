@@ -1,8 +1,9 @@
-"""The one definition of Scorer and Answerer: every classifier, judge and control speaks them.
+"""The one definition of Scorer, VideoScorer and Answerer: every judge and control speaks them.
 
-A scorer takes grids (every image against every text) and returns matrices; higher is better. An
-answerer takes questions about pictures and returns what it said, word for word. Decision rules,
-parsing, ties and statistics belong to `genvlm.evaluation`, never to a scorer or an answerer.
+A scorer takes grids (every image against every text) and returns matrices; higher is better. A
+scorer of videos takes clips that are compared with each other. An answerer takes questions about
+pictures and returns what it said, word for word. Decision rules, parsing, ties and statistics
+belong to `genvlm.evaluation`, never to a scorer or an answerer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from genvlm.data.images import RGBImage
+from genvlm.data.videos import VideoFrames
 from genvlm.nn.safetensors_folder import fingerprint_of
 
 Unit = Literal["nats", "bound_nats", "reweighted_loss", "cosine", "probability", "arbitrary"]
@@ -65,6 +67,34 @@ class Scorer(Protocol):
 
     def score(self, grids: Sequence[Grid]) -> list[Scores]:
         """Score every grid, in order, exhaustively."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipSet:
+    """Clips that are compared with each other."""
+
+    item_id: str
+    """Stable id from the source, never a row number."""
+    clips: Sequence[VideoFrames]
+
+
+class Plausibility(NamedTuple):
+    """How plausible each clip of a set is; higher is better."""
+
+    values: Float64[np.ndarray, " clips"]
+    latents: Float64[np.ndarray, "clips latents"] | None = None
+    """What each latent frame behind the given ones adds, where scores are made of such."""
+
+
+class VideoScorer(Protocol):
+    """Says how plausible each clip is."""
+
+    @property
+    def info(self) -> ScorerInfo: ...
+
+    def score(self, sets: Sequence[ClipSet]) -> list[Plausibility]:
+        """Score every clip of every set, in order."""
         ...
 
 

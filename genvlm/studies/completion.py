@@ -118,7 +118,7 @@ def edit_scenes(
             drawing_settings(pretrained),
             seed=seed,
             image_next=True,
-            stop_after_image=True,
+            stop_after_visual=True,
         )
         return list(pretrained.image_tokenizer.decode(np.stack([d.images[-1] for d in documents])))
 
@@ -203,7 +203,7 @@ def _continue(
 ) -> list[_Next]:
     settings = replace(drawing_settings(pretrained), guidance_scale=1.0)
     prompts = [_opening(s, pretrained, vendor) for s in sequences]
-    documents = sample_documents(pretrained, prompts, settings, seed=seed, stop_after_image=True)
+    documents = sample_documents(pretrained, prompts, settings, seed=seed, stop_after_visual=True)
     found = []
     for document, sequence in zip(documents, sequences, strict=True):
         new = document.segments[2 * _GIVEN :]

@@ -49,6 +49,7 @@ from genvlm.scoring.blind import NUM_UNRELATED, blind_control
 from genvlm.scoring.cache import CachedAnswerer, CachedScorer, ValueCache
 from genvlm.scoring.controls import CaptionTransferScorer, PixelNeighbourScorer
 from genvlm.scoring.protocols import Answerer, Scorer, ScorerInfo
+from genvlm.studies.video_evaluations import VIDEO_BENCHMARKS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +90,12 @@ class Evaluation:
 
 def check_benchmark(name: str) -> None:
     """Raises EvaluationError: no benchmark of that name."""
-    if name not in BENCHMARKS and name.partition("/")[0] not in FILE_BENCHMARKS:
-        known = ", ".join((*BENCHMARKS, *FILE_BENCHMARKS))
+    if name in (*BENCHMARKS, *VIDEO_BENCHMARKS):
+        return
+    if name.partition("/")[0] not in FILE_BENCHMARKS:
+        known = ", ".join((*BENCHMARKS, *VIDEO_BENCHMARKS, *FILE_BENCHMARKS))
         raise EvaluationError(f"no benchmark {name!r}: choose one of {known}")
-    if name not in BENCHMARKS:
-        find_benchmark(name)
+    find_benchmark(name)
 
 
 def build_benchmark(name: str, *, limit: int | None = None) -> Benchmark:
@@ -303,9 +305,14 @@ def _left_out(items: Sequence[Item | AskedItem], *, shuffled: bool, blind: bool)
 
 def save_evaluation(evaluation: Evaluation, folder: Path) -> None:
     """Write `items.jsonl` (the log) and `summary.json`."""
+    save_log(evaluation.records, evaluation.summary, folder)
+
+
+def save_log(records: Sequence[ItemRecord], summary: Summary, folder: Path) -> None:
+    """The same of any run."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_records(evaluation.records, folder / "items.jsonl")
-    write_whole(folder / "summary.json", json.dumps(evaluation.summary.to_json(), indent=1))
+    write_records(records, folder / "items.jsonl")
+    write_whole(folder / "summary.json", json.dumps(summary.to_json(), indent=1))
 
 
 def _split_missing(

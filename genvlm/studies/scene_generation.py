@@ -71,7 +71,7 @@ def generate_scenes(
         drawing_settings(pretrained),
         seed=seed,
         image_next=True,
-        stop_after_image=True,
+        stop_after_visual=True,
     )
     codes = np.stack([d.images[0] for d in documents])
     tokenizer = pretrained.image_tokenizer

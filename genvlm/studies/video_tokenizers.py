@@ -193,8 +193,8 @@ of {rows_of}x{columns} codes, {parameters / 1e6:.2f} M parameters, stored as
 
     genvlm train configs/train/video-64.yaml --out runs/video-64
 
-Held-out clips of {_NUM_FRAMES} frames ({_NUM_CLIPS} a set), beside the image tokenizer: on every frame, and on as
-many tokens as the video tokenizer has.
+Held-out clips of {_NUM_FRAMES} frames ({_NUM_CLIPS} a set), beside the image tokenizer: on every
+frame, and on as many tokens as the video tokenizer has.
 
 | clips | tokenizer | tokens | PSNR dB | SSIM | error of change, grey levels |
 |---|---|---|---|---|---|

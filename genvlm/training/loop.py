@@ -56,10 +56,10 @@ def train(
         inputs = {
             "text tokenizer": tokenizers.text.fingerprint,
             "image tokenizer": tokenizers.image.fingerprint,
-            "corpus": source.corpus.fingerprint,
         }
         if tokenizers.video is not None:
             inputs["video tokenizer"] = tokenizers.video.fingerprint
+        inputs["corpus"] = source.corpus.fingerprint
         if first:
             claim_inputs(inputs, out)
         flops = partial(flops_per_token, config.model, source.vocabulary.size)

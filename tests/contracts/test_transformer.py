@@ -195,6 +195,21 @@ def test_like_codes_begin_alike_and_other_rows_as_before() -> None:
     assert torch.equal(again.head.proj.weight, seeded.head.proj.weight)
 
 
+def test_codes_of_two_codebooks_stand_behind_one_another() -> None:
+    first, second = (torch.randn(n, 4, generator=torch.Generator().manual_seed(n)) for n in (6, 9))
+    second[4] = second[1]
+    config = tiny_transformer_config(initializer_std=0.02)
+    one, both = (
+        build_transformer(config, VOCAB, seed=3, codebooks=c) for c in ([first], [first, second])
+    )
+    for name in ("embedding.weight", "head.proj.weight"):
+        before, rows = one.get_parameter(name), both.get_parameter(name)
+        assert torch.equal(before[:6], rows[:6])
+        torch.testing.assert_close(rows[6 + 4], rows[6 + 1])
+        assert (rows[6:15] != before[6:15]).all()
+        assert torch.equal(before[15:], rows[15:])
+
+
 def score(
     head: TokenHead, hidden: torch.Tensor, ids: range | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:

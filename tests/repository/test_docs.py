@@ -7,6 +7,7 @@ import yaml
 
 from genvlm.config.data import DataConfig, FileSource
 from genvlm.config.schema import parse_config
+from genvlm.config.training import ObjectiveConfig, TokenizersConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,3 +19,13 @@ def test_the_page_of_readers_shows_each_layout_as_it_is_configured() -> None:
     assert {type(source) for source in config.sources} == set(FileSource.__args__)  # type: ignore[attr-defined]
     listed = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
     assert listed[1:] == [source.kind for source in config.sources]
+
+
+def test_the_page_of_data_shows_videos_as_they_are_configured() -> None:
+    page = (ROOT / "docs/data.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"## Videos\n\n```yaml\n(.*?)```", page, re.DOTALL)
+    content = yaml.safe_load(snippet)
+    for key, cls in (
+        ("tokenizers", TokenizersConfig), ("data", DataConfig), ("objective", ObjectiveConfig),
+    ):  # fmt: skip
+        parse_config(cls, content[key], "docs/data.md")

@@ -26,7 +26,7 @@ def read_folder(source: FolderSource, skips: SkipBudget) -> Iterator[RawDocument
 
 
 def read_videos(source: VideosSource, skips: SkipBudget) -> Iterator[RawDocument]:
-    """Pairs of a caption and a video, as `read_folder`.
+    """Pairs of a caption and a video, as `read_folder`; one without a caption is a document.
 
     A subfolder that holds pictures and nothing else is one video, its caption `name.txt` beside it.
     """
@@ -41,11 +41,15 @@ def _read(
     else:
         names = list_files(folder, (*VIDEO_SUFFIXES, ".gif"), is_frame_folder)
     if captions == "sidecar":
-        _check_sidecars(folder, names)
+        _check_shared(folder, names)
+        if kind == "image":
+            _check_missing(folder, names)
 
     def pair(where: str, name: str) -> list[RawDocument]:
         path = picture_path(folder, name, where)
         media = Media(kind=kind, name=str(path), path=path)
+        if kind == "video" and not (folder / _sidecar(folder, name)).exists():
+            return [RawDocument(id=name, segments=(media,), kind="document")]
         return [image_pair(name, _caption(folder, name, captions), media)]
 
     return documents_of(((str(folder / name), name) for name in names), pair, skips)
@@ -94,21 +98,24 @@ def _refuse(error: OSError) -> None:
     raise DataError(f"{error.filename} cannot be read ({error.strerror})")
 
 
-def _check_sidecars(folder: Path, names: Sequence[str]) -> None:
-    sidecars = {name: _sidecar(folder, name) for name in names}
+def _check_shared(folder: Path, names: Sequence[str]) -> None:
     of_sidecar: dict[PurePosixPath, str] = {}
-    for name, sidecar in sidecars.items():
-        if sidecar in of_sidecar:
+    for name in names:
+        sidecar = _sidecar(folder, name)
+        if sidecar in of_sidecar and (folder / sidecar).exists():
             raise DataError(
                 f"{folder / of_sidecar[sidecar]} and {folder / name} would share the caption "
                 f"{sidecar.name}: rename one of them"
             )
         of_sidecar[sidecar] = name
-    missing = [name for name in names if not (folder / sidecars[name]).is_file()]
+
+
+def _check_missing(folder: Path, names: Sequence[str]) -> None:
+    missing = [name for name in names if not (folder / _sidecar(folder, name)).is_file()]
     if missing:
         raise DataError(
             f"{len(missing)} of {len(names)} files in {folder} have no caption beside them, such "
-            f"as {missing[0]}: write {sidecars[missing[0]]}"
+            f"as {missing[0]}: write {_sidecar(folder, missing[0])}"
         )
 
 

@@ -12,7 +12,7 @@ _STILL = 1.0
 _SPEED = 0.5
 """Pixels per frame: slower motion has no direction worth telling."""
 _TOUCH = 4.0
-"""Pixels between two edges at a frame, at most, of balls that come apart soon after it."""
+"""Pixels between two edges at most, at the frame next to their meeting."""
 
 
 def describe(scene: Scene, tracks: Tracks) -> str:
@@ -29,7 +29,10 @@ def describe(scene: Scene, tracks: Tracks) -> str:
         acts.setdefault(_slide(track), []).append(f"a {box.colour} box")
     for ball, track in moving:
         collides = len(moving) == 2 and _collide(moving, scene)
-        act = "move{s} about in a tray" if scene.tray else _act(track, scene)
+        if scene.tray or len(moving) > 2:
+            act = "move{s} about" + (" in a tray" if scene.tray else "")
+        else:
+            act = _act(track, scene, brief=len(moving) > 1)
         acts.setdefault("collide{s}" if collides else act, []).append(_name(ball))
     for ball, _ in resting:
         acts.setdefault("rest{s}", []).append(_name(ball))
@@ -59,23 +62,28 @@ def is_hidden(ball: Ball, track: Track, scene: Scene) -> Bool[np.ndarray, " fram
     return hidden
 
 
-def _act(track: Track, scene: Scene) -> str:
+def _act(track: Track, scene: Scene, brief: bool) -> str:
     """What one ball does; {s} stands where a verb has its ending."""
     if np.ptp(track[:, 1]) > 2 * _STILL:
-        return _fall(track, scene)
-    act = f"roll{{s}} {_direction(track)}"
-    if behind := sum(_passes_behind(track, s.left, s.width) for s in scene.screens):
-        act += " behind a screen" if behind == 1 else " behind two screens"
+        return _fall(track, scene, brief)
+    act, then = f"roll{{s}} {_direction(track)}", ""
     if _turns(track[:, 0]):
-        return act + " and bounce{s} back"
-    return act + (" and stop{s}" if _stops(track) else "")
+        then = " and bounce{s} back"
+    elif _stops(track):
+        then = " and stop{s}"
+    behind = sum(_passes_behind(track, s.left, s.width) for s in scene.screens)
+    if behind and not (brief and then):
+        act += " behind a screen" if behind == 1 else " behind two screens"
+    return act + then
 
 
-def _fall(track: Track, scene: Scene) -> str:
+def _fall(track: Track, scene: Scene, brief: bool) -> str:
     speeds = np.diff(track[:, 1])
     rises, falls = speeds[0] < -_SPEED / 2, speeds.max() > _SPEED
     aside = np.diff(track[:, 0])[0]
-    way = (" to the right" if aside > 0 else " to the left") if abs(aside) > _SPEED else ""
+    way = ""
+    if abs(aside) > _SPEED and not brief:
+        way = " to the right" if aside > 0 else " to the left"
     parts = ["rise{s}" + way] if rises else []
     if falls:
         parts.append("fall{s}" + ("" if rises else way))
@@ -84,7 +92,7 @@ def _fall(track: Track, scene: Scene) -> str:
         if falls and box.left < x < box.left + box.width and y > FLOOR - THICKNESS - box.height:
             return " and ".join(parts) + " into a container"
     # From falling to rising: only the floor, a shelf or another ball does that.
-    if _turns(speeds.cumsum(), downward_first=True):
+    if _turns(track[:, 1], downward_first=True):
         parts.append("bounce{s}")
     if len(parts) == 3:
         return f"{parts[0]}, {parts[1]} and {parts[2]}"
@@ -123,12 +131,13 @@ def _passes_behind(track: Track, left: int, width: int) -> bool:
 def _collide(moving: Sequence[tuple[Ball, Track]], scene: Scene) -> bool:
     """Whether two balls meet where both are seen."""
     (first, one), (second, two) = moving
-    apart = np.hypot(*(one - two).T) - first.reach - second.reach
     seen = is_seen(first, one, scene) & is_seen(second, two, scene)
-    closing, opening = np.diff(apart) < -_SPEED, np.diff(apart) > _SPEED
-    # Two neighbouring frames between which they touch, and nearness turns into distance.
-    near = seen[1:-1] & (apart[1:-1] < _TOUCH) & closing[:-1]
-    return bool((near & (opening[1:] | np.append(opening[2:], False))).any())
+    near = np.hypot(*(one - two).T) < first.reach + second.reach + _TOUCH
+    # Sideways they push each other equally, and nothing but a wall or an edge else does.
+    push, counter_push = (b.reach**2 * np.diff(t[:, 0], n=2) for b, t in moving)
+    push_each_other = np.abs(push + counter_push) < 0.01 * np.abs(push)
+    pushed = np.abs(push) > _SPEED / 5 * first.reach**2
+    return bool((seen[1:-1] & near[1:-1] & push_each_other & pushed).any())
 
 
 def _name(ball: Ball) -> str:

@@ -29,11 +29,16 @@ def count_balls(frame: RGBImage) -> int:
 def ball_centres(frame: RGBImage) -> dict[str, tuple[float, float]]:
     """For every colour that is seen, the mean (row, column) of its largest patch."""
     centres = {}
-    for colour, mask in _ball_masks(frame).items():
-        if patches := _patches(mask):
-            row, column = np.argwhere(max(patches, key=np.count_nonzero)).mean(0).tolist()
-            centres[colour] = (row, column)
+    for colour, mask in ball_pixels(frame).items():
+        row, column = np.argwhere(mask).mean(0).tolist()
+        centres[colour] = (row, column)
     return centres
+
+
+def ball_pixels(frame: RGBImage) -> dict[str, Bool[np.ndarray, "height width"]]:
+    """For every colour that is seen, its largest patch."""
+    patches = {colour: _patches(mask) for colour, mask in _ball_masks(frame).items()}
+    return {colour: max(found, key=np.count_nonzero) for colour, found in patches.items() if found}
 
 
 def _patches(mask: Bool[np.ndarray, "height width"]) -> list[Bool[np.ndarray, "height width"]]:

@@ -34,11 +34,11 @@ SPEEDS = (1.8, 3.2)
 RADII = (4, 5)
 SCREEN_HEIGHTS = (14, 27)
 WALL_HEIGHTS = (32, 42)
-_STREAM = 1
-"""First word of the seed. Quadruplets have others, so that no seed makes two streams equal."""
+_TRAINING_STREAM, _COUNTING_STREAM, NEXT_STREAM = 1, 2, 3
+"""First words of seeds, so that no seed makes two streams equal; quadruplets have the next ones."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PhysicsClip:
     """A scene with its motion."""
 
@@ -62,7 +62,20 @@ def sample_clips(num: int, seed: int, num_frames: int = NUM_FRAMES) -> Iterator[
         DataError: pymunk is not installed.
     """
     for number in range(num):
-        scene = sample_scene(np.random.default_rng([_STREAM, seed, number]))
+        scene = sample_scene(np.random.default_rng([_TRAINING_STREAM, seed, number]))
+        yield PhysicsClip(scene, simulate(scene, num_frames))
+
+
+def sample_counting_clips(
+    num: int, seed: int, num_frames: int = NUM_FRAMES
+) -> Iterator[PhysicsClip]:
+    """As `sample_clips`: two or three balls of which no frame hides one, in none of its streams.
+
+    Raises:
+        DataError: pymunk is not installed.
+    """
+    for number in range(num):
+        scene = _bouncing(np.random.default_rng([_COUNTING_STREAM, seed, number]))
         yield PhysicsClip(scene, simulate(scene, num_frames))
 
 
@@ -144,13 +157,14 @@ def roll_in(rng: np.random.Generator, colour: str, until: float) -> Ball:
 
 
 def _past_one_screen(rng: np.random.Generator) -> Scene:
-    width = int(rng.integers(14, 37))
+    walled = rng.random() < 0.45
+    width = int(rng.integers(18, 40) if walled else rng.integers(14, 37))
     left = int(rng.integers(10, SIZE - width - 9))
     screens = (sample_screen(rng, left, width),) if rng.random() < 0.9 else ()
     walls: tuple[Wall, ...] = ()
-    if rng.random() < 0.4:
+    if walled:
         middle = left + (width - WALL_WIDTH) // 2
-        shift = max(width // 2 - WALL_WIDTH, 0)
+        shift = width // 2 - WALL_WIDTH
         post = middle + int(rng.integers(-shift, shift + 1))
         elasticity = 1.0 if rng.random() < 0.85 else 0.0
         walls = (Wall(left=post, height=int(rng.integers(*WALL_HEIGHTS)), elasticity=elasticity),)

@@ -1,14 +1,17 @@
 """GRASP: can this happen? Scenes of plain physics, plausible or not (Jassim et al. 2023).
 
 https://arxiv.org/abs/2311.09048. `text` describes the scenes in words; `video` shows frames.
+Every video is shown as `NUM_FRAMES` frames at even distances, the first and the last among them,
+and the prompt, which is in the log, says so.
 """
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from genvlm.data.images import ImageFiles
-from genvlm.errors import DataError
+from genvlm.data.images import ImageFiles, RGBImage
+from genvlm.data.sampled_frames import SampledFrames, sample_evenly
+from genvlm.errors import DataError, VideoError
 from genvlm.evaluation.answers import yes_no
 from genvlm.evaluation.benchmark import build_version
 from genvlm.evaluation.cards import load_card
@@ -19,23 +22,30 @@ from genvlm.scoring.protocols import Question
 PARTS = ("text", "video")
 DESCRIPTIONS, QUESTIONS = "grasp/level2_scene_descriptions.json", "grasp/level2.json"
 FRAMES = "grasp"
+NUM_FRAMES = 9
+"""Of a video: 1 + 4 * 2, so that it also fits tokenizers of videos with 4 frames a latent one."""
+VIDEO_FILES = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".gif")
+
+
+_SHOWN = f"These are {NUM_FRAMES} frames of a video, at even distances and in order."
 
 
 class _Scene(NamedTuple):
     id: str
     concept: str
     prompt: str
-    frames: Sequence[Path]
+    frames: Sequence[RGBImage]
 
 
 def ask_grasp(data: DataFolder, part: str, images: Path | None) -> QuestionBenchmark:
     """One yes-no question an item; yes is right where the name of the scene starts with P_.
 
-    Frames of a video lie in DATA/grasp/<scene>/*.png in the order of their names; a scene is P_ or
-    IP_, a concept of level2.json, and where there are several videos _ and a number.
+    A video is a file DATA/grasp/<scene>.mp4, or a folder of its frames DATA/grasp/<scene>/*.png in
+    the order of their names; a scene is P_ or IP_, a concept of level2.json, and where there are
+    several videos _ and a number.
 
     Raises:
-        DataError: no folder of frames, one without frames, or of a concept that is not known.
+        DataError: no video, a folder with too few frames, or a concept that is not known.
     """
     card = load_card("grasp")
     scenes = list(_described(data) if part == "text" else _filmed(data, images))
@@ -45,7 +55,7 @@ def ask_grasp(data: DataFolder, part: str, images: Path | None) -> QuestionBench
             questions={
                 "": Question(
                     item_id=scene.id,
-                    images=ImageFiles(scene.frames, card.fetch),
+                    images=scene.frames,
                     prompt=scene.prompt,
                 )
             },
@@ -81,20 +91,32 @@ def _filmed(data: DataFolder, images: Path | None) -> Iterator[_Scene]:
     root = images or data.root / FRAMES
     where = data.root / QUESTIONS
     questions = check_object(data.json(QUESTIONS), where)
-    folders = sorted(p for p in root.glob("[!.]*") if p.is_dir())
-    if not folders:
-        raise DataError(f"{root} holds no folder of frames: {load_card('grasp').fetch}")
-    for folder in folders:
-        concept = _concept(folder.name)
+    found = sorted(p for p in root.glob("[!.]*") if p.is_dir() or p.suffix in VIDEO_FILES)
+    if not found:
+        raise DataError(f"{root} holds no video: {load_card('grasp').fetch}")
+    for path in found:
+        name = path.name if path.is_dir() else path.stem
+        concept = _concept(name)
         if concept is None or concept not in questions:
             raise DataError(
-                f"{folder} is no scene: its name must be P_ or IP_ and a concept of {where}, "
+                f"{path} is no scene: its name must be P_ or IP_ and a concept of {where}, "
                 f"which are {', '.join(questions)}"
             )
-        frames = sorted(folder.glob("*.png"))
-        if not frames:
-            raise DataError(f"{folder} holds no frame *.png: fill or remove it")
-        yield _Scene(folder.name, concept, text_field(questions, concept, where), frames)
+        prompt = f"{_SHOWN} {text_field(questions, concept, where)}"
+        yield _Scene(name, concept, prompt, _frames(path))
+
+
+def _frames(path: Path) -> Sequence[RGBImage]:
+    if not path.is_dir():
+        return SampledFrames(path, NUM_FRAMES)
+    frames = sorted(path.glob("*.png"))
+    if not frames:
+        raise DataError(f"{path} holds no frame *.png: fill or remove it")
+    try:
+        chosen = sample_evenly(len(frames), NUM_FRAMES)
+    except VideoError as error:
+        raise VideoError(f"{path}: {error}") from None
+    return ImageFiles([frames[k] for k in chosen], load_card("grasp").fetch)
 
 
 def _concept(scene: str) -> str | None:

@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from genvlm.config.data import InfillConfig
 from genvlm.data.infill import random_rectangle, rotate_at_random
@@ -10,8 +13,10 @@ from genvlm.tokenization.document import (
     Image,
     Segment,
     Text,
+    Video,
     encode_document,
 )
+from genvlm.tokenization.grammar import Grammar, Mode
 from genvlm.tokenization.infilling import unrotate
 from genvlm.tokenization.vocabulary import Codebook, Vocabulary
 
@@ -52,6 +57,41 @@ def test_rotated_documents_are_the_document_in_another_order(sized: bool) -> Non
             seen |= {"rectangle"} if len(numbers) > 2 else set()
     assert 0.6 < num_rotated / 400 < 0.8
     assert seen == {"span", "picture", "rectangle"}
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_videos_are_left_whole(shared: bool) -> None:
+    base = vocabulary(sized=True)
+    v = replace(base, video=Codebook(16, "a" if shared else "b"))
+    clip = Video(np.arange(32).reshape(2, 4, 4) % 16)
+    segments = [Text("a red ball"), clip, Text("rolls"), Image(np.ones((2, 3), int)), clip]
+    original, grammar, rng = encode(v, segments), Grammar(v, (4, 4)), np.random.default_rng(0)
+    whole = encode(v, [clip]).token_ids[1:-1].tolist()
+    num_rotated = 0
+    for number in range(150):
+        made = rotate_at_random(original, InfillConfig(probability=1), v, rng, 999)
+        ids = made.token_ids.tolist()
+        np.testing.assert_array_equal(unrotate(made.token_ids, v), original.token_ids)
+        num_rotated += v.infill in ids
+        body = ids[: ids.index(v.infill)]
+        starts = [at for at, token_id in enumerate(body) if token_id == v.bov]
+        assert [body[at : at + len(whole)] for at in starts] == [whole, whole]
+        if number >= 2:
+            continue
+        state = grammar.start(1)
+        for token_id, position in zip(ids, made.positions.tolist(), strict=True):
+            if token_id not in v.number_range:
+                assert grammar.placement(state).positions[0].tolist() == position
+            state = grammar.step(state, torch.tensor([token_id]))
+        assert state.mode.item() == Mode.DONE
+    assert num_rotated == 150
+
+
+def test_a_document_of_a_video_alone_is_not_rotated() -> None:
+    v = replace(vocabulary(), video=Codebook(16, "a"))
+    original = encode(v, [Video(np.zeros((2, 4, 4), int))])
+    made = rotate_at_random(original, InfillConfig(probability=1), v, np.random.default_rng(0), 999)
+    assert made is original
 
 
 def test_probabilities_choose_what_is_lost() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.blocks import (
@@ -144,6 +144,18 @@ def test_every_picture_decodes_to_the_same_pixels() -> None:
     expected = [picture(n) for n in (1, 2, 3, 4, 7, 8, 7, 8)]
     assert len(decoded) == len(expected)
     assert all(np.array_equal(a, b) for a, b in zip(decoded, expected, strict=True))
+
+
+def test_a_clip_is_a_playing_gif_of_the_same_pixels() -> None:
+    clip = np.stack([picture(seed) for seed in range(3)])
+    page = render_report(
+        "t", sections=[Section("s", [Gallery([Tile([clip], ["a clip"])], scale=3)])]
+    )
+    shown = re.search(r'<img [^>]*src="data:image/gif;base64,([^"]*)" width="18" height="12"', page)
+    assert shown is not None
+    with Image.open(io.BytesIO(base64.b64decode(shown[1]))) as gif:
+        frames = [np.asarray(f.convert("RGB")) for f in ImageSequence.Iterator(gif)]
+    assert np.array_equal(np.stack(frames), clip)
 
 
 def test_pictures_are_enlarged_by_whole_numbers() -> None:

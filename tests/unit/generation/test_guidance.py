@@ -87,7 +87,9 @@ def test_companions_are_as_few_as_the_settings_need() -> None:
         companions(SamplingSettings(image_guidance_scale=2), infilling=True)
 
 
-V = Vocabulary(image=Codebook(4, "a"), text_size=10, num_gaps=2, num_numbers=2)
+V = Vocabulary(
+    image=Codebook(4, "a"), video=Codebook(4, "a"), text_size=10, num_gaps=2, num_numbers=2
+)
 WORD, GAP = V.text_range.start, V.gap_range[0]
 
 
@@ -102,6 +104,12 @@ WORD, GAP = V.text_range.start, V.gap_range[0]
             [V.bos, V.boi, 3],
         ),
         ([V.bos, V.boi, 0, 1, V.eoi, WORD], [V.bos, V.boi, 0, 1, V.eoi], [V.bos]),
+        (
+            [V.bos, WORD, V.boi, 0, V.eoi, V.bov, 2, 3],
+            [V.bos, V.boi, 0, V.eoi, V.bov, 2, 3],
+            [V.bos, V.bov, 2, 3],
+        ),
+        ([V.bos, WORD, V.bov, 2, V.eov], [V.bos, V.bov, 2, V.eov], [V.bos]),
         (
             [V.bos, WORD, GAP, V.boi, 0, V.number(1), V.eoi, V.infill],
             [V.bos, GAP, V.boi, 0, V.number(1), V.eoi, V.infill],

@@ -130,7 +130,7 @@ def test_guidance_one_equals_the_guided_path_at_one(pretrained: PretrainedModel)
         ids(
             sample_documents(
                 pretrained, PROMPTS, SamplingSettings(guidance_scale=s), seed=2,
-                image_next=True, stop_after_image=True,
+                image_next=True, stop_after_visual=True,
             )
         )
         for s in (1.0, 1.0 + 1e-12)
@@ -138,7 +138,7 @@ def test_guidance_one_equals_the_guided_path_at_one(pretrained: PretrainedModel)
     strong = ids(
         sample_documents(
             pretrained, PROMPTS, SamplingSettings(guidance_scale=30.0), seed=2,
-            image_next=True, stop_after_image=True,
+            image_next=True, stop_after_visual=True,
         )
     )  # fmt: skip
     assert plain == guided
@@ -152,11 +152,11 @@ def test_temperature_zero_needs_no_seed(pretrained: PretrainedModel) -> None:
     assert first == second
 
 
-def test_image_next_and_stop_after_image_give_one_image_behind_the_prompt(
+def test_image_next_and_stop_after_visual_give_one_image_behind_the_prompt(
     pretrained: PretrainedModel,
 ) -> None:
     sampled = sample_documents(
-        pretrained, PROMPTS, SamplingSettings(), seed=0, image_next=True, stop_after_image=True
+        pretrained, PROMPTS, SamplingSettings(), seed=0, image_next=True, stop_after_visual=True
     )
     for prompt, document in zip(PROMPTS, sampled, strict=True):
         assert len(document.images) == sum(isinstance(s, Image) for s in prompt) + 1

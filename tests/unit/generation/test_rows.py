@@ -31,7 +31,7 @@ def test_text_and_images_are_drawn_by_their_own_settings(pretrained: PretrainedM
     rows = sampled(pretrained, settings, image_next=True)
     v = pretrained.vocabulary
     prompts = [
-        len(r) for r in sampled(pretrained, settings, image_next=True, stop_after_image=True)
+        len(r) for r in sampled(pretrained, settings, image_next=True, stop_after_visual=True)
     ]
     for first, second, at in zip(rows[:3], rows[3:], prompts, strict=False):
         assert first[:at] == second[:at]
@@ -63,11 +63,11 @@ def test_the_images_before_guide_by_their_own_scale(pretrained: PretrainedModel)
     drawn = {}
     for scale in (1.0, 8.0):
         settings = SamplingSettings(guidance_scale=2.0, image_guidance_scale=scale)
-        drawn[scale] = sampled(pretrained, settings, image_next=True, stop_after_image=True)
+        drawn[scale] = sampled(pretrained, settings, image_next=True, stop_after_visual=True)
     assert drawn[1.0][0] == drawn[8.0][0]
     assert drawn[1.0][1] != drawn[8.0][1]
     plain = SamplingSettings(guidance_scale=1.0, image_guidance_scale=1.0)
-    options = {"image_next": True, "stop_after_image": True}
+    options = {"image_next": True, "stop_after_visual": True}
     assert sampled(pretrained, plain, **options) == sampled(
         pretrained, SamplingSettings(), **options
     )

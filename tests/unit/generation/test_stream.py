@@ -103,7 +103,7 @@ def test_an_image_starts_grows_by_one_code_at_a_time_and_is_done(
 
 
 def test_an_image_that_the_prompt_begins_is_told_of(pretrained: PretrainedModel) -> None:
-    events = events_of(pretrained, image_next=True, stop_after_image=True)
+    events = events_of(pretrained, image_next=True, stop_after_visual=True)
     for row in range(len(PROMPTS)):
         own = of_row(events, row)
         done = [e for e in own if isinstance(e, ImageDone)]

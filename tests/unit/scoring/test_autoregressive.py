@@ -142,7 +142,7 @@ def test_sampling_draws_from_the_likelihood(toy: PretrainedModel) -> None:
         SamplingSettings(),
         seed=3,
         image_next=True,
-        stop_after_image=True,
+        stop_after_visual=True,
         batch_size=1500,
     )
     places = [int(d.images[0].reshape(-1) @ [27, 9, 3, 1]) for d in sampled]

@@ -6,8 +6,21 @@ import numpy as np
 import pytest
 
 from genvlm.errors import EvaluationError
-from genvlm.scoring.cache import CachedAnswerer, CachedScorer, ValueCache
-from genvlm.scoring.protocols import Answer, Grid, Question, ScorerInfo, Scores
+from genvlm.scoring.cache import (
+    CachedAnswerer,
+    CachedScorer,
+    CachedVideoScorer,
+    ValueCache,
+)
+from genvlm.scoring.protocols import (
+    Answer,
+    ClipSet,
+    Grid,
+    Plausibility,
+    Question,
+    ScorerInfo,
+    Scores,
+)
 
 
 def grid(item_id: str, level: int = 0, texts: Sequence[str] = ("a", "bb")) -> Grid:
@@ -94,3 +107,38 @@ def test_a_line_that_was_cut_short_is_dropped_and_written_anew(tmp_path: Path) -
     path.write_text("no json\n" + path.read_text())
     with pytest.raises(EvaluationError, match="line 1, is damaged"):
         ValueCache(path)
+
+
+class CountsClips:
+    info = ScorerInfo(name="counts", unit="nats")
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def score(self, sets: Sequence[ClipSet]) -> list[Plausibility]:
+        self.asked += [one.item_id for one in sets]
+        with_latents = np.full((2, 3), 0.1)
+        return [
+            Plausibility(
+                np.array([c.mean() / 3 for c in one.clips]),
+                with_latents if one.item_id == "a" else None,
+            )
+            for one in sets
+        ]
+
+
+def test_clips_that_were_scored_are_not_scored_again_and_other_pixels_are(tmp_path: Path) -> None:
+    clips = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 4, 3), np.uint8)
+    sets = [ClipSet(item_id=name, clips=list(clips)) for name in "ab"]
+    scorer = CountsClips()
+    first = CachedVideoScorer(scorer, ValueCache(tmp_path / "cache.jsonl")).score(sets)
+    changed = clips.copy()
+    changed[1, 4, 0, 0, 0] ^= 1
+    again = CachedVideoScorer(scorer, ValueCache(tmp_path / "cache.jsonl")).score(
+        [*sets, ClipSet(item_id="a", clips=list(changed))]
+    )
+    assert scorer.asked == ["a", "b", "a"]
+    for old, new in zip(first, again, strict=False):
+        np.testing.assert_array_equal(old.values, new.values)
+    np.testing.assert_array_equal(again[0].latents, np.full((2, 3), 0.1))
+    assert again[1].latents is None

@@ -51,7 +51,7 @@ def test_images_are_drawn_as_often_as_they_are_likely_given_their_shape(
 ) -> None:
     documents = sample_documents(
         toy, [[Text("blue")]] * 3000, SamplingSettings(), seed=0, image_next=True,
-        stop_after_image=True, batch_size=1000,
+        stop_after_visual=True, batch_size=1000,
     )  # fmt: skip
     drawn = [d.images[0] for d in documents]
     shapes = {(1, 1), (1, 2), (2, 1), (2, 2)}

@@ -1,5 +1,7 @@
 """Documents in one row are as alone: log-probabilities, losses, gradients."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -15,26 +17,30 @@ from genvlm.testing.tiny import (
     tiny_image_tokenizer,
     tiny_text_tokenizer,
     tiny_transformer_config,
+    tiny_video_tokenizer,
 )
 from genvlm.tokenization.document import EncodedDocument
+from genvlm.tokenization.vocabulary import Modality
 from genvlm.training.objectives.next_token import NextTokenObjective
 
 TEXT, IMAGE = tiny_text_tokenizer(), tiny_image_tokenizer()
-VOCABULARY = build_vocabulary(TEXT, IMAGE)
+VOCABULARY = build_vocabulary(TEXT, IMAGE, video=tiny_video_tokenizer(seed=1))
 ROW = 128
 ROTARY = [(2, 2, 2, 2), None]
 
 
 def _source() -> BatchSource:
-    codes = torch.randint(0, 16, (4, 4, 4), generator=torch.Generator().manual_seed(0)).numpy()
+    generator = torch.Generator().manual_seed(0)
+    pictures = list(torch.randint(0, 16, (4, 4, 4), generator=generator).numpy())
+    clips = list(torch.randint(0, 16, (2, 2, 4, 4), generator=generator).numpy())
     samples = []
     for i in range(60):
         text = f"{i} red" + " bar" * (i % 7)
-        segments = [(text, i % 4), (text,), (text, i % 4, "square")][i % 3]
+        segments = [(text, i % 6), (text,), (text, i % 6, "square")][i % 3]
         kind = "pair" if i % 3 == 0 else "document"
         samples.append(Sample(str(i), segments, kind))
     return BatchSource(
-        corpus=corpus_of(samples, codes),
+        corpus=corpus_of(samples, [*pictures, *clips]),
         config=DataConfig(sources=(ScenesSource(num=1),), packing=True),
         vocabulary=VOCABULARY,
         text_tokenizer=TEXT,
@@ -42,7 +48,7 @@ def _source() -> BatchSource:
         max_tokens=ROW,
         global_batch_size=6,
         seed=0,
-        modality_weights=(1.0, 1.0, 0.5, 0.5),
+        modality_weights=(1.0, 1.0, 0.5, 0.25),
     )
 
 
@@ -128,3 +134,38 @@ def test_a_row_of_padding_alone_gives_no_loss_and_no_gradient() -> None:
         for rows in ([documents], [documents, []])
     )
     torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-6)
+
+
+def test_codes_of_videos_have_a_weight_of_their_own() -> None:
+    found = {}
+    for step in range(3):
+        (batch,) = _source().batch(step)
+        for kind in Modality:
+            weights = batch.loss_weights[(batch.modality == kind) & (batch.loss_weights > 0)]
+            found.setdefault(kind, set()).update(weights.tolist())
+        assert batch.loss_denominator == batch.loss_weights.sum().item()
+    assert found == {
+        Modality.CONTROL: {1.0}, Modality.TEXT: {1.0}, Modality.IMAGE: {0.5}, Modality.VIDEO: {0.25}
+    }  # fmt: skip
+
+
+def test_a_batch_tells_the_model_which_frame_a_code_is_of() -> None:
+    (batch,) = _source().batch(0)
+    is_video = batch.modality == Modality.VIDEO
+    assert set(batch.positions[is_video][:, 0].tolist()) == {0, 1}
+    ids = batch.document_ids[:, :-1]
+    packed = {"mask": document_mask(ids), "indices": places_in_documents(ids)}
+    still = batch.positions.clone()
+    still[..., 0] = still[..., 0].clamp(max=0)
+    with torch.no_grad():
+        model = _model((2, 2, 2, 2))
+        moved = _log_probs(model, batch, **packed)
+        of_still = _log_probs(model, replace(batch, positions=still), **packed)
+    changed = ((moved - of_still).abs() > 1e-4) & (batch.loss_weights[:, 1:] > 0)
+    # Within a clip the second frame is told from the first; documents without one are the same.
+    assert changed[(batch.positions[:, 1:, 0] == 1)].float().mean() > 0.9
+    with_video = {
+        (row, int(batch.document_ids[row, at])) for row, at in is_video.nonzero().tolist()
+    }
+    for row, at in changed.nonzero().tolist():
+        assert (row, int(batch.document_ids[row, at + 1])) in with_video

@@ -1,0 +1,119 @@
+"""Clips written to be looked at: GIF by Pillow, and MP4 (H.264) where PyAV is installed.
+
+Both are made of clips as `genvlm.data.videos` reads them; what is small is enlarged by nearest
+neighbour, so that each pixel of the model is a square on the screen.
+"""
+
+import importlib.util
+import io
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from genvlm.data.videos import VideoFrames
+from genvlm.errors import VideoError
+from genvlm.nn.whole_files import write_whole
+
+FRAMES_PER_SECOND = 8.0
+"""Of clips whose own rate is not known."""
+_LONGER_SIDE = 256
+_BORDER = 2
+GIVEN, DRAWN = (90, 105, 130), (235, 110, 30)
+"""Colours of the border around frames that were given, and around those that a model has drawn."""
+
+
+def write_gif(
+    frames: VideoFrames, path: Path, *, frames_per_second: float = FRAMES_PER_SECOND
+) -> None:
+    """Write a GIF that plays for ever, enlarged to about 256 pixels.
+
+    Raises:
+        VideoError: not a clip.
+        StorageError: the disk refuses it.
+    """
+    write_whole(path, gif_bytes(enlarge(frames), frames_per_second=frames_per_second))
+
+
+def gif_bytes(frames: VideoFrames, *, frames_per_second: float = FRAMES_PER_SECOND) -> bytes:
+    """A GIF of the frames as they are; one palette of 256 colours serves all of them, undithered.
+
+    Frames that equal the one before are kept as a longer pause, as GIF has it. Pauses are whole
+    hundredths of a second. Raises VideoError: not a clip.
+    """
+    _check(frames)
+    tall = Image.fromarray(np.ascontiguousarray(frames.reshape(-1, *frames.shape[2:])))
+    # Median cut, the default, is off by half as much again.
+    reduced = tall.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    width, height = frames.shape[2], frames.shape[1]
+    first, *others = (
+        reduced.crop((0, top, width, top + height)) for top in range(0, reduced.height, height)
+    )
+    buffer = io.BytesIO()
+    pause = max(20, 10 * round(100 / frames_per_second))  # browsers play shorter ones slowly
+    first.save(
+        buffer, "GIF", save_all=True, append_images=others, duration=pause, loop=0, optimize=False
+    )
+    return buffer.getvalue()
+
+
+def can_write_mp4() -> bool:
+    """Whether PyAV is installed."""
+    return importlib.util.find_spec("av") is not None
+
+
+def write_mp4(
+    frames: VideoFrames, path: Path, *, frames_per_second: float = FRAMES_PER_SECOND
+) -> None:
+    """Write H.264 in MP4, enlarged to about 256 pixels, with sides made even by their last pixels.
+
+    Raises:
+        VideoError: not a clip, or PyAV is missing.
+        StorageError: the disk refuses it.
+    """
+    _check(frames)
+    if not can_write_mp4():
+        raise VideoError("MP4 needs PyAV: pip install 'genvlm[video]', or write GIF")
+    import av
+
+    large = enlarge(frames)
+    odd = [(0, side % 2) for side in large.shape[1:3]]
+    large = np.pad(large, [(0, 0), *odd, (0, 0)], mode="edge")
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as video:
+        rate = Fraction(frames_per_second).limit_denominator(1000)
+        stream: Any = video.add_stream("libx264", rate=rate)
+        stream.height, stream.width = large.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": "18"}
+        for frame in large:
+            pixels = np.ascontiguousarray(frame)
+            video.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
+        video.mux(stream.encode())
+    write_whole(path, buffer.getvalue())
+
+
+def enlarge(frames: VideoFrames) -> VideoFrames:
+    """Each pixel as a square, of the size that brings the longer side nearest to 256."""
+    times = max(1, round(_LONGER_SIDE / max(frames.shape[1:3])))
+    return frames.repeat(times, 1).repeat(times, 2)
+
+
+def mark_given(frames: VideoFrames, num_given: int) -> VideoFrames:
+    """A border around every frame: blue-grey where it was given, orange where it was drawn."""
+    _check(frames)
+    num, height, width, _ = frames.shape
+    marked = np.empty((num, height + 2 * _BORDER, width + 2 * _BORDER, 3), np.uint8)
+    marked[:num_given], marked[num_given:] = GIVEN, DRAWN
+    marked[:, _BORDER:-_BORDER, _BORDER:-_BORDER] = frames
+    return marked
+
+
+def _check(frames: VideoFrames) -> None:
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or not frames.size:
+        raise VideoError(
+            f"expected a clip, uint8 of shape (frames, height, width, 3), got {frames.dtype} of "
+            f"shape {frames.shape}"
+        )
