@@ -93,19 +93,21 @@ class VideoTokenizer:
                 self.config.num_latents(len(clip))
             except ConfigError as error:
                 raise VideoError(f"clip {number} of {len(clips)}: {error}") from None
-        codes = []
+        codes: list[np.ndarray] = []
+        # A piece holds first frames, or groups, of several clips: one clip alone does not fill it.
         for start in range(0, len(clips), _PIECE):
-            part = clips[start : start + _PIECE]
-            # First frames of several clips share a pass, which costs the same for one.
-            firsts = np.concatenate([self.fit(clip[:1]) for clip in part])
-            for first, clip in zip(self._encode_first(to_pixels(firsts)), part, strict=True):
-                later = np.zeros((0, *self.grid), np.int64)
-                if len(clip) > 1:
-                    frames = to_pixels(self.fit(clip[1:]))
-                    later = self._encode(frames.unflatten(0, (-1, self.frames_per_latent)))
-                codes.append(np.concatenate([first[None], later]))
-                progress(len(codes))
+            codes += self._encode_clips(clips[start : start + _PIECE])
+            progress(len(codes))
         return codes
+
+    def _encode_clips(self, clips: Sequence[Frames]) -> list[np.ndarray]:
+        frames = [to_pixels(self.fit(clip)) for clip in clips]
+        groups = [one[1:].unflatten(0, (-1, self.frames_per_latent)) for one in frames]
+        first = self._encode_first(torch.cat([one[:1] for one in frames]))
+        later = np.split(
+            self._encode(torch.cat(groups)), np.cumsum([len(one) for one in groups])[:-1]
+        )
+        return [np.concatenate(pair) for pair in zip(first[:, None], later, strict=True)]
 
     @torch.no_grad()
     def encode_stream(
@@ -125,6 +127,8 @@ class VideoTokenizer:
         return _in_pieces(self.network.image.encode, frames)
 
     def _encode(self, groups: Tensor) -> Int[np.ndarray, "groups rows columns"]:
+        if len(groups) == 0:
+            return np.zeros((0, *self.grid), np.int64)
         return _in_pieces(self.network.encode_groups, groups)
 
     @torch.no_grad()
