@@ -93,13 +93,21 @@ class VideoTokenizer:
                 self.config.num_latents(len(clip))
             except ConfigError as error:
                 raise VideoError(f"clip {number} of {len(clips)}: {error}") from None
-        codes = []
-        for done, clip in enumerate(clips, 1):
-            frames = to_pixels(self.fit(clip))
-            groups = frames[1:].unflatten(0, (-1, self.frames_per_latent))
-            codes.append(np.concatenate([self._encode_first(frames[:1]), self._encode(groups)]))
-            progress(done)
+        codes: list[np.ndarray] = []
+        # A piece holds first frames, or groups, of several clips: one clip alone does not fill it.
+        for start in range(0, len(clips), _PIECE):
+            codes += self._encode_clips(clips[start : start + _PIECE])
+            progress(len(codes))
         return codes
+
+    def _encode_clips(self, clips: Sequence[Frames]) -> list[np.ndarray]:
+        frames = [to_pixels(self.fit(clip)) for clip in clips]
+        groups = [one[1:].unflatten(0, (-1, self.frames_per_latent)) for one in frames]
+        first = self._encode_first(torch.cat([one[:1] for one in frames]))
+        later = np.split(
+            self._encode(torch.cat(groups)), np.cumsum([len(one) for one in groups])[:-1]
+        )
+        return [np.concatenate(pair) for pair in zip(first[:, None], later, strict=True)]
 
     @torch.no_grad()
     def encode_stream(
