@@ -66,7 +66,9 @@ def add_parser(commands: Subparsers) -> None:
     )
     parser.add_argument("--start", type=float, help="seconds into the video (default: 0)")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    add_sampling_options(parser, temperature=1.0, top_p=1.0, two_scales=False, of_text=False)
+    add_sampling_options(
+        parser, temperature=1.0, top_p=1.0, two_scales=False, of_text=False
+    )
     add_device_option(parser)
 
 
@@ -97,9 +99,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
     if arguments.image is not None:
         refuse_options(arguments, ("fps", "start"), "is of videos, and --image is a picture")
         if arguments.context not in (None, 1):
-            raise ConfigError(
-                f"--context {arguments.context}: a picture is one frame, leave it out"
-            )
+            raise ConfigError(f"--context {arguments.context}: a picture is one frame, leave it out")
     if arguments.fps is not None and not 0 < arguments.fps <= 1000:
         raise ConfigError(f"--fps {arguments.fps:g}: give a number above 0, at most 1000")
     if arguments.start is not None and not 0 <= arguments.start < float("inf"):

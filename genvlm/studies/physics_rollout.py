@@ -85,9 +85,7 @@ class PhysicsRollout:
             "schema": 1,
             **self.about,
             "nll_per_code": self.nll_per_code,
-            "ways": {
-                name: {"is": WAYS[name], **fate.to_json()} for name, fate in self.fates.items()
-            },
+            "ways": {name: {"is": WAYS[name], **fate.to_json()} for name, fate in self.fates.items()},
         }
 
 
@@ -201,9 +199,7 @@ def moved_on(context: VideoFrames, num_frames: int) -> VideoFrames:
     steps = min(_STEPS, len(context) - 1)
     before, now = ball_centres(context[-1 - steps]), ball_centres(last)
     balls = ball_pixels(last)
-    empty = _without(
-        last, np.any(list(balls.values()), 0) if balls else np.zeros(last.shape[:2], bool)
-    )
+    empty = _without(last, np.any(list(balls.values()), 0) if balls else np.zeros(last.shape[:2], bool))
     drawn = [*context]
     for number in range(1, num_frames + 1):
         frame = empty.copy()
