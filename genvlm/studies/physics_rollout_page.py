@@ -75,9 +75,12 @@ def _page(found: PhysicsRollout) -> str:
 
 def _measured(found: PhysicsRollout, ways: dict[str, Any]) -> list[Prose | Figure | Table]:
     bars = [
-        Bar(name, way["kept_percent"], *way["interval"], control=name != MODEL)
+        Bar(
+            name, way["kept_percent"], way["interval"][0], way["interval"][1],
+            control=name != MODEL,
+        )
         for name, way in ways.items()
-    ]
+    ]  # fmt: skip
     title = "percent of clips with the right number of balls in every drawn frame"
     rows = [
         [
@@ -90,7 +93,7 @@ def _measured(found: PhysicsRollout, ways: dict[str, Any]) -> list[Prose | Figur
         for name, way in ways.items()
     ]
     columns = [
-        "way", "kept the number, %", "px off, first frame", "px off, last frame", "balls missing, %",
+        "way", "kept the number, %", "px off, first frame", "px off, last frame", "missing, %",
     ]  # fmt: skip
     kinds = {
         "kept_until": "percent of clips with the right number in every frame so far",

@@ -48,7 +48,8 @@ def write_continuation(
         about: what `rollout.json` says of the model, the video and the settings.
     """
     out.mkdir(parents=True, exist_ok=True)
-    clips = {"truth": _known(found.clip, found), "reconstruction": _known(found.reconstruction, found)}
+    known = {"truth": found.clip, "reconstruction": found.reconstruction}
+    clips = {name: _known(frames, found) for name, frames in known.items()}
     clips |= {f"sample-{i}": mark_given(s, found.num_context) for i, s in enumerate(found.samples)}
     for name, frames in clips.items():
         write_gif(frames, out / f"{name}.gif", frames_per_second=frames_per_second)
