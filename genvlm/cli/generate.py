@@ -1,4 +1,4 @@
-"""`genvlm generate`: interleaved text and images from a prompt or a document, gaps filled.
+"""`genvlm generate`: text, images and videos behind a prompt or a document, or gaps filled.
 
 Of a diffusion model: pictures of a prompt.
 """
@@ -31,7 +31,11 @@ if TYPE_CHECKING:
     from genvlm.generation.stream import Event
     from genvlm.models.pretrained import PretrainedModel
 
-_OF_DOCUMENTS = ("document", "max_tokens", "retrieve", "num_retrieved", "stream")
+_OF_DOCUMENTS = (
+    "document", "video_frames", "max_tokens", "retrieve", "num_retrieved", "stream",
+)  # fmt: skip
+
+_OF_CONTINUED = ("max_tokens", "video_frames")
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -40,9 +44,9 @@ def add_parser(commands: Subparsers) -> None:
         commands,
         "generate",
         run,
-        summary="Continue a prompt with images and text, or fill the gaps of documents; or draw "
-        "pictures of a prompt with a diffusion model. Writes PNG files, a JSON document and one "
-        "HTML page.",
+        summary="Continue a prompt with images, text and videos, or fill the gaps of documents; "
+        "or draw pictures of a prompt with a diffusion model. Writes PNG and GIF files, a JSON "
+        "document and one HTML page. What a video does next: genvlm rollout.",
         example='genvlm generate --model runs/demo/model --prompt "cow left of red heart" '
         "--num 4 --guidance-scale 1.5 --seed 0 --out runs/demo/samples\n"
         '  genvlm generate --model runs/d/model --prompt "red heart" --sampler dpm-solver++ '
@@ -53,11 +57,16 @@ def add_parser(commands: Subparsers) -> None:
         help="model folder, ours or that of a StableDiffusionPipeline",
     )  # fmt: skip
     prompt = parser.add_mutually_exclusive_group(required=True)
-    prompt.add_argument("--prompt", help="text; an image follows it")
+    prompt.add_argument("--prompt", help="text; an image follows it, or --video-frames")
     prompt.add_argument(
         "--document", type=Path,
-        help="JSONL of documents; each is continued freely, or, where it has gaps "
-        '({"gap": "text"}, {"gap": "image"}, {"image": ..., "mask": ...}), filled',
+        help='JSONL of documents, {"id", "segments": [{"text"} | {"image"} | {"video"}, ...]}; '
+        "each is continued freely (a text behind a video tells what it shows), or, where it has "
+        'gaps ({"gap": "text"}, {"gap": "image"}, {"image": ..., "mask": ...}), filled',
+    )  # fmt: skip
+    parser.add_argument(
+        "--video-frames", type=positive, metavar="N",
+        help="a video of N = 1 + r k frames follows the prompt",
     )  # fmt: skip
     parser.add_argument("--num", type=positive, default=4, help="continuations of each prompt")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
@@ -109,13 +118,15 @@ def _generate_documents(arguments: argparse.Namespace) -> Path:
         raise ConfigError(
             f"{arguments.document} holds documents with gaps and without: give two files"
         )
-    if any(gapped) and arguments.max_tokens is not None:
-        raise ConfigError("--max-tokens cuts continuations: leave it out where gaps are filled")
+    if any(gapped):
+        refuse_options(arguments, _OF_CONTINUED, "is of continuations, and here gaps are filled")
     repeated = [p for p in prompts for _ in range(arguments.num)]
     options: dict[str, Any] = {"seed": arguments.seed}
     if not any(gapped):
+        video_next = _num_latents(arguments, pretrained)
         options |= {
-            "max_tokens": arguments.max_tokens, "image_next": arguments.prompt is not None,
+            "max_tokens": arguments.max_tokens, "video_next": video_next,
+            "image_next": arguments.prompt is not None and video_next is None,
         }  # fmt: skip
     if not arguments.stream:
         documents = _sample(pretrained, repeated, settings, any(gapped), options)
@@ -124,6 +135,15 @@ def _generate_documents(arguments: argparse.Namespace) -> Path:
     else:
         raise ConfigError("--stream shows one document that is continued: set --num 1")
     return write_samples(documents, pretrained, arguments.out)
+
+
+def _num_latents(arguments: argparse.Namespace, pretrained: "PretrainedModel") -> int | None:
+    """Of the video that is asked for. Raises ConfigError: a length that does not fit."""
+    from genvlm.scoring.video import find_video_tokenizer
+
+    if arguments.video_frames is None:
+        return None
+    return find_video_tokenizer(pretrained).config.num_latents(arguments.video_frames)
 
 
 def _sample(
@@ -158,7 +178,15 @@ def _stream(
 
 def _printed(events: "Iterable[Event]") -> "Iterable[Event]":
     """Pass events on, telling each on standard error."""
-    from genvlm.generation.stream import ImageDone, ImageProgress, ImageStarted, TextPiece
+    from genvlm.generation.stream import (
+        ImageDone,
+        ImageProgress,
+        ImageStarted,
+        TextPiece,
+        VideoDone,
+        VideoProgress,
+        VideoStarted,
+    )
 
     say = sys.stderr
     for event in events:
@@ -170,7 +198,11 @@ def _printed(events: "Iterable[Event]") -> "Iterable[Event]":
             case ImageProgress(num_drawn=num_drawn, num_codes=num_codes):
                 tenths = num_drawn * 10 // num_codes - (num_drawn - 1) * 10 // num_codes
                 print("." * tenths, end="", file=say, flush=True)
-            case ImageDone():
+            case VideoStarted():
+                print("\n[video ", end="", file=say, flush=True)
+            case VideoProgress():
+                print(".", end="", file=say, flush=True)
+            case ImageDone() | VideoDone():
                 print("]", file=say, flush=True)
             case _:
                 print(file=say)

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genvlm.cli.inputs import load_fitted
-from genvlm.errors import ConfigError
+from genvlm.errors import ConfigError, VideoError
 
 if TYPE_CHECKING:
-    from genvlm.data.readers import DocumentFile
+    from genvlm.data.readers import DocumentFile, VideoFile
     from genvlm.generation.infill import GappedSegment
     from genvlm.models.pretrained import PretrainedModel
-    from genvlm.tokenization.document import Segment
+    from genvlm.tokenization.document import Segment, Video
 
 
 def read_prompts(
@@ -23,7 +23,7 @@ def read_prompts(
     from genvlm.tokenization.document import Text
 
     if arguments.prompt is None:
-        files = read_documents(arguments.document, gaps=True)
+        files = read_documents(arguments.document, prompts=True)
         return [_document_segments(f, pretrained) for f in files]
     retrieved: list[Segment] = []
     if arguments.retrieve is not None:
@@ -51,8 +51,9 @@ def _retrieved(arguments: argparse.Namespace, pretrained: "PretrainedModel") -> 
 def _document_segments(
     document: "DocumentFile", pretrained: "PretrainedModel"
 ) -> "list[GappedSegment]":
-    """Segments of a document file, its pictures encoded."""
+    """Segments of a document file, its pictures and videos encoded."""
     from genvlm.data.images import load_image, load_mask
+    from genvlm.data.readers import VideoFile
     from genvlm.generation.infill import MissingImage, MissingText, masked_image
     from genvlm.tokenization.document import Image, Text
 
@@ -62,12 +63,43 @@ def _document_segments(
             segments.append(Text(part))
         elif isinstance(part, Path):
             segments.append(Image(pretrained.encode_images([load_fitted(part, pretrained)])[0]))
+        elif isinstance(part, VideoFile):
+            segments.append(_video(part, pretrained))
         elif part.image is not None and part.mask is not None:
             mask = load_mask(part.mask)
             segments.append(masked_image(pretrained, load_image(part.image), mask).segment)
         else:
             segments.append(MissingText() if part.kind == "text" else MissingImage())
     return segments
+
+
+def _video(file: "VideoFile", pretrained: "PretrainedModel") -> "Video":
+    """Raises VideoError for a length that does not fit the tokenizer or the model's context."""
+    from genvlm.data.first_frames import read_first_frames
+    from genvlm.scoring.video import find_video_tokenizer
+    from genvlm.tokenization.document import Video
+    from genvlm.tokenization.windows import frames_that_fit
+
+    config = find_video_tokenizer(pretrained).config
+    length, size = pretrained.model.config.context_length, pretrained.grammar.codes_per_image
+    most = config.num_frames(frames_that_fit(length, 0, size))
+    frames = read_first_frames(
+        file.path, config.image.resolution, max_frames=file.num_frames or most + 1
+    ).frames
+    if len(frames) > most:
+        raise VideoError(
+            f"{file.path} has more than the {most} frames that the context of {length} tokens "
+            f'holds: add "frames": {most} to the segment, or fewer'
+        )
+    if len(frames) < (file.num_frames or 0):
+        raise VideoError(f"{file.path} has {len(frames)} frames, and {file.num_frames} are wanted")
+    whole = 1 + (len(frames) - 1) // config.frames_per_latent * config.frames_per_latent
+    if whole != len(frames):
+        raise VideoError(
+            f"{file.path} gives {len(frames)} frames, and this model takes 1 + "
+            f'{config.frames_per_latent} k: write "frames": {whole} in the segment'
+        )
+    return Video(pretrained.encode_video(frames))
 
 
 def has_gap(segments: "list[GappedSegment]") -> bool:

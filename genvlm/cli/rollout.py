@@ -66,9 +66,7 @@ def add_parser(commands: Subparsers) -> None:
     )
     parser.add_argument("--start", type=float, help="seconds into the video (default: 0)")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    add_sampling_options(
-        parser, temperature=1.0, top_p=1.0, two_scales=False, of_text=False
-    )
+    add_sampling_options(parser, temperature=1.0, top_p=1.0, two_scales=False, of_text=False)
     add_device_option(parser)
 
 
@@ -99,7 +97,9 @@ def _check_options(arguments: argparse.Namespace) -> None:
     if arguments.image is not None:
         refuse_options(arguments, ("fps", "start"), "is of videos, and --image is a picture")
         if arguments.context not in (None, 1):
-            raise ConfigError(f"--context {arguments.context}: a picture is one frame, leave it out")
+            raise ConfigError(
+                f"--context {arguments.context}: a picture is one frame, leave it out"
+            )
     if arguments.fps is not None and not 0 < arguments.fps <= 1000:
         raise ConfigError(f"--fps {arguments.fps:g}: give a number above 0, at most 1000")
     if arguments.start is not None and not 0 <= arguments.start < float("inf"):
@@ -109,19 +109,22 @@ def _check_options(arguments: argparse.Namespace) -> None:
 def _roll_clip(
     arguments: argparse.Namespace, pretrained: "PretrainedModel", num_context: int
 ) -> Path:
+    import numpy as np
+
     from genvlm.config.schema import to_plain
     from genvlm.data.clip_files import FRAMES_PER_SECOND
+    from genvlm.data.first_frames import FirstFrames
     from genvlm.data.images import load_image
     from genvlm.scoring.video import find_video_tokenizer
-    from genvlm.studies.rollout import ClipFile, continue_clip, read_clip
+    from genvlm.studies.rollout import continue_clip, read_clip
     from genvlm.studies.rollout_page import write_continuation
 
     settings = sampling_settings(arguments)
     tokenizer = find_video_tokenizer(pretrained)
     lengths = {"num_context": num_context, "num_frames": arguments.frames}
     if arguments.image is not None:
-        picture = tokenizer.fit(load_image(arguments.image)[None])
-        clip = ClipFile(frames=picture, frames_per_second=FRAMES_PER_SECOND)
+        picture = tokenizer.fit(np.expand_dims(load_image(arguments.image), 0))
+        clip = FirstFrames(frames=picture, frames_per_second=FRAMES_PER_SECOND)
     else:
         clip = read_clip(
             arguments.video, tokenizer.config.image.resolution, **lengths,

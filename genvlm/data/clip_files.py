@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from genvlm.data.videos import VideoFrames
@@ -21,6 +22,7 @@ FRAMES_PER_SECOND = 8.0
 """Of clips whose own rate is not known."""
 _LONGER_SIDE = 256
 _BORDER = 2
+_NUM_COLOURS = 240
 GIVEN, DRAWN = (90, 105, 130), (235, 110, 30)
 """Colours of the border around frames that were given, and around those that a model has drawn."""
 
@@ -38,25 +40,50 @@ def write_gif(
 
 
 def gif_bytes(frames: VideoFrames, *, frames_per_second: float = FRAMES_PER_SECOND) -> bytes:
-    """A GIF of the frames as they are; one palette of 256 colours serves all of them, undithered.
+    """A GIF of the frames as they are; one palette serves all of them, undithered.
 
-    Frames that equal the one before are kept as a longer pause, as GIF has it. Pauses are whole
-    hundredths of a second. Raises VideoError: not a clip.
+    Exact up to 240 colours. Pauses are whole hundredths of a second. Raises VideoError: not a clip.
     """
     _check(frames)
-    tall = Image.fromarray(np.ascontiguousarray(frames.reshape(-1, *frames.shape[2:])))
-    # Median cut, the default, is off by half as much again.
-    reduced = tall.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    width, height = frames.shape[2], frames.shape[1]
-    first, *others = (
-        reduced.crop((0, top, width, top + height)) for top in range(0, reduced.height, height)
-    )
+    places, palette = _with_twins(*_reduced(frames))
+    first, *others = (Image.fromarray(frame, "P") for frame in places)
+    for image in (first, *others):
+        image.putpalette(palette)
     buffer = io.BytesIO()
     pause = max(20, 10 * round(100 / frames_per_second))  # browsers play shorter ones slowly
     first.save(
         buffer, "GIF", save_all=True, append_images=others, duration=pause, loop=0, optimize=False
     )
     return buffer.getvalue()
+
+
+def _reduced(frames: VideoFrames) -> tuple[UInt8[np.ndarray, "frames height width"], list[int]]:
+    """Places in a palette, and the palette."""
+    tall = Image.fromarray(np.ascontiguousarray(frames.reshape(-1, *frames.shape[2:])))
+    # Median cut, the default, is off by half as much again.
+    reduced = tall.quantize(_NUM_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    palette = (reduced.getpalette() or [])[: 3 * _NUM_COLOURS]
+    palette += [0] * (3 * _NUM_COLOURS - len(palette))
+    return np.array(reduced).reshape(frames.shape[:3]), palette
+
+
+def _with_twins(
+    places: UInt8[np.ndarray, "frames height width"], palette: list[int]
+) -> tuple[UInt8[np.ndarray, "frames height width"], list[int]]:
+    """The same pictures, no two in a row with the same places.
+
+    Pillow would leave out a frame that equals the one before, and who reads the file would find
+    fewer frames: so the first pixel has, in turn, a second place of the same colour.
+    """
+    palette, twins, changed = list(palette), dict[int, int](), places.copy()
+    for number in range(1, len(places)):
+        if np.array_equal(changed[number], changed[number - 1]):
+            place = int(places[number, 0, 0])
+            if place not in twins and len(palette) < 3 * 256:
+                twins[place] = len(palette) // 3
+                palette += palette[3 * place : 3 * place + 3]
+            changed[number, 0, 0] = twins.get(place, place)
+    return changed, palette
 
 
 def can_write_mp4() -> bool:

@@ -45,12 +45,24 @@ class GapFile:
     """A picture of its size, white where it is to be drawn."""
 
 
+@dataclass(frozen=True)
+class VideoFile:
+    """A video, of which the first so many frames are meant; None: all of them."""
+
+    path: Path
+    num_frames: int | None
+
+
+DocumentPart = str | Path | GapFile | VideoFile
+"""A text, the path of a picture, or, in prompts, a gap or a video."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DocumentFile:
-    """An interleaved document: texts, and paths of pictures."""
+    """An interleaved document."""
 
     id: str
-    segments: Sequence[str | Path | GapFile]
+    segments: Sequence[DocumentPart]
     loss: Sequence[bool] | None
 
 
@@ -87,39 +99,21 @@ def read_pairs(path: Path) -> list[Pair]:
     return pairs
 
 
-def read_documents(path: Path, *, gaps: bool = False) -> list[DocumentFile]:
+def read_documents(path: Path, *, prompts: bool = False) -> list[DocumentFile]:
     """A JSONL file of {"id", "segments": [{"text"} | {"image"}], "loss"?: [bool]} lines.
 
-    With `gaps`, a segment may also be {"gap": "text"}, {"gap": "image"} or {"image", "mask"}.
+    Args:
+        prompts: a segment may also be {"gap": "text"}, {"gap": "image"}, {"image", "mask"} or
+            {"video", "frames"?}.
     """
     documents: list[DocumentFile] = []
     seen: set[str] = set()
     for number, row in read_rows(path):
         where = f"{path} line {number}"
-        segments: list[str | Path | GapFile] = []
         listed = row.get("segments")
         if not isinstance(listed, list) or not listed:
             raise DataError(f"{where}: 'segments' must be a list of at least one segment")
-        for segment in listed:
-            kinds = set(segment) if isinstance(segment, dict) else set()
-            if kinds == {"text"}:
-                segments.append(text_field(segment, "text", where))
-            elif kinds == {"image"}:
-                segments.append(path.parent / inner_path_field(segment, where, path.parent))
-            elif gaps and kinds == {"gap"} and segment["gap"] in ("text", "image"):
-                segments.append(GapFile(segment["gap"]))
-            elif gaps and kinds == {"image", "mask"}:
-                image, mask = (
-                    path.parent / inner_path_field(segment, where, path.parent, key)
-                    for key in ("image", "mask")
-                )
-                segments.append(GapFile("mask", image, mask))
-            else:
-                missing = ', {"gap": "text" or "image"}, {"image": path, "mask": path}'
-                raise DataError(
-                    f'{where}: a segment is {{"text": ...}} or {{"image": path}}'
-                    f"{missing if gaps else ''}, got {json.dumps(segment, ensure_ascii=False)[:80]}"
-                )
+        segments = [_read_segment(segment, where, path.parent, prompts) for segment in listed]
         loss = row.get("loss")
         if loss is not None and (
             not isinstance(loss, list)
@@ -133,6 +127,35 @@ def read_documents(path: Path, *, gaps: bool = False) -> list[DocumentFile]:
         seen.add(document.id)
         documents.append(document)
     return documents
+
+
+def _read_segment(segment: object, where: str, folder: Path, prompts: bool) -> DocumentPart:
+    content = segment if isinstance(segment, dict) else {}
+    kinds = set(content)
+    if kinds == {"text"}:
+        return text_field(content, "text", where)
+    if kinds == {"image"}:
+        return folder / inner_path_field(content, where, folder)
+    if prompts and kinds == {"gap"} and content["gap"] in ("text", "image"):
+        return GapFile(content["gap"])
+    if prompts and kinds == {"image", "mask"}:
+        image, mask = (
+            folder / inner_path_field(content, where, folder, key) for key in ("image", "mask")
+        )
+        return GapFile("mask", image, mask)
+    if prompts and kinds in ({"video"}, {"video", "frames"}):
+        num_frames = content.get("frames")
+        if num_frames is None or (type(num_frames) is int and num_frames > 0):
+            video = inner_path_field(content, where, folder, "video")
+            return VideoFile(folder / video, num_frames)
+    more = (
+        ', {"gap": "text" or "image"}, {"image": path, "mask": path}, '
+        '{"video": path, "frames"?: how many}'
+    )
+    raise DataError(
+        f'{where}: a segment is {{"text": ...}} or {{"image": path}}{more if prompts else ""}, got '
+        f"{json.dumps(segment, ensure_ascii=False)[:80]}"
+    )
 
 
 def read_classes(path: Path) -> list[str]:

@@ -36,9 +36,7 @@ def frame_psnr(
 ) -> list[float]:
     """Peak signal-to-noise ratio in dB of each frame; equal frames have 58.9, as if rounded."""
     squared = np.square(frames.astype(np.float64) - truth).mean((1, 2, 3))
-    ratios: Float64[np.ndarray, " frames"] = 10 * np.log10(
-        255**2 / np.maximum(squared, _ROUNDING)
-    )
+    ratios: Float64[np.ndarray, " frames"] = 10 * np.log10(255**2 / np.maximum(squared, _ROUNDING))
     return [float(ratio) for ratio in ratios]
 
 

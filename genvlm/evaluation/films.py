@@ -1,16 +1,20 @@
 """Clips that play in a report, with a curve under them and, where there is one, a heat map on them.
 
-Frames are one tall picture of which the page shows a part at a time, so that all clips of a block,
-the heat maps and the cursor of the curve show the same frame, and a reader can stop and step.
+All frames are in one picture of which the page shows a part at a time, so that all clips of a
+block, the heat maps and the cursor of the curve show the same frame, and a reader can stop and
+step.
 """
 
+import base64
 import io
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from einops import rearrange
 from jaxtyping import Float, UInt8
 from PIL import Image
 
@@ -90,6 +94,16 @@ class Films:
         return len(self.films[0].frames)
 
     @property
+    def columns(self) -> int:
+        """Frames side by side in the picture that holds all; browsers limit its sides."""
+        return math.isqrt(self.num_frames - 1) + 1
+
+    @property
+    def rows(self) -> int:
+        """Rows of frames in that picture."""
+        return -(-self.num_frames // self.columns)
+
+    @property
     def hottest(self) -> float:
         """The largest value of any heat map; 0 without any."""
         maps = [film.heat for film in self.films if film.heat is not None]
@@ -147,20 +161,35 @@ class Films:
         ]
 
 
-def strip(film: Film) -> bytes:
-    """All frames, one above the other, as PNG."""
-    height, width = film.frames.shape[1:3]
-    return _png(film.frames.reshape(-1, width, 3), "RGB") if height else b""
+def sheet(film: Film, columns: int) -> bytes:
+    """All frames, row by row, as PNG."""
+    return _png(_in_rows(film.frames, columns), "RGB")
 
 
-def heat_strip(film: Film, hottest: float) -> bytes:
-    """The heat maps, one above the other, as PNG with transparency."""
+def heat_sheet(film: Film, columns: int, hottest: float) -> bytes:
+    """The heat maps, row by row, as PNG with transparency."""
     assert film.heat is not None
     share = np.nan_to_num(film.heat, nan=0.0).clip(0) / (hottest or 1.0)
     pixels = np.empty((*film.heat.shape, 4), np.uint8)
     pixels[..., :3] = _HEAT
     pixels[..., 3] = np.round(_MAX_ALPHA * share.clip(0, 1))
-    return _png(pixels.reshape(-1, film.heat.shape[2], 4), "RGBA")
+    return _png(_in_rows(pixels, columns), "RGBA")
+
+
+def _in_rows(
+    pictures: UInt8[np.ndarray, "frames height width channels"], columns: int
+) -> UInt8[np.ndarray, "h w channels"]:
+    """Pictures side by side, `columns` in a row; the last row is filled with zeros."""
+    num, height, width, channels = pictures.shape
+    rows = -(-num // columns)
+    filled = np.zeros((rows * columns, height, width, channels), np.uint8)
+    filled[:num] = pictures
+    return rearrange(filled, "(r c) h w d -> (r h) (c w) d", c=columns)
+
+
+def png_uri(png: bytes) -> str:
+    """An address that holds the picture itself."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
 def _png(pixels: np.ndarray, mode: str) -> bytes:

@@ -30,7 +30,7 @@ from genvlm.evaluation.blocks import (
     media_type,
     show_number,
 )
-from genvlm.evaluation.films import heat_strip, strip
+from genvlm.evaluation.films import heat_sheet, png_uri, sheet
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 
@@ -61,8 +61,8 @@ def render_report(
         data_uri=lambda content: _data_uri(content, media_type(content, "")),
         scale=_scale,
         csp_hash=_csp_hash,
-        film_strip=lambda film: _data_uri(strip(film)),
-        heat_strip=lambda film, hottest: _data_uri(heat_strip(film, hottest)),
+        film_sheet=lambda film, block: png_uri(sheet(film, block.columns)),
+        heat_sheet=lambda film, block: png_uri(heat_sheet(film, block.columns, block.hottest)),
     )
     return environment.get_template("report.html.j2").render(
         title=title, subtitle=subtitle, headlines=headlines, sections=sections, footer=footer

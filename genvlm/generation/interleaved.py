@@ -1,4 +1,4 @@
-"""Sampling of whole documents: a prompt of text and images is continued under the grammar."""
+"""Sampling of whole documents: text, images and videos are continued under the grammar."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +26,7 @@ def sample_documents(
     seed: int,
     max_tokens: int | None = None,
     image_next: bool = False,
+    video_next: int | None = None,
     stop_after_visual: bool = False,
     batch_size: int = 50,
     progress: Callable[[int], None] = lambda done: None,
@@ -35,18 +36,21 @@ def sample_documents(
     Args:
         max_tokens: of prompt and continuation together; the model's context by default.
         image_next: begin with an image right behind the prompt.
-        stop_after_visual: end a row after its first image.
+        video_next: begin with a video of so many latent frames instead.
+        stop_after_visual: end a row after its first image or video.
 
     Raises:
-        TokenError: a prompt leaves no room.
+        TokenError: a prompt leaves no room, or a model without video is to draw one.
         GenerationError: the model gives NaN.
     """
     warn_if_unguided(pretrained, settings)
-    prefixes, limit = _encode_prompts(pretrained, prompts, image_next, max_tokens)
+    prefixes, limit = _encode_prompts(pretrained, prompts, image_next, video_next, max_tokens)
     documents: list[SampledDocument] = []
     for start in range(0, len(prefixes), batch_size):
         part = prefixes[start : start + batch_size]
-        rows = _rows(pretrained.model, pretrained.grammar, part, settings, seed, limit, start)
+        rows = _rows(
+            pretrained.model, pretrained.grammar, part, settings, seed, limit, start, video_next
+        )
         sequences = run(rows, stop_after_visual=stop_after_visual)
         documents += [
             sampled_document(pretrained, sequence, len(prefix))
@@ -64,6 +68,7 @@ def stream_documents(
     seed: int,
     max_tokens: int | None = None,
     image_next: bool = False,
+    video_next: int | None = None,
     stop_after_visual: bool = False,
 ) -> Iterator[Event]:
     """The same in one batch, as events while it is sampled.
@@ -72,9 +77,10 @@ def stream_documents(
         TokenError, GenerationError: as `sample_documents`.
     """
     warn_if_unguided(pretrained, settings)
-    prefixes, limit = _encode_prompts(pretrained, prompts, image_next, max_tokens)
+    prefixes, limit = _encode_prompts(pretrained, prompts, image_next, video_next, max_tokens)
+    model, grammar = pretrained.model, pretrained.grammar
     with torch.no_grad():
-        rows = _rows(pretrained.model, pretrained.grammar, prefixes, settings, seed, limit, 0)
+        rows = _rows(model, grammar, prefixes, settings, seed, limit, 0, video_next)
     return run_with_events(rows, pretrained, stop_after_visual=stop_after_visual)
 
 
@@ -111,6 +117,7 @@ def _rows(
     seed: int,
     limit: int,
     first_row: int,
+    num_latents: int | None = None,
 ) -> Rows:
     return Rows(
         model,
@@ -120,6 +127,7 @@ def _rows(
         row_generators(seed, len(prefixes), first_row),
         limit,
         kinds=companions(settings, infilling=False),
+        num_latents=None if num_latents is None else [num_latents] * len(prefixes),
     )
 
 
@@ -127,27 +135,31 @@ def _encode_prompts(
     pretrained: PretrainedModel,
     prompts: Sequence[Sequence[Segment]],
     image_next: bool,
+    video_next: int | None,
     max_tokens: int | None,
 ) -> tuple[list[list[int]], int]:
     """Token ids of the prompts, and the most tokens of a row."""
     limit = max_tokens or pretrained.model.config.context_length
-    return [_encode_prompt(pretrained, p, image_next, limit) for p in prompts], limit
-
-
-def _encode_prompt(
-    pretrained: PretrainedModel, prompt: Sequence[Segment], image_next: bool, limit: int
-) -> list[int]:
     v, grammar = pretrained.vocabulary, pretrained.grammar
-    encoded = encode_document(
-        Document(id="prompt", segments=prompt), v, pretrained.text_tokenizer, grid=grammar.grid
-    )
-    prefix = [*encoded.token_ids.tolist()[:-1], *([v.boi] if image_next else [])]
-    needed = len(prefix) + (grammar.image_tokens - 1 if image_next else 1)
-    if needed > limit:
-        what = "the image that should follow" if image_next else "a continuation"
-        texts = " ".join(s.text for s in prompt if isinstance(s, Text))
-        raise TokenError(
-            f"the prompt {texts[:40]!r} has {len(prefix)} tokens and {what} does not fit into "
-            f"{limit}: shorten it"
+    begins, needed, what = list[int](), 1, "a continuation"
+    if image_next:
+        begins, needed, what = [v.boi], grammar.image_tokens - 1, "the image that should follow"
+    elif video_next is not None:
+        if v.video is None:
+            raise TokenError("this model has no video codebook: it draws no videos")
+        needed = video_next * grammar.codes_per_image + 1
+        begins, what = [v.bov], f"the video of {video_next} latent frames that should follow"
+    prefixes = []
+    for prompt in prompts:
+        encoded = encode_document(
+            Document(id="prompt", segments=prompt), v, pretrained.text_tokenizer, grid=grammar.grid
         )
-    return prefix
+        prefix = [*encoded.token_ids.tolist()[:-1], *begins]
+        if len(prefix) + needed > limit:
+            texts = " ".join(s.text for s in prompt if isinstance(s, Text))
+            raise TokenError(
+                f"the prompt {texts[:40]!r} has {len(prefix)} tokens and {what} does not fit into "
+                f"{limit}: shorten it"
+            )
+        prefixes.append(prefix)
+    return prefixes, limit

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from genvlm.models.pretrained import PretrainedModel
-from genvlm.tokenization.document import Image, Segment, decode_document
+from genvlm.tokenization.document import Image, Segment, Video, decode_document
 from genvlm.tokenization.infilling import unrotate
 
 
@@ -25,6 +25,11 @@ class SampledDocument:
     def images(self) -> list[Int[np.ndarray, "rows columns"]]:
         """Codes of all its images."""
         return [s.codes for s in self.segments if isinstance(s, Image)]
+
+    @property
+    def videos(self) -> list[Int[np.ndarray, "latents rows columns"]]:
+        """Codes of all its videos."""
+        return [s.codes for s in self.segments if isinstance(s, Video)]
 
 
 def sampled_document(

@@ -1,4 +1,4 @@
-"""Events of documents while they are sampled: text, and images as they begin, grow and end."""
+"""Events of documents while they are sampled: text, and visuals that begin, grow and end."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,6 +48,29 @@ class ImageDone:
     codes: Int[np.ndarray, "rows columns"]
 
 
+@dataclass(frozen=True)
+class VideoStarted:
+    """A row begins a video."""
+
+    row: int
+
+
+@dataclass(frozen=True)
+class VideoProgress:
+    """Another latent frame of the row's video is whole."""
+
+    row: int
+    num_latents: int
+
+
+@dataclass(frozen=True, eq=False)
+class VideoDone:
+    """A row's video is whole."""
+
+    row: int
+    codes: Int[np.ndarray, "latents rows columns"]
+
+
 @dataclass(frozen=True, eq=False)
 class DocumentDone:
     """A row has ended, by EOS or at its limit."""
@@ -56,7 +79,10 @@ class DocumentDone:
     document: SampledDocument
 
 
-Event = TextPiece | ImageStarted | ImageProgress | ImageDone | DocumentDone
+Event = (
+    TextPiece | ImageStarted | ImageProgress | ImageDone
+    | VideoStarted | VideoProgress | VideoDone | DocumentDone
+)  # fmt: skip
 
 
 @torch.inference_mode()
@@ -71,11 +97,13 @@ def run(rows: Rows, *, stop_after_visual: bool = False) -> list[list[int]]:
 def run_with_events(
     rows: Rows, pretrained: PretrainedModel, *, stop_after_visual: bool = False
 ) -> Iterator[Event]:
-    """The same, telling what happens in every row; its images are told only when whole."""
+    """The same, telling what happens in every row; codes are told only when they are whole."""
     watchers = [_Watcher(row, pretrained, sequence) for row, sequence in enumerate(rows.sequences)]
     for row, watcher in enumerate(watchers):
         if int(rows.state.mode[row]) == Mode.CODES:  # the prompt ends within an image
             yield watcher.start(int(rows.state.stop[row] - rows.state.index[row]))
+        elif int(rows.state.mode[row]) == Mode.FRAME:
+            yield VideoStarted(row)
     while not bool(rows.finished.all()):
         active = (~rows.finished).nonzero()[:, 0].tolist()
         rows.advance(rows.draw(), stop_after_visual=stop_after_visual)
@@ -106,7 +134,15 @@ class _Watcher:
             yield from self._tell_text(token_id)
             return
         yield from self.finish_text()
-        if mode is Mode.CODES and token_id not in v.image_range:
+        if token_id == v.bov:
+            yield VideoStarted(self._row)
+        elif mode is Mode.FRAME_EDGE:
+            yield VideoProgress(self._row, len(self._frames()))
+        elif token_id == v.eov:
+            yield VideoDone(self._row, self._frames())
+        elif mode is Mode.FRAME:
+            return
+        elif mode is Mode.CODES and token_id not in v.image_range:
             yield self.start(stop)
         elif token_id in v.image_range:
             self._num_drawn += 1
@@ -135,6 +171,13 @@ class _Watcher:
         piece, self._told = text[len(self._told) :], text
         if piece:
             yield TextPiece(self._row, piece)
+
+    def _frames(self) -> np.ndarray:
+        """Codes of the video that was begun last."""
+        v, grid = self._pretrained.vocabulary, self._pretrained.grammar.grid
+        begin = len(self._sequence) - self._sequence[::-1].index(v.bov)
+        codes = [i for i in self._sequence[begin:] if i in v.video_range]
+        return v.video_codes(np.asarray(codes)).reshape(-1, *grid)
 
     def _codes(self, columns: int) -> np.ndarray:
         v = self._pretrained.vocabulary

@@ -52,7 +52,6 @@ class VideoLikelihoodScorer:
 
     Args:
         context: frames that are given, 1 + r k of them.
-        name: of a control that differs by its model alone.
 
     Raises:
         ConfigError: a model without video tokenizer, or a context that does not fit r.
@@ -63,13 +62,11 @@ class VideoLikelihoodScorer:
         pretrained: PretrainedModel,
         context: int,
         codes: VideoCodeCache | None = None,
-        *,
-        name: str = "log p(video)",
     ) -> None:
         self._pretrained = pretrained
         self._codes = codes or VideoCodeCache(pretrained)
         self._given = given_latents(pretrained, context)
-        self.info = _info(name, pretrained, context)
+        self.info = _info("log p(video)", pretrained, context)
 
     def score(self, sets: Sequence[ClipSet]) -> list[Plausibility]:
         """All clips of all sets share batches.
@@ -167,6 +164,32 @@ class FrameDifferenceScorer:
         return float(np.abs(np.diff(behind, axis=0)).sum(dtype=np.int64))
 
 
+class UntrainedScorer:
+    """The likelihood of models with the weights with which training would begin, new for each set.
+
+    One network with random weights prefers the one or the other kind of clip of a law by accident,
+    and then in nearly all of them; only what all such networks prefer tells of the clips. The
+    weights follow from the id of the set.
+    """
+
+    def __init__(
+        self, pretrained: PretrainedModel, context: int, codes: VideoCodeCache | None = None
+    ) -> None:
+        self._pretrained = pretrained
+        self._codes = codes or VideoCodeCache(pretrained)
+        self._given = given_latents(pretrained, context)
+        self.info = _info("untrained", pretrained, context)
+
+    def score(self, sets: Sequence[ClipSet]) -> list[Plausibility]:
+        """As `VideoLikelihoodScorer`."""
+        found = []
+        for one in sets:
+            model = untrained(self._pretrained, _seed(one.item_id))
+            scored = score_video(model, self._codes.encode(one.clips), context=self._given)
+            found.append(Plausibility(np.array([s.total for s in scored])))
+        return found
+
+
 class ConstantVideoScorer:
     """Every clip is as plausible as any other."""
 
@@ -177,7 +200,7 @@ class ConstantVideoScorer:
         return [Plausibility(np.zeros(len(one.clips))) for one in sets]
 
 
-def untrained(pretrained: PretrainedModel, seed: int = 0) -> PretrainedModel:
+def untrained(pretrained: PretrainedModel, seed: int) -> PretrainedModel:
     """The same architecture and tokenizers with the weights with which training would begin."""
     model = build_transformer(
         pretrained.model.config,
@@ -201,7 +224,7 @@ def shuffled_order(num_latents: int, given: int, item_id: str) -> Int64[np.ndarr
             f"item {item_id!r}: {num_latents - given} latent frames behind the context cannot be "
             "shuffled; take longer clips"
         )
-    rng = np.random.default_rng(int(hash_rank(item_id)[:16], 16))
+    rng = np.random.default_rng(_seed(item_id))
     order = np.arange(num_latents)
     while (order == np.arange(num_latents)).all():
         order[given:] = given + rng.permutation(num_latents - given)
@@ -233,6 +256,10 @@ def _info(name: str, pretrained: PretrainedModel, context: int) -> ScorerInfo:
             "model": pretrained.fingerprint,
         },
     )
+
+
+def _seed(item_id: str) -> int:
+    return int(hash_rank(item_id)[:12], 16)
 
 
 def _digest(clip: VideoFrames) -> bytes:

@@ -15,7 +15,9 @@ from genvlm.config.schema import to_plain
 from genvlm.data.images import RGBImage
 from genvlm.data.physics.counting import ball_centres, ball_pixels, count_balls
 from genvlm.data.physics.scenes import PhysicsClip, sample_counting_clips
+from genvlm.data.physics.simulation import SIZE
 from genvlm.data.videos import VideoFrames
+from genvlm.errors import ConfigError
 from genvlm.evaluation.statistics import Undefined, wilson_interval
 from genvlm.generation.rollout import roll_out
 from genvlm.generation.sampling import SamplingSettings
@@ -85,7 +87,9 @@ class PhysicsRollout:
             "schema": 1,
             **self.about,
             "nll_per_code": self.nll_per_code,
-            "ways": {name: {"is": WAYS[name], **fate.to_json()} for name, fate in self.fates.items()},
+            "ways": {
+                name: {"is": WAYS[name], **fate.to_json()} for name, fate in self.fates.items()
+            },
         }
 
 
@@ -106,12 +110,18 @@ def roll_physics(
         captions: put each clip's caption in front of it; a caption tells how many balls there are.
 
     Raises:
-        ConfigError: a model without video, or lengths that do not fit.
+        ConfigError: a model without video or of other frames than 64x64, or lengths that do not
+            fit.
         DataError: pymunk is not installed.
         TokenError, GenerationError: as `roll_out`.
     """
     tokenizer = find_video_tokenizer(pretrained)
     check_lengths(tokenizer.config, num_context, num_frames)
+    if tokenizer.config.image.resolution != SIZE:
+        raise ConfigError(
+            f"balls are counted in frames of {SIZE}x{SIZE} pixels, and this model draws "
+            f"{tokenizer.config.image.resolution}: use a model of the shipped video tokenizer"
+        )
     clips = list(sample_counting_clips(num, seed, num_context + num_frames))
     truth = [tokenizer.fit(clip.render()) for clip in clips]
     codes = tokenizer.encode(truth)
@@ -192,14 +202,14 @@ def _copied(frames: VideoFrames, num_context: int) -> VideoFrames:
 def moved_on(context: VideoFrames, num_frames: int) -> VideoFrames:
     """The context, and its last frame with every ball's pixels moved by its mean step.
 
-    What a ball uncovers is filled from the nearest pixel above that belongs to none, or below.
+    What a ball uncovers is filled with the nearest pixels above or below it.
     A ball that has only just come, or a context of one frame, moves not at all.
     """
     last = context[-1]
     steps = min(_STEPS, len(context) - 1)
     before, now = ball_centres(context[-1 - steps]), ball_centres(last)
     balls = ball_pixels(last)
-    empty = _without(last, np.any(list(balls.values()), 0) if balls else np.zeros(last.shape[:2], bool))
+    empty = _without(last, sum(balls.values(), np.zeros(last.shape[:2], bool)))
     drawn = [*context]
     for number in range(1, num_frames + 1):
         frame = empty.copy()

@@ -12,14 +12,13 @@ from genvlm.evaluation import frame_plots
 from genvlm.evaluation.blocks import (
     Code,
     Figure,
-    Gallery,
     Headline,
     Interval,
     Prose,
     Section,
     Table,
-    Tile,
 )
+from genvlm.evaluation.films import Film, Films
 from genvlm.evaluation.frame_plots import FrameCurve, FramePanel, frame_curves
 from genvlm.evaluation.plots import Bar, bars_with_intervals
 from genvlm.evaluation.report import render_report, save_report
@@ -33,7 +32,7 @@ _COLOURS = {
     CEILING: frame_plots.CEILING,
 }
 _SHOWN, _SHOWN_LOST = 12, 6
-_SCALE = 2
+_MARKS = "A tick: the model kept the number. Blue-grey border: given; orange: continued."
 
 
 def write_physics_rollout(found: PhysicsRollout, out: Path) -> Path:
@@ -53,11 +52,12 @@ def _page(found: PhysicsRollout) -> str:
     lost = [i for i in np.flatnonzero(~found.fates[MODEL].right.all(1)).tolist() if i not in first]
     sections = [
         Section("What became of the balls", _measured(found, ways)),
-        Section("The first clips", [_gallery(found, first, "In their order, none chosen.")]),
+        Section("The first clips", _films(found, first), f"{_MARKS} In their order, none chosen."),
     ]
     if lost:
-        shown = _gallery(found, lost[:_SHOWN_LOST], f"{len(lost)} more clips lost the number.")
-        sections.append(Section("Where the number was lost", [shown]))
+        intro = f"{len(lost)} more clips lost the number; the first of them."
+        shown = _films(found, lost[:_SHOWN_LOST])
+        sections.append(Section("Where the number was lost", shown, intro))
     sections.append(Section("How it was made", [Code(json.dumps(found.about, indent=1), "json")]))
     model = ways[MODEL]
     headlines = [
@@ -75,9 +75,12 @@ def _page(found: PhysicsRollout) -> str:
 
 def _measured(found: PhysicsRollout, ways: dict[str, Any]) -> list[Prose | Figure | Table]:
     bars = [
-        Bar(name, way["kept_percent"], *way["interval"], control=name != MODEL)
+        Bar(
+            name, way["kept_percent"], way["interval"][0], way["interval"][1],
+            control=name != MODEL,
+        )
         for name, way in ways.items()
-    ]
+    ]  # fmt: skip
     title = "percent of clips with the right number of balls in every drawn frame"
     rows = [
         [
@@ -90,7 +93,7 @@ def _measured(found: PhysicsRollout, ways: dict[str, Any]) -> list[Prose | Figur
         for name, way in ways.items()
     ]
     columns = [
-        "way", "kept the number, %", "px off, first frame", "px off, last frame", "balls missing, %",
+        "way", "kept the number, %", "px off, first frame", "px off, last frame", "missing, %",
     ]  # fmt: skip
     kinds = {
         "kept_until": "percent of clips with the right number in every frame so far",
@@ -127,13 +130,13 @@ def _pixels(value: float | None) -> str:
     return "\N{EN DASH}" if value is None else f"{value:.1f} px"
 
 
-def _gallery(found: PhysicsRollout, numbers: Sequence[int], caption: str) -> Gallery:
-    tiles = []
+def _films(found: PhysicsRollout, numbers: Sequence[int]) -> list[Films]:
+    blocks = []
     for i in numbers:
-        true = mark_given(found.truth[i], len(found.truth[i]))
-        ways = {n: mark_given(found.continued[n][i], found.num_context) for n in WAYS if n != COPY}
+        films = [Film(mark_given(found.truth[i], len(found.truth[i])), "truth")]
+        for name in WAYS:
+            if name != COPY:
+                films.append(Film(mark_given(found.continued[name][i], found.num_context), name))
         kept = bool(found.fates[MODEL].right[i].all())
-        title = f"{i}: {found.clips[i].caption}"
-        tiles.append(Tile([true, *ways.values()], ["truth", *ways], title, kept))
-    marks = "A tick: the model kept the number. Blue-grey border: given; orange: continued. "
-    return Gallery(tiles, marks + caption, _SCALE)
+        blocks.append(Films(films, f"{i}: {found.clips[i].caption}", good=kept))
+    return blocks

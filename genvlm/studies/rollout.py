@@ -2,23 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from genvlm.config.video_tokenizer import VideoVQConfig
-from genvlm.data.clip_files import FRAMES_PER_SECOND
-from genvlm.data.raw import Media
-from genvlm.data.videos import VideoDecoder, VideoFrames
+from genvlm.data.first_frames import FirstFrames, read_first_frames
+from genvlm.data.videos import VideoFrames
 from genvlm.errors import ConfigError, VideoError
 from genvlm.evaluation.drift import frame_psnr, latent_shifts
 from genvlm.generation.rollout import Rollout, roll_out
 from genvlm.generation.sampling import SamplingSettings
 from genvlm.models.pretrained import PretrainedModel
 from genvlm.scoring.video import find_video_tokenizer, score_video
-from genvlm.tokenization.video import VideoTokenizer
 
 EXPLAINED = {
     "nll_per_code": "nats of a code of each drawn latent frame under the model (temperature 1, no "
@@ -50,14 +47,6 @@ class Continuation:
     context."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClipFile:
-    """Frames of a user's video, and how fast they play."""
-
-    frames: VideoFrames
-    frames_per_second: float
-
-
 def check_lengths(config: VideoVQConfig, num_context: int, num_frames: int) -> None:
     """Raises ConfigError: lengths that are no whole latent frames; names the nearest that are."""
     try:
@@ -82,29 +71,24 @@ def read_clip(
     num_frames: int,
     frames_per_second: float | None = None,
     start: float = 0,
-) -> ClipFile:
+) -> FirstFrames:
     """The context and, where the video goes on, up to `num_frames` frames of truth behind it.
 
-    Frames are squares as in training: scaled by their shorter side, the middle cut out. Cuts are
-    not looked for.
-
     Raises:
-        VideoError: no video, damaged, or fewer frames than the context.
+        VideoError: as `read_first_frames`, or fewer frames than the context.
     """
-    media = Media(kind="video", name=str(path), path=path)
-    with VideoDecoder() as decoder:
-        rate = frames_per_second or decoder.probe(media).frames_per_second or FRAMES_PER_SECOND
-        each = decoder.clips(
-            media, num_frames=1, side=side, frames_per_second=frames_per_second, start=start
-        )
-        frames = list(islice(each, num_context + num_frames))
-    if len(frames) < num_context:
+    found = read_first_frames(
+        path, side, max_frames=num_context + num_frames,
+        frames_per_second=frames_per_second, start=start,
+    )  # fmt: skip
+    if len(found.frames) < num_context:
+        rate = f" at {frames_per_second:g} per second" if frames_per_second else ""
         where = f" from second {start:g} on" if start else ""
         raise VideoError(
-            f"{path} has {len(frames)} frames{where}, fewer than the {num_context} of the context: "
-            "choose a longer video or a smaller context"
+            f"{path} has {len(found.frames)} frames{rate}{where}, fewer than the {num_context} of "
+            "the context: choose a longer video or a smaller context"
         )
-    return ClipFile(frames=np.concatenate(frames), frames_per_second=rate)
+    return found
 
 
 def continue_clip(

@@ -12,13 +12,12 @@ from genvlm.data.videos import VideoFrames
 from genvlm.evaluation.blocks import (
     Code,
     Figure,
-    Gallery,
     Headline,
     Prose,
     Section,
     Table,
-    Tile,
 )
+from genvlm.evaluation.films import Film, Films
 from genvlm.evaluation.frame_plots import (
     CEILING,
     COPY,
@@ -34,7 +33,7 @@ from genvlm.studies.rollout import EXPLAINED, Continuation
 
 _UNKNOWN = 225
 """Grey of what a clip would show if it went on."""
-_SCALE = 3
+_SCALE = 2
 
 
 def write_continuation(
@@ -48,7 +47,8 @@ def write_continuation(
         about: what `rollout.json` says of the model, the video and the settings.
     """
     out.mkdir(parents=True, exist_ok=True)
-    clips = {"truth": _known(found.clip, found), "reconstruction": _known(found.reconstruction, found)}
+    known = {"truth": found.clip, "reconstruction": found.reconstruction}
+    clips = {name: _known(frames, found) for name, frames in known.items()}
     clips |= {f"sample-{i}": mark_given(s, found.num_context) for i, s in enumerate(found.samples)}
     for name, frames in clips.items():
         write_gif(frames, out / f"{name}.gif", frames_per_second=frames_per_second)
@@ -71,7 +71,6 @@ def _known(frames: VideoFrames, found: Continuation) -> VideoFrames:
 def _page(found: Continuation, clips: Mapping[str, VideoFrames], about: Mapping[str, Any]) -> str:
     samples, truth = found.drift["samples"], found.drift["truth"]
     num_drawn = len(found.samples[0]) - found.num_context
-    tiles = [Tile([frames], [name]) for name, frames in clips.items()]
     played = (
         "Frames in a blue-grey border were given, those in an orange one were drawn. "
         + ("The clip goes on behind the context: the model has not seen that." if truth else "")
@@ -79,7 +78,7 @@ def _page(found: Continuation, clips: Mapping[str, VideoFrames], about: Mapping[
     )
     explained = "\n\n".join(f"`{name}`: {text}." for name, text in EXPLAINED.items())
     sections = [
-        Section("Continuations", [Gallery(tiles, played, _SCALE)]),
+        Section("Continuations", [_films(found, clips)], played),
         Section(
             "Drift",
             [
@@ -103,6 +102,25 @@ def _page(found: Continuation, clips: Mapping[str, VideoFrames], about: Mapping[
         note = f"dB; the last context frame repeated: {copied:.1f}"
         headlines.append(Headline("PSNR to the truth", f"{_mean(samples, 'psnr'):.1f}", note))
     return render_report("Rollout", f"of `{about['video']}`", headlines, sections)
+
+
+def _films(found: Continuation, clips: Mapping[str, VideoFrames]) -> Films:
+    """All clips in step, above the nats of what each of them has behind the context."""
+    at, num_latents = found.rollouts[0].num_context, len(found.rollouts[0].codes)
+    r = (len(found.samples[0]) - 1) // (num_latents - 1)
+    spans = [(0, 0), *((1 + r * k, r * (k + 1)) for k in range(num_latents - 1))]
+    truth = found.drift["truth"]
+    known = {f"sample-{i}": s["nll_per_code"] for i, s in enumerate(found.drift["samples"])}
+    known |= {"truth": truth["nll_per_code"]} if truth else {}
+
+    def curve(name: str) -> list[float | None]:
+        if name not in known:
+            return []
+        values = [None] * at + known[name]
+        return [*values, *[None] * (num_latents - len(values))]
+
+    films = [Film(frames, name, curve(name)) for name, frames in clips.items()]
+    return Films(films, "Below: nats per code.", spans, "nats per code", scale=_SCALE)
 
 
 def _mean(samples: Sequence[Mapping[str, Sequence[float]]], name: str) -> float:

@@ -1,4 +1,4 @@
-"""Generated documents on disk: PNG files, one JSONL in the project's own schema, one HTML page."""
+"""Generated documents on disk: PNG and GIF files, one JSONL in our own schema, one HTML page."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from genvlm.data.clip_files import write_gif
 from genvlm.data.images import RGBImage, save_image
 from genvlm.evaluation.blocks import (
     Gallery,
@@ -56,6 +57,10 @@ def _write_stories(
         for part in story:
             if isinstance(part, str):
                 segments.append({"text": part})
+            elif part.ndim == 4:
+                name = f"{number:04d}-{len(segments)}.gif"
+                write_gif(part, out / name)
+                segments.append({"video": name})
             else:
                 name = f"{number:04d}-{len(segments)}.png"
                 save_image(part, out / name)
@@ -92,11 +97,13 @@ def write_pictures(
 
 
 def story_parts(document: SampledDocument, pretrained: PretrainedModel) -> list[str | np.ndarray]:
-    """Texts and decoded pictures of a document, in order."""
+    """Texts, decoded pictures and decoded clips of a document, in order."""
     parts: list[str | np.ndarray] = []
     for segment in document.segments:
         if isinstance(segment, Text):
             parts.append(segment.text)
         elif isinstance(segment, Image):
             parts.append(pretrained.image_tokenizer.decode(segment.codes[None])[0])
+        elif pretrained.video_tokenizer is not None:
+            parts.append(pretrained.video_tokenizer.decode([segment.codes])[0])
     return parts

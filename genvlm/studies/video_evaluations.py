@@ -20,9 +20,9 @@ from genvlm.scoring.video_scorers import (
     FrameDifferenceScorer,
     ShuffledFramesScorer,
     SingleFrameScorer,
+    UntrainedScorer,
     VideoCodeCache,
     VideoLikelihoodScorer,
-    untrained,
 )
 
 PHYSICS, INTPHYS = "physics", "intphys"
@@ -97,11 +97,10 @@ def _controls(
     pretrained: PretrainedModel, context: int, codes: VideoCodeCache
 ) -> dict[str, VideoScorer]:
     """By the names that the cards know them by."""
-    fresh = untrained(pretrained)
     return {
         "constant": ConstantVideoScorer(),
         "frame difference": FrameDifferenceScorer(context),
         "single frame": SingleFrameScorer(pretrained, context),
         "shuffled frames": ShuffledFramesScorer(pretrained, context, codes),
-        "untrained": VideoLikelihoodScorer(fresh, context, codes, name="untrained"),
+        "untrained": UntrainedScorer(pretrained, context, codes),
     }

@@ -87,9 +87,10 @@ def _category(evaluation: VideoEvaluation, tag: str) -> Section:
     wrong = sorted((r for r in mine if _missed_by(r) >= 0), key=_missed_by, reverse=True)
     for record in [*right[:1], *wrong[:_NUM_MISSED]]:
         blocks += _quadruplet(evaluation, record)
-    intro = (
-        f"{len(right)} of {len(mine)} quadruplets have both pairs right. Below, one of these by "
-        f"the hash of its id, and the {min(len(wrong), _NUM_MISSED)} that are missed by most."
+    shown = ["one of these, by the hash of its id"] if right else []
+    shown += [f"the {min(len(wrong), _NUM_MISSED)} that are missed by most"] if wrong else []
+    intro = f"{len(right)} of {len(mine)} quadruplets have both pairs right." + (
+        f" Below, {' and '.join(shown)}." if shown else ""
     )
     return Section(tag, blocks, intro)
 

@@ -34,11 +34,13 @@ COLOURS = {
 SHAPES = ("square", "bar", "corner")
 
 
-def tiny_image_config(*, resolution: int = 16, codebook_size: int = 16) -> VQGANConfig:
-    """A VQ-GAN with a quarter of its resolution as grid side."""
+def tiny_image_config(
+    *, resolution: int = 16, codebook_size: int = 16, patch_size: int = 2
+) -> VQGANConfig:
+    """A VQ-GAN with its resolution by twice the patch size, here a quarter, as grid side."""
     return VQGANConfig(
         resolution=resolution,
-        patch_size=2,
+        patch_size=patch_size,
         channels=32,
         channel_multipliers=(1, 1),
         num_res_blocks=1,
@@ -64,23 +66,32 @@ def published_vqgan_config() -> VQGANConfig:
 
 
 def tiny_image_tokenizer(
-    *, resolution: int = 16, codebook_size: int = 16, seed: int = 0
+    *, resolution: int = 16, codebook_size: int = 16, patch_size: int = 2, seed: int = 0
 ) -> ImageTokenizer:
     """An untrained image tokenizer; resolution 16 gives 4x4 codes, 8 gives 2x2."""
-    config = tiny_image_config(resolution=resolution, codebook_size=codebook_size)
+    config = tiny_image_config(
+        resolution=resolution, codebook_size=codebook_size, patch_size=patch_size
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return ImageTokenizer(config, VQGAN(config))
 
 
 def tiny_video_tokenizer(
-    *, resolution: int = 16, codebook_size: int = 16, frames_per_latent: int = 4, seed: int = 0
+    *,
+    resolution: int = 16,
+    codebook_size: int = 16,
+    patch_size: int = 2,
+    frames_per_latent: int = 4,
+    seed: int = 0,
 ) -> VideoTokenizer:
     """An untrained video tokenizer with the codebook of the tiny image tokenizer of this seed.
 
     Its temporal layers begin at random, since as the identity they would hide every fault.
     """
-    image = tiny_image_tokenizer(resolution=resolution, codebook_size=codebook_size, seed=seed)
+    image = tiny_image_tokenizer(
+        resolution=resolution, codebook_size=codebook_size, patch_size=patch_size, seed=seed
+    )
     config = VideoVQConfig(
         image=image.config,
         frames_per_latent=frames_per_latent,
@@ -136,6 +147,7 @@ def tiny_pretrained(
     *,
     resolution: int = 16,
     codebook_size: int = 16,
+    patch_size: int = 2,
     context_length: int | None = None,
     initializer_std: float = 0.2,
     condition_dropout: float = 0.1,
@@ -153,12 +165,11 @@ def tiny_pretrained(
         own_video_codes: whose codebook is then not the image tokenizer's.
     """
     text = tiny_text_tokenizer()
-    image = tiny_image_tokenizer(resolution=resolution, codebook_size=codebook_size, seed=seed)
-    clips = None
-    if video:
-        clips = tiny_video_tokenizer(
-            resolution=resolution, codebook_size=codebook_size, seed=seed + own_video_codes
-        )
+    shape = {
+        "resolution": resolution, "codebook_size": codebook_size, "patch_size": patch_size,
+    }  # fmt: skip
+    image = tiny_image_tokenizer(**shape, seed=seed)
+    clips = tiny_video_tokenizer(**shape, seed=seed + own_video_codes) if video else None
     config = tiny_transformer_config(
         context_length=context_length or (256 if video else 64), initializer_std=initializer_std
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from genvlm.config.data import CaptionsSource, DocumentsSource
 from genvlm.data.layouts.samples import image_file, image_pair
 from genvlm.data.raw import RawDocument
-from genvlm.data.readers import GapFile, read_captions, read_documents
+from genvlm.data.readers import GapFile, VideoFile, read_captions, read_documents
 
 
 def read_caption_lines(source: CaptionsSource) -> Iterator[RawDocument]:
@@ -32,7 +32,7 @@ def read_document_lines(source: DocumentsSource) -> Iterator[RawDocument]:
         segments = tuple(
             s if isinstance(s, str) else image_file(s)
             for s in document.segments
-            if not isinstance(s, GapFile)  # gaps are of prompts, never of training documents
+            if not isinstance(s, GapFile | VideoFile)  # of prompts, never of training documents
         )
         loss = tuple(document.loss) if document.loss is not None else None
         yield RawDocument(id=document.id, segments=segments, kind="document", loss=loss)

@@ -52,6 +52,12 @@ def test_a_gif_of_few_colours_is_exact_and_plays_for_ever_at_its_rate(tmp_path: 
     assert (pause, loop) == (200, 0)
 
 
+def test_frames_that_show_the_same_are_all_frames_of_the_gif(tmp_path: Path) -> None:
+    frames = bouncing(num_frames=2)[[0, 0, 0, 1, 1, 0, 0]]
+    (tmp_path / "a.gif").write_bytes(gif_bytes(frames))
+    assert np.array_equal(read_gif(tmp_path / "a.gif")[0], frames)
+
+
 def test_a_gif_of_many_colours_stays_near(tmp_path: Path) -> None:
     ramp = np.linspace(0, 255, 24).astype(np.uint8)
     frames = np.stack(

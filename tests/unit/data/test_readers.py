@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from genvlm.data.readers import (
+    GapFile,
+    VideoFile,
     read_captions,
     read_classes,
     read_documents,
@@ -212,3 +214,17 @@ def test_classes_are_compared_without_surrounding_spaces(tmp_path: Path) -> None
     assert "line 3: the class 'cow' stands twice" in _message(read_classes, path)
     path.write_text(" cow\nhen \n\n")
     assert read_classes(path) == ["cow", "hen"]
+
+
+def test_prompts_may_hold_videos_and_training_documents_not(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"")
+    segments = [{"video": "clip.mp4"}, {"video": "clip.mp4", "frames": 9}, {"gap": "text"}]
+    path = _write(tmp_path, {"id": "d", "segments": segments})
+    (document,) = read_documents(path, prompts=True)
+    video = tmp_path / "clip.mp4"
+    assert document.segments == [VideoFile(video, None), VideoFile(video, 9), GapFile("text")]
+    with pytest.raises(DataError, match=r'a segment is .* or {"image": path}, got'):
+        read_documents(path)
+    for wrong in ({"video": "../clip.mp4"}, {"video": "clip.mp4", "frames": 0}):
+        with pytest.raises(DataError, match="line 1"):
+            read_documents(_write(tmp_path, {"id": "d", "segments": [wrong]}), prompts=True)

@@ -10,27 +10,44 @@ from PIL import Image
 
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.blocks import Section
-from genvlm.evaluation.films import Film, Films, heat_strip, strip
+from genvlm.evaluation.films import Film, Films, heat_sheet, sheet
 from genvlm.evaluation.report import render_report
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (5, 4, 6, 3), np.uint8)
 SPANS = [(0, 0), (1, 4)]
 
 
+def cell(found: np.ndarray, number: int, columns: int = 3) -> np.ndarray:
+    """The frame of this number, as the page shows it."""
+    top, left = 4 * (number // columns), 6 * (number % columns)
+    return found[top : top + 4, left : left + 6]
+
+
 def pixels(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png)))
 
 
-def test_a_strip_holds_every_frame_pixel_for_pixel() -> None:
-    found = pixels(strip(Film(FRAMES, "clip")))
-    np.testing.assert_array_equal(found.reshape(FRAMES.shape), FRAMES)
+def test_a_sheet_holds_every_frame_pixel_for_pixel_row_by_row() -> None:
+    block = Films([Film(FRAMES, "clip")])
+    assert (block.columns, block.rows) == (3, 2)
+    found = pixels(sheet(block.films[0], block.columns))
+    assert found.shape == (8, 18, 3)
+    for number, frame in enumerate(FRAMES):
+        np.testing.assert_array_equal(cell(found, number), frame)
+
+
+@pytest.mark.parametrize("num", [1, 2, 4, 5, 9, 33, 257])
+def test_a_sheet_is_about_as_wide_as_high_and_has_a_place_for_every_frame(num: int) -> None:
+    block = Films([Film(np.zeros((num, 1, 1, 3), np.uint8), "clip")])
+    assert num <= block.columns * block.rows < num + block.columns
+    assert block.rows <= block.columns <= block.rows + 1
 
 
 def test_heat_is_clear_where_nothing_is_known_and_grows_with_surprise() -> None:
     heat = np.array([[[np.nan, 0.0], [1.0, 2.0]]] * 5)
     block = Films([Film(FRAMES, "clip", (), heat)])
     assert block.hottest == 2.0
-    alpha = pixels(heat_strip(block.films[0], block.hottest))[:2, :, 3]
+    alpha = pixels(heat_sheet(block.films[0], block.columns, block.hottest))[:2, :2, 3]
     assert alpha[0].tolist() == [0, 0]
     assert 0 < alpha[1, 0] < alpha[1, 1] < 255
     np.testing.assert_allclose(2 * alpha[1, 0], alpha[1, 1], atol=1)
@@ -65,7 +82,7 @@ def test_a_page_holds_clips_curves_and_a_player_and_loads_nothing() -> None:
     assert "two &amp; two" in page
     assert page.count("data:image/png;base64") == 3
     (first, *_) = re.findall(r"background-image:url\(data:image/png;base64,([^)]*)\)", page)
-    np.testing.assert_array_equal(pixels(base64.b64decode(first)).reshape(FRAMES.shape), FRAMES)
+    np.testing.assert_array_equal(cell(pixels(base64.b64decode(first)), 4), FRAMES[4])
     assert 'data-frames="5"' in page
     assert page.count('class="line-') == 2
     assert 'max="4"' in page

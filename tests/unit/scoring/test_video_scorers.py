@@ -13,6 +13,7 @@ from genvlm.scoring.video_scorers import (
     FrameDifferenceScorer,
     ShuffledFramesScorer,
     SingleFrameScorer,
+    UntrainedScorer,
     VideoLikelihoodScorer,
     shuffled_order,
     untrained,
@@ -67,8 +68,8 @@ def test_sums_of_the_same_frames_tie_exactly_in_whatever_order_they_are_added() 
     # In float64 such sums do round, as those of a confident model do in float32.
     tiny = tiny_pretrained(resolution=8, video=True, dtype=torch.float64)
     sets = []
-    for seed in range(4):
-        a, b = noise(2 * seed, 25), noise(2 * seed + 1, 25)
+    for seed in range(8):
+        a, b = noise(2 * seed, 33), noise(2 * seed + 1, 33)
         spliced = [np.concatenate([x[:17], y[17:]]) for x, y in ((a, b), (b, a))]
         sets.append(ClipSet(item_id=str(seed), clips=[a, b, *spliced]))
     for found in SingleFrameScorer(tiny, 5).score(sets):
@@ -117,18 +118,31 @@ def test_shuffled_frames_keep_what_is_given_and_change_the_rest_alike_for_all_cl
 
 
 def test_an_untrained_model_has_the_same_shape_and_other_weights(tiny: PretrainedModel) -> None:
-    first, again, other = untrained(tiny), untrained(tiny), untrained(tiny, seed=1)
+    first, again, other = (untrained(tiny, seed) for seed in (0, 0, 1))
     assert first.fingerprint == again.fingerprint
     assert len({first.fingerprint, other.fingerprint, tiny.fingerprint}) == 3
     assert first.model.config == tiny.model.config
     assert first.video_tokenizer is tiny.video_tokenizer
 
 
+def test_every_set_is_scored_by_an_untrained_model_of_its_own(tiny: PretrainedModel) -> None:
+    sets = [ClipSet(item_id=name, clips=quadruplet().clips) for name in "abcdef"]
+    found = UntrainedScorer(tiny, 5).score(sets)
+    values = {tuple(one.values) for one in found}
+    assert len(values) == 6
+    again = UntrainedScorer(tiny, 5).score(sets[3:4])
+    np.testing.assert_array_equal(again[0].values, found[3].values)
+    # By accident each prefers the lawful clips or the broken ones: not all the same.
+    preferred = {bool(one.values[:2].sum() > one.values[2:].sum()) for one in found}
+    assert preferred == {True, False}
+
+
 def test_settings_that_change_a_score_change_the_fingerprint(tiny: PretrainedModel) -> None:
     scorers = [
         VideoLikelihoodScorer(tiny, 5),
         VideoLikelihoodScorer(tiny, 9),
-        VideoLikelihoodScorer(untrained(tiny), 5),
+        VideoLikelihoodScorer(untrained(tiny, 0), 5),
+        UntrainedScorer(tiny, 5),
         ShuffledFramesScorer(tiny, 5),
         SingleFrameScorer(tiny, 5),
         FrameDifferenceScorer(5),

@@ -1,0 +1,49 @@
+"""The first frames of a user's video, as squares; they need not be all that it has."""
+
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from genvlm.data.clip_files import FRAMES_PER_SECOND
+from genvlm.data.raw import Media
+from genvlm.data.videos import VideoDecoder, VideoFrames
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstFrames:
+    """Frames, at least one, and how fast they play."""
+
+    frames: VideoFrames
+    frames_per_second: float
+
+
+def read_first_frames(
+    path: Path,
+    side: int,
+    *,
+    max_frames: int,
+    frames_per_second: float | None = None,
+    start: float = 0,
+) -> FirstFrames:
+    """At most so many frames of a video, a GIF or a folder of frames.
+
+    They are cut as clips of training are: scaled by the shorter side, the middle as a square of
+    `side` pixels. Cuts are not looked for.
+
+    Args:
+        frames_per_second: the video is resampled to it; None: frames as they come.
+        start: seconds from its beginning.
+
+    Raises:
+        VideoError: missing, no video, damaged, or without a frame from `start` on.
+    """
+    media = Media(kind="video", name=str(path), path=path)
+    with VideoDecoder() as decoder:
+        rate = frames_per_second or decoder.probe(media).frames_per_second or FRAMES_PER_SECOND
+        each = decoder.clips(
+            media, num_frames=1, side=side, frames_per_second=frames_per_second, start=start
+        )
+        frames = np.concatenate(list(islice(each, max_frames)))
+    return FirstFrames(frames=frames, frames_per_second=rate)
