@@ -193,14 +193,14 @@ def _card(
         for name, ways in metrics.items()
         for m in (ways["video tokenizer"],)
     )
-    parameters = sum(p.numel() for p in tokenizer.network.parameters())
+    millions = f"{sum(p.numel() for p in tokenizer.network.parameters()) / 1e6:.2f} M"
     r, (rows_of, columns) = tokenizer.frames_per_latent, tokenizer.grid
     size = tokenizer.config.image.resolution
     shared = (
         "Its codebook is also its own."
         if config.train_codes
-        else "Image encoder and\ncodebook are the image tokenizer's and were not trained: the "
-        "codes of a first frame are those of\nthe picture, and both share their token ids."
+        else "Image encoder and codebook are\nthe image tokenizer's and were not trained: the "
+        "codes of a first frame are those of the picture, and\nboth share their token ids."
     )
     vendors = {v for s in config.sources if isinstance(s, MovingEmojiSource) for v in s.vendors}
     unseen = "" if UNSEEN_VENDOR in vendors else f" {UNSEEN_VENDOR.capitalize()}'s were not seen."
@@ -208,8 +208,8 @@ def _card(
     return f"""# Video tokenizer: {size}x{size} clips
 
 Causal 3-D VQ, inflated from `{config.initial}`: 1 + {r} k frames become 1 + k grids
-of {rows_of}x{columns} codes, {parameters / 1e6:.2f} M parameters, stored as
-{config.weights_dtype}, computed in float32. No later frame changes an earlier code. {shared}
+of {rows_of}x{columns} codes. {millions} parameters, stored as {config.weights_dtype}, computed in
+float32. No later frame changes an earlier code. {shared}
 
     genvlm train configs/train/video-64.yaml --out runs/video-64
 

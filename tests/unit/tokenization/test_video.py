@@ -109,7 +109,7 @@ def near_ties(
 
 
 @pytest.mark.parametrize("tokenizer", [tiny_video_tokenizer, taming_tokenizer])
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=12)
 @given(data=st.data())
 def test_what_comes_later_changes_no_earlier_code(tokenizer, data: st.DataObject) -> None:
     video = tokenizer()
