@@ -62,7 +62,7 @@ def run(settings: Settings) -> Result:
     """
     for module, name in (("av", "PyAV"), ("decord", "decord")):
         if importlib.util.find_spec(module) is None:
-            raise ConfigError(f"this benchmark needs {name}: pip install 'genvlm[video]'")
+            raise ConfigError(f"this benchmark needs {name}: pip install 'genvlm[bench]'")
     torch.set_num_threads(settings.threads)
     short, long = _QUICK_SECONDS if settings.quick else _SECONDS
     tokenizer = _tokenizer()
