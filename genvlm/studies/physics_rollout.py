@@ -121,11 +121,7 @@ def roll_physics(
     """
     tokenizer = find_video_tokenizer(pretrained)
     check_lengths(tokenizer.config, num_context, num_frames)
-    if tokenizer.config.image.resolution != SIZE:
-        raise ConfigError(
-            f"balls are counted in frames of {SIZE}x{SIZE} pixels, and this model draws "
-            f"{tokenizer.config.image.resolution}: use a model of the shipped video tokenizer"
-        )
+    _check_size(tokenizer.config.image.resolution)
     clips = list(sample_counting_clips(num, seed, num_context + num_frames))
     truth = [tokenizer.fit(clip.render()) for clip in clips]
     codes = tokenizer.encode(truth)
@@ -163,6 +159,14 @@ def roll_physics(
         },
         nll_per_code=(-np.mean([r.log_probs.mean((1, 2)) for r in rollouts], 0)).tolist(),
     )
+
+
+def _check_size(resolution: int) -> None:
+    if resolution != SIZE:
+        raise ConfigError(
+            f"balls are counted in frames of {SIZE}x{SIZE} pixels, and this model draws "
+            f"{resolution}: use a model of the shipped video tokenizer"
+        )
 
 
 def judge(
