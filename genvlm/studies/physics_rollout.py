@@ -32,6 +32,10 @@ WAYS = {
     LINE: "each ball moved on by its mean step over the last 4 context frames",
     CEILING: "the truth, encoded and decoded: the most that can be reached",
 }
+MIN_AREA = 20
+"""Pixels of a patch that counts as a ball: a third of the smallest one, as none of these balls is
+ever hidden. Smaller ones stand where a decoder mixes the colours of two balls. Chosen on
+reconstructions of 60 clips (seed 0), of which 80 % keep their number with it and 62 % with 8."""
 _STEPS = 3
 """Steps between frames whose mean is the speed of a ball: one alone is rounded to whole pixels."""
 
@@ -117,11 +121,7 @@ def roll_physics(
     """
     tokenizer = find_video_tokenizer(pretrained)
     check_lengths(tokenizer.config, num_context, num_frames)
-    if tokenizer.config.image.resolution != SIZE:
-        raise ConfigError(
-            f"balls are counted in frames of {SIZE}x{SIZE} pixels, and this model draws "
-            f"{tokenizer.config.image.resolution}: use a model of the shipped video tokenizer"
-        )
+    _check_size(tokenizer.config.image.resolution)
     clips = list(sample_counting_clips(num, seed, num_context + num_frames))
     truth = [tokenizer.fit(clip.render()) for clip in clips]
     codes = tokenizer.encode(truth)
@@ -154,10 +154,19 @@ def roll_physics(
             "num_frames": num_frames,
             "seed": seed,
             "captions": captions,
+            "min_area": MIN_AREA,
             "sampling": to_plain(settings),
         },
         nll_per_code=(-np.mean([r.log_probs.mean((1, 2)) for r in rollouts], 0)).tolist(),
     )
+
+
+def _check_size(resolution: int) -> None:
+    if resolution != SIZE:
+        raise ConfigError(
+            f"balls are counted in frames of {SIZE}x{SIZE} pixels, and this model draws "
+            f"{resolution}: use a model of the shipped video tokenizer"
+        )
 
 
 def judge(
@@ -175,7 +184,8 @@ def judge(
         colours = [ball.colour for ball in clip.scene.balls]
         pairs = zip(true[num_context:], frames[num_context:], strict=True)
         measured = [_frame_fate(ball_centres(a), ball_centres(b), colours) for a, b in pairs]
-        right.append([count_balls(frame) == len(colours) for frame in frames[num_context:]])
+        counts = [count_balls(frame, min_area=MIN_AREA) for frame in frames[num_context:]]
+        right.append([count == len(colours) for count in counts])
         distances.append([distance for distance, _ in measured])
         missing.append([share for _, share in measured])
     return Fate(np.array(right), np.array(distances), np.array(missing))

@@ -16,14 +16,14 @@ MAX_DISTANCE = 70.0
 _TOUCHING = np.ones((3, 3), int)
 
 
-def count_balls(frame: RGBImage) -> int:
-    """The number of connected patches of a ball's colour.
+def count_balls(frame: RGBImage, *, min_area: int = MIN_AREA) -> int:
+    """The number of connected patches of a ball's colour that have at least `min_area` pixels.
 
     Exact on rendered frames for balls of which `MIN_AREA` pixels are seen: all in one clip have
     different colours, and nothing that hides one is narrower than it. A pixel off the palette
     counts as the nearest colour of it, if near enough.
     """
-    return sum(len(_patches(mask)) for mask in _ball_masks(frame).values())
+    return sum(len(_patches(mask, min_area)) for mask in _ball_masks(frame).values())
 
 
 def ball_centres(frame: RGBImage) -> dict[str, tuple[float, float]]:
@@ -41,10 +41,12 @@ def ball_pixels(frame: RGBImage) -> dict[str, Bool[np.ndarray, "height width"]]:
     return {colour: max(found, key=np.count_nonzero) for colour, found in patches.items() if found}
 
 
-def _patches(mask: Bool[np.ndarray, "height width"]) -> list[Bool[np.ndarray, "height width"]]:
+def _patches(
+    mask: Bool[np.ndarray, "height width"], min_area: int = MIN_AREA
+) -> list[Bool[np.ndarray, "height width"]]:
     labels, num = ndimage.label(mask, _TOUCHING)
     patches = [labels == label for label in range(1, num + 1)]
-    return [patch for patch in patches if patch.sum() >= MIN_AREA]
+    return [patch for patch in patches if patch.sum() >= min_area]
 
 
 def _ball_masks(frame: RGBImage) -> dict[str, Bool[np.ndarray, "height width"]]:

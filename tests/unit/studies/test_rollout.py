@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from genvlm.data.physics.counting import ball_centres, count_balls
+from genvlm.data.physics.drawing import BALL_COLOURS
 from genvlm.data.physics.scenes import sample_counting_clips
 from genvlm.errors import ConfigError, VideoError
 from genvlm.evaluation.drift import frame_psnr, js_divergence
@@ -127,6 +128,16 @@ def test_balls_that_vanish_and_split_are_counted_from_then_on() -> None:
     assert (found["kept"], found["kept_until"]) == (0, [100, 100, 0, 0, 0])
     assert found["distance"] == [0, 0, None, 0, 0]
     assert found["missing_percent"] == [0, 0, 100, 0, 0]
+
+
+def test_a_stray_patch_of_16_pixels_is_no_ball_and_one_of_36_is() -> None:
+    (clip,) = sample_counting_clips(1, seed=1, num_frames=3)
+    truth = clip.render()
+    stray, more = truth.copy(), truth.copy()
+    colour = next(c for name, c in BALL_COLOURS.items() if name not in ball_centres(truth[2]))
+    stray[2, :4, :4] = more[2, :6, :6] = colour
+    right = [judge([clip], [truth], [frames], 2).right.tolist() for frames in (stray, more)]
+    assert right == [[[True]], [[False]]]
 
 
 def test_bouncing_balls_are_continued_in_every_way_and_shown(tmp_path: Path) -> None:
