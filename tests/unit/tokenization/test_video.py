@@ -37,7 +37,7 @@ FRAMES, OTHERS = (
     np.random.default_rng(seed).integers(0, 256, (13, 2, 2, 3), np.uint8).repeat(8, 1).repeat(8, 2)
     for seed in (0, 1)
 )
-# Of pixels in [-1, 1]: a hundredth of a grey level.
+# Of pixels in [-1, 1], a hundredth of a grey level.
 ROUNDING = 8e-5
 
 
@@ -164,6 +164,18 @@ def test_other_clips_of_a_batch_change_no_code(tokenizer) -> None:
         np.testing.assert_array_equal(codes, video.encode([clip])[0])
     assert [len(codes) for codes in together] == [4, 2, 1, 4, 3]
     assert done == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("tokenizer", [tiny_video_tokenizer, taming_tokenizer])
+def test_a_whole_clip_as_trained_on_has_the_latents_of_its_groups_one_by_one(tokenizer) -> None:
+    video = tokenizer()
+    pixels = to_pixels(video.fit(FRAMES))[None]
+    first, *groups = pixels.split([1, 4, 4, 4], 1)
+    with torch.no_grad():
+        whole = video.network.encode_latents(pixels)
+        alone = [video.network.encode_latents(torch.cat([first, g], 1))[:, 1:] for g in groups]
+        parts = torch.cat([video.network.encode_latents(first), *alone], 1)
+    torch.testing.assert_close(whole, parts, rtol=0, atol=ROUNDING)
 
 
 def test_frames_of_another_shape_are_fitted() -> None:
