@@ -27,6 +27,24 @@ def read_first_frames(
     frames_per_second: float | None = None,
     start: float = 0,
 ) -> FirstFrames:
+    """`first_frames` of a file or folder, by a decoder of its own. Raises as that."""
+    media = Media(kind="video", name=str(path), path=path)
+    with VideoDecoder() as decoder:
+        return first_frames(
+            decoder, media, side, max_frames=max_frames,
+            frames_per_second=frames_per_second, start=start,
+        )  # fmt: skip
+
+
+def first_frames(
+    decoder: VideoDecoder,
+    video: Media,
+    side: int,
+    *,
+    max_frames: int,
+    frames_per_second: float | None = None,
+    start: float = 0,
+) -> FirstFrames:
     """At most so many frames of a video, a GIF or a folder of frames.
 
     They are cut as clips of training are: scaled by the shorter side, the middle as a square of
@@ -39,11 +57,9 @@ def read_first_frames(
     Raises:
         VideoError: missing, no video, damaged, or without a frame from `start` on.
     """
-    media = Media(kind="video", name=str(path), path=path)
-    with VideoDecoder() as decoder:
-        rate = frames_per_second or decoder.probe(media).frames_per_second or FRAMES_PER_SECOND
-        each = decoder.clips(
-            media, num_frames=1, side=side, frames_per_second=frames_per_second, start=start
-        )
-        frames = np.concatenate(list(islice(each, max_frames)))
+    rate = frames_per_second or decoder.probe(video).frames_per_second or FRAMES_PER_SECOND
+    each = decoder.clips(
+        video, num_frames=1, side=side, frames_per_second=frames_per_second, start=start
+    )
+    frames = np.concatenate(list(islice(each, max_frames)))
     return FirstFrames(frames=frames, frames_per_second=rate)

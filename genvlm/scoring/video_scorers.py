@@ -134,7 +134,7 @@ class SingleFrameScorer:
         codes = find_video_tokenizer(self._pretrained).encode(list(frames.values()))
         scored = score_video(self._pretrained, codes, context=0)
         known = {
-            key: round(s.total * _EXACT) / _EXACT for key, s in zip(frames, scored, strict=True)
+            key: np.round(s.total * _EXACT) / _EXACT for key, s in zip(frames, scored, strict=True)
         }
         return [
             Plausibility(np.array([sum(known[_digest(frame)] for frame in clip) for clip in of]))

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from genvlm.data.first_frames import first_frames
 from genvlm.data.raw import Media
 from genvlm.data.videos import VideoDecoder, VideoFrames
-from genvlm.errors import VideoError
+from genvlm.errors import ModelError, VideoError
 from genvlm.evaluation.blocks import Block, Callout, Cell, Headline, Section, Table
 from genvlm.evaluation.films import Film, Films
 from genvlm.evaluation.report import render_report
@@ -18,8 +19,6 @@ from genvlm.scoring.video_scorers import given_latents
 
 MAX_FRAMES = 257
 """Of a video; longer ones are cut, and the record says so."""
-# Decoded frames are scaled to the tokenizer's size, which may be done twice without harm.
-_DECODED_SIDES = 4
 _MAX_SHOWN = 30
 """Videos on a page; a table names all."""
 
@@ -89,17 +88,6 @@ class SurprisedBy:
         }
 
 
-def decode_clip(decoder: VideoDecoder, video: Media, resolution: int) -> tuple[VideoFrames, bool]:
-    """The first frames of a video, and whether it has more.
-
-    Raises:
-        VideoError: missing, damaged, no video.
-    """
-    side = _DECODED_SIDES * resolution
-    frames: np.ndarray = decoder.decode(video, max_frames=MAX_FRAMES + 1, max_side=side)
-    return frames[:MAX_FRAMES], len(frames) > MAX_FRAMES
-
-
 def measure_surprise(
     pretrained: PretrainedModel,
     video: str,
@@ -115,6 +103,7 @@ def measure_surprise(
         VideoError: no latent frame is left behind the context.
         ConfigError: a context that does not fit r, or a model without video tokenizer.
         TokenError: a text that leaves no room for frames.
+        ModelError: the model gives NaN.
     """
     tokenizer = find_video_tokenizer(pretrained)
     given, r = given_latents(pretrained, context), tokenizer.frames_per_latent
@@ -126,6 +115,10 @@ def measure_surprise(
     fitted = tokenizer.fit(frames[: len(frames) - (len(frames) - 1) % r])
     codes = tokenizer.encode([fitted])
     (score,) = score_video(pretrained, codes, context=given, texts=[text])
+    if not np.isfinite(score.total):
+        raise ModelError(
+            f"{video}: the log-probabilities of this model are not finite: take other weights"
+        )
     return SurprisedBy(
         video=video,
         frames=fitted,
@@ -149,9 +142,14 @@ def measure_files(
     with VideoDecoder() as decoder:
         for media in paths:
             try:
-                frames, more = decode_clip(decoder, media, resolution)
+                frames = first_frames(decoder, media, resolution, max_frames=MAX_FRAMES + 1).frames
                 yield measure_surprise(
-                    pretrained, media.name, frames, context=context, text=text, more=more
+                    pretrained,
+                    media.name,
+                    frames[:MAX_FRAMES],
+                    context=context,
+                    text=text,
+                    more=len(frames) > MAX_FRAMES,
                 )
             except VideoError as error:
                 yield media.name, str(error)
