@@ -52,8 +52,8 @@ class VideoAnswers:
             with _opened(request, content) as (video, stream):
                 if request["do"] == "probe":
                     return _info(video, stream), b""
-                frames = _decode(video, stream, request["max_frames"], request["max_side"])
-            return {"shape": list(frames.shape)}, frames.tobytes()
+                shape, pixels = _decode(video, stream, request["max_frames"], request["max_side"])
+            return {"shape": shape}, pixels
         except VideoFault as fault:
             return {"error": str(fault)}, b""
         except OSError as error:  # av's errors of the system, too
@@ -150,21 +150,31 @@ def _frames(video: Any, stream: Any) -> Iterator[Any]:
             yield frame
 
 
-def _decode(video: Any, stream: Any, max_frames: int, max_side: int) -> np.ndarray:
-    """Frames (T, H, W, 3). Raises VideoFault: there is none."""
+def _decode(video: Any, stream: Any, max_frames: int, max_side: int) -> tuple[list[int], bytearray]:
+    """Shape of the frames (T, H, W, 3) and their pixels, which are held once.
+
+    Raises:
+        VideoFault: there is none, or they are turned in different ways.
+    """
     from av.video.reformatter import VideoReformatter
 
-    frames: list[np.ndarray] = []
+    frames, num = bytearray(), 0
     scaler = VideoReformatter()
     size: tuple[int, int] | None = None
+    shape: tuple[int, ...] | None = None
     for frame in _frames(video, stream):
         size = size or fitted_sides(frame.width, frame.height, max_side)
-        frames.append(_pixels(frame, size, scaler))
-        if len(frames) == max_frames:
+        pixels = _pixels(frame, size, scaler)
+        shape = shape or pixels.shape
+        if pixels.shape != shape:
+            raise VideoFault("has frames that are turned in different ways: convert it")
+        frames += pixels.tobytes()
+        num += 1
+        if num == max_frames:
             break
-    if not frames:
+    if shape is None:
         raise VideoFault("has no frame that can be decoded: replace it")
-    return np.stack(frames)
+    return [num, *shape], frames
 
 
 def _pixels(frame: Any, size: tuple[int, int], scaler: Any) -> np.ndarray:
