@@ -3,6 +3,7 @@
 import os
 import tracemalloc
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from genvlm.config.data import VideosSource
+from genvlm.data.clipper import Clipper
 from genvlm.data.raw import Media
 from genvlm.data.skipping import SkipBudget
 from genvlm.data.sources import hash_files, read_source
@@ -60,6 +62,16 @@ def test_clips_follow_each_other_without_a_gap_and_what_is_left_is_dropped(
     ]
     two = decoder.clips(video, num_frames=17, side=16, max_clips=2)
     assert [numbers_of(clip) for clip in two] == [numbers_of(clip) for clip in clips[:2]]
+
+
+def test_frames_as_they_come_are_all_taken_whatever_their_times() -> None:
+    clipper = Clipper(3)
+    clips = [
+        clip
+        for time in (0, -2, -1, 0, 5, 4)
+        for clip in clipper.add(Fraction(time), np.full((4, 4, 3), 10 + time, np.uint8))
+    ]
+    assert [clip[:, 0, 0, 0].tolist() for clip in clips] == [[10, 8, 9], [10, 15, 14]]
 
 
 def test_a_clip_is_the_middle_of_the_frames(decoder: VideoDecoder) -> None:

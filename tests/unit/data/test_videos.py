@@ -10,6 +10,7 @@ import pytest
 
 from genvlm.data.child import Child, ChildFailed, ChildLimits
 from genvlm.data.raw import Media
+from genvlm.data.video_containers import FilePart
 from genvlm.data.videos import VideoDecoder
 from genvlm.errors import VideoError
 from genvlm.testing.fuzz import fuzz_videos
@@ -126,6 +127,15 @@ def test_frames_are_held_once_while_they_are_decoded() -> None:
     video = _media(_of_size(2000, 1500))
     with VideoDecoder(limits=ChildLimits(memory=100 << 20)) as decoder:
         assert decoder.decode(video, max_frames=200, max_side=2000).nbytes == 6 * 9_000_000
+
+
+def test_a_part_of_a_file_closes_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(bytes(9))
+    with FilePart(path, 2, 4) as part:
+        inside = part._file
+        assert part.read() == bytes(4)
+    assert inside.closed
 
 
 def test_nothing_is_imported_from_the_folder_in_which_a_user_stands(
