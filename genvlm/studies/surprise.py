@@ -1,7 +1,7 @@
 """How surprising videos are, by latent frame and region: records, and a page that plays them."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from genvlm.scoring.video_scorers import given_latents
 
 MAX_FRAMES = 257
 """Of a video; longer ones are cut, and the record says so."""
-_MAX_SHOWN = 30
+MAX_SHOWN = 30
 """Videos on a page; a table names all."""
 
 
@@ -37,6 +37,11 @@ class SurprisedBy:
     context: int
     """Frames that were given."""
     score: VideoScore
+
+    @property
+    def unseen(self) -> "SurprisedBy":
+        """The same without its pixels: those of thousands of videos would fill the memory."""
+        return replace(self, frames=self.frames[:, :0, :0].copy())
 
     @property
     def spans(self) -> list[tuple[int, int]]:
@@ -178,14 +183,14 @@ def surprise_page(
             "surprise in nats a latent frame",
             scale=max(1, round(256 / m.frames.shape[2])),
         )
-        for m in measured[:_MAX_SHOWN]
+        for m in measured[:MAX_SHOWN]
     ]
     intro = (
         "Surprise is minus the log-probability of codes of the video tokenizer, given the text if "
         "any, the first frames, and all codes before. The curve has a level for each latent frame, "
         "which holds several frames; red marks the regions whose codes were not expected."
     )
-    shown = "" if len(measured) <= _MAX_SHOWN else f"The first {_MAX_SHOWN} of {len(measured)}."
+    shown = "" if len(measured) <= MAX_SHOWN else f"The first {MAX_SHOWN} of {len(measured)}."
     headlines = [Headline("videos", str(len(measured))), Headline("left out", str(len(failed)))]
     sections = [Section("Videos", [table, *notes], intro), Section("Playing", films, shown)]
     return render_report("What surprises the model", model, headlines, sections)

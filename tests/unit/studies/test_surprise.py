@@ -84,6 +84,14 @@ def test_a_model_that_gives_nan_is_refused_and_surprises_nobody_by_0_nats() -> N
         measure_surprise(broken, "clip.mp4", frames(13), context=5)
 
 
+def test_without_its_pixels_a_video_is_told_of_as_before(tiny: PretrainedModel) -> None:
+    found = measure_surprise(tiny, "clip.mp4", frames(16), context=5)
+    unseen = found.unseen
+    assert unseen.frames.nbytes == 0
+    assert unseen.to_json(tiny) == found.to_json(tiny)
+    assert unseen.cut == found.cut
+
+
 def test_a_text_in_front_changes_what_is_a_surprise(tiny: PretrainedModel) -> None:
     alone, told = (
         measure_surprise(tiny, "clip.mp4", frames(13), context=5, text=text).score.total
