@@ -1,5 +1,6 @@
 """Clips of videos: consecutive, even in time, square, of one shot, and one at a time."""
 
+import io
 import os
 import tracemalloc
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from PIL import Image
 
 from genvlm.config.data import VideosSource
 from genvlm.data.clipper import Clipper
+from genvlm.data.clips import read_clips
+from genvlm.data.first_frames import read_first_frames
 from genvlm.data.raw import Media
 from genvlm.data.skipping import SkipBudget
 from genvlm.data.sources import hash_files, read_source
@@ -26,8 +29,16 @@ from genvlm.testing.videos import (
     turned,
     video_bytes,
 )
+from genvlm.tokenization.image import fit_square
 
 pytest.importorskip("av")
+
+
+def png_bytes(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
 
 KINDS = {
     "mp4": {},
@@ -272,11 +283,26 @@ def test_a_source_gives_all_clips_of_its_videos_with_their_captions(tmp_path: Pa
         ("0-videos-b.webm#2", "caption of b.webm"),
     ]
     frames = [np.asarray(reading.visuals()[0]) for reading in readings]
-    assert {clip.shape for clip in frames} == {(17, 256, 256, 3)}
+    assert {clip.shape for clip in frames} == {(17, 48, 48, 3)}  # of 64 x 48: not enlarged
     assert [numbers_of(clip)[0] for clip in frames[3:]] == [0, 17, 34]
     before = hash_files(source, 0)
     (tmp_path / "b.webm").write_bytes(timed_video_bytes("webm", cuts=(9,)))
     assert hash_files(source, 0) != before
+
+
+def test_the_first_frames_of_a_video_are_those_of_its_first_clip(tmp_path: Path) -> None:
+    shades = np.arange(600) // 3
+    for number in range(17):
+        frame = np.broadcast_to(shades[:, None] + number, (320, 600, 3)).astype(np.uint8)
+        write_files(tmp_path, {f"large/{number}.png": png_bytes(frame)})
+        write_files(tmp_path, {f"small/{number}.png": png_bytes(frame[:64, 200:264])})
+    large, small = read_clips(VideosSource(path=str(tmp_path)), SkipBudget())
+    assert large.frames.shape == (17, 256, 256, 3)
+    for clip, name in ((large, "large"), (small, "small")):
+        found = read_first_frames(tmp_path / name, 64, max_frames=17)
+        fitted = np.stack([fit_square(frame, 64) for frame in clip.frames])
+        np.testing.assert_array_equal(found.frames, fitted)
+    np.testing.assert_array_equal(small.frames[3, 0, :, 0], shades[200:264] + 3)
 
 
 def test_videos_without_a_clip_are_counted_and_named_or_stop_the_source(tmp_path: Path) -> None:
