@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,8 @@ _CODECS = (
 )  # fmt: skip
 _MAX_PACKETS = 2000
 """Without a frame among them; for each further frame, as many again."""
-_PATIENCE = 100
-"""Frames after which the parent hears that there is no clip yet: its limits are of one answer."""
+_PATIENCE = 2.0
+"""Seconds after which the parent hears that there is no clip yet: its limits are of one answer."""
 
 
 class VideoAnswers:
@@ -196,17 +197,20 @@ def _clips(request: dict[str, Any], content: bytes) -> Iterator[np.ndarray | Non
     side, start, scaler = request["side"], request["start"], VideoReformatter()
     clipper = Clipper(request["num_frames"], request["frames_per_second"], start)
     with _opened(request, content) as (video, stream):
-        num = 0
-        for num, (time, frame) in enumerate(_frames_from(video, stream, as_fraction(start)), 1):
+        found, asked = False, monotonic()
+        for time, frame in _frames_from(video, stream, as_fraction(start)):
+            found = True
             width, height = square_sides(frame.width, frame.height, side)
             if width * height > request["max_pixels"]:
                 raise VideoFault(f"has frames of {frame.width}x{frame.height} pixels: too narrow")
-            yield from clipper.add(
-                time, centre_square(_pixels(frame, (width, height), scaler), side)
-            )
-            if num % _PATIENCE == 0:
+            square = centre_square(_pixels(frame, (width, height), scaler), side)
+            for clip in clipper.add(time, square):
+                yield clip
+                asked = monotonic()
+            if monotonic() - asked > _PATIENCE:
                 yield None
-        if not num:
+                asked = monotonic()
+        if not found:
             raise VideoFault("has no frame that can be decoded: replace it")
         yield from clipper.finish()
 
@@ -232,7 +236,8 @@ def _frames_from(video: Any, stream: Any, start: Fraction) -> Iterator[tuple[Fra
     time = Fraction(0)
     for frame in frames:
         # Where a frame has no time, it is shown when the rate says.
-        time = time + 1 / rate if frame.pts is None else (frame.pts - begin) * frame.time_base
+        known = frame.pts is not None and begin is not None
+        time = (frame.pts - begin) * frame.time_base if known else time + 1 / rate
         yield time, frame
 
 

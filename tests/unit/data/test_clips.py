@@ -1,23 +1,27 @@
 """Clips of videos: consecutive, even in time, square, of one shot, and one at a time."""
 
 import io
+import itertools
 import os
 import tracemalloc
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from genvlm.config.data import VideosSource
+from genvlm.data import video_child
 from genvlm.data.clipper import Clipper
 from genvlm.data.clips import read_clips
 from genvlm.data.first_frames import read_first_frames
 from genvlm.data.raw import Media
 from genvlm.data.skipping import SkipBudget
 from genvlm.data.sources import hash_files, read_source
+from genvlm.data.video_child import VideoAnswers
 from genvlm.data.videos import VideoDecoder
 from genvlm.errors import DataError, VideoError
 from genvlm.testing.files import write_files
@@ -288,6 +292,30 @@ def test_a_source_gives_all_clips_of_its_videos_with_their_captions(tmp_path: Pa
     before = hash_files(source, 0)
     (tmp_path / "b.webm").write_bytes(timed_video_bytes("webm", cuts=(9,)))
     assert hash_files(source, 0) != before
+
+
+def test_a_video_that_is_slow_to_decode_says_that_it_is_still_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Its parent kills a process that says nothing for long, however many frames that are.
+    seconds = itertools.count(step=1.5)
+    monkeypatch.setattr(video_child, "monotonic", lambda: next(seconds))
+    asked = {"num_frames": 17, "side": 16, "frames_per_second": None, "start": 0}
+    answers = VideoAnswers()
+    said = [answers({"do": "clips", "max_pixels": 4096, **asked}, timed_video_bytes())[0]]
+    while not said[-1]["end"]:
+        said.append(answers({"do": "next"}, b"")[0])
+    assert sum("shape" in one for one in said) == 3
+    assert len(said) > 20
+
+
+def test_frames_without_times_are_shown_at_the_rate() -> None:
+    stream = SimpleNamespace(average_rate=Fraction(10))
+    frames = [SimpleNamespace(pts=pts, time_base=Fraction(1, 1000)) for pts in (None, 70, None)]
+    packets = [SimpleNamespace(decode=lambda: frames)]
+    video = SimpleNamespace(demux=lambda of: packets)
+    times = [time for time, _ in video_child._frames_from(video, stream, Fraction(0))]
+    assert times == [0, Fraction(1, 10), Fraction(2, 10)]
 
 
 def test_the_first_frames_of_a_video_are_those_of_its_first_clip(tmp_path: Path) -> None:
