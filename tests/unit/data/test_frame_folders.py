@@ -127,3 +127,10 @@ def test_a_subfolder_that_cannot_be_read_is_named(
     monkeypatch.setattr(Path, "iterdir", refuse)  # root may read everything
     with pytest.raises(DataError, match=r"scene cannot be read \(Permission denied\)"):
         list(open_source(VideosSource(path=str(tmp_path))))
+
+
+def test_a_caption_that_is_a_link_to_nothing_is_named(tmp_path: Path) -> None:
+    _write_frames(tmp_path / "scene", ["1.png"])
+    (tmp_path / "scene.txt").symlink_to(tmp_path / "gone.txt")
+    with pytest.raises(DataError, match=r"scene\.txt"):
+        list(open_source(VideosSource(path=str(tmp_path))))
