@@ -1,6 +1,5 @@
 """Clips of videos: consecutive, even in time, square, of one shot, and one at a time."""
 
-import io
 import itertools
 import os
 import tracemalloc
@@ -18,6 +17,7 @@ from genvlm.data import video_child
 from genvlm.data.clipper import Clipper
 from genvlm.data.clips import read_clips
 from genvlm.data.first_frames import read_first_frames
+from genvlm.data.images import save_image
 from genvlm.data.raw import Media
 from genvlm.data.skipping import SkipBudget
 from genvlm.data.sources import hash_files, read_source
@@ -36,12 +36,6 @@ from genvlm.testing.videos import (
 from genvlm.tokenization.image import fit_square
 
 pytest.importorskip("av")
-
-
-def png_bytes(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 KINDS = {
@@ -319,11 +313,13 @@ def test_frames_without_times_are_shown_at_the_rate() -> None:
 
 
 def test_the_first_frames_of_a_video_are_those_of_its_first_clip(tmp_path: Path) -> None:
+    for name in ("large", "small"):
+        (tmp_path / name).mkdir()
     shades = np.arange(600) // 3
     for number in range(17):
         frame = np.broadcast_to(shades[:, None] + number, (320, 600, 3)).astype(np.uint8)
-        write_files(tmp_path, {f"large/{number}.png": png_bytes(frame)})
-        write_files(tmp_path, {f"small/{number}.png": png_bytes(frame[:64, 200:264])})
+        save_image(frame, tmp_path / f"large/{number}.png")
+        save_image(frame[:64, 200:264], tmp_path / f"small/{number}.png")
     large, small = read_clips(VideosSource(path=str(tmp_path)), SkipBudget())
     assert large.frames.shape == (17, 256, 256, 3)
     for clip, name in ((large, "large"), (small, "small")):
