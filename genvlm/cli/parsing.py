@@ -1,10 +1,14 @@
 """What several commands share: a parser with an example, and a progress bar."""
 
 import argparse
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+SECONDS_A_LINE = 30.0
+"""Between two lines of progress where there is no terminal."""
 Subparsers = Any
 """argparse keeps the class of `add_subparsers()` private."""
 
@@ -54,12 +58,31 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
 def progress_bar(description: str) -> Iterator[Callable[[int, int | None], None]]:
     """A bar on standard error; call it with (done, total), total None while it is not known.
 
-    Silent when not a terminal.
+    Without a terminal it is a line now and then, and nothing at all of what is soon done.
     """
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    if not console.is_terminal:
+        yield progress_lines(description)
+        return
+    with Progress(console=console, transient=True) as bar:
         task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def progress_lines(description: str) -> Callable[[int, int | None], None]:
+    """Prints (done, total) on standard error when half a minute has passed since it last did."""
+    last = time.monotonic()
+
+    def show(done: int, total: int | None) -> None:
+        nonlocal last
+        if time.monotonic() - last < SECONDS_A_LINE:
+            return
+        last = time.monotonic()
+        # Of files, totals are not known before they are read: the same number then says nothing.
+        of = f" of {total:,}" if total is not None and total > done else ""
+        print(f"{description}: {done:,}{of}", file=sys.stderr, flush=True)
+
+    return show

@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     from genvlm.evaluation.report import save_report
     from genvlm.models.pretrained import load_pretrained
     from genvlm.nn.whole_files import write_whole
-    from genvlm.studies.surprise import measure_files, surprise_page
+    from genvlm.studies.surprise import MAX_SHOWN, measure_files, surprise_page
 
     if arguments.out is not None:
         check_output_folder(arguments.out, but_not=arguments.videos)
@@ -70,7 +70,11 @@ def run(arguments: argparse.Namespace) -> int:
     with progress_bar("videos") as bar:
         found = measure_files(pretrained, videos, context=arguments.context, text=arguments.text)
         for done, one in enumerate(found, 1):
-            (failed if isinstance(one, tuple) else measured).append(one)  # type: ignore[arg-type]
+            if isinstance(one, tuple):
+                failed.append(one)
+            else:
+                is_shown = arguments.out is not None and len(measured) < MAX_SHOWN
+                measured.append(one if is_shown else one.unseen)
             bar(done, len(videos))
     if not measured:
         raise VideoError(f"none of {len(failed)} videos could be measured: {failed[0][1]}")

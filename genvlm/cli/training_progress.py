@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from genvlm.cli.parsing import progress_lines
 from genvlm.training import steps
 
 _RATE = "_per_second"
+_ENCODING = "encoding pictures and clips"
 
 
 @contextmanager
@@ -17,7 +19,7 @@ def training_progress() -> Iterator[steps.Progress]:
     """Callbacks that draw, or print where there is no terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield steps.Progress(step=_print_step, say=_print)
+        yield steps.Progress(encode=progress_lines(_ENCODING), step=_print_step, say=_print)
         return
     columns = (
         TextColumn("{task.description}"), BarColumn(),
@@ -25,7 +27,7 @@ def training_progress() -> Iterator[steps.Progress]:
         TextColumn("{task.fields[shown]}"), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as bar:
-        encoding = bar.add_task("encoding pictures and clips", total=1, shown="", visible=False)
+        encoding = bar.add_task(_ENCODING, total=1, shown="", visible=False)
         training = bar.add_task("training", total=1, shown="", visible=False)
 
         def encode(done: int, total: int) -> None:

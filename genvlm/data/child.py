@@ -23,7 +23,7 @@ _MAX_JSON = 1 << 20
 _START = 60.0
 """Seconds that a child may take for its imports."""
 
-Answer = tuple[dict[str, Any], bytes]
+Answer = tuple[dict[str, Any], bytes | bytearray]
 """What is said, and bytes: pixels."""
 
 
@@ -108,7 +108,8 @@ class Child:
             "OMP_NUM_THREADS": "1",
         }
         return subprocess.Popen(
-            [sys.executable, "-m", self._module, limits],
+            # -P: no module of the folder in which a user happens to stand.
+            [sys.executable, "-P", "-m", self._module, limits],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -57,7 +57,7 @@ class Clipper:
         shot = 0 if last is None else last.shot + is_cut
         self._last = _Shown(time, pixels, seen, shot)
         if self._rate is None:
-            if time >= self._start:
+            if not self._start or time >= self._start:
                 yield from self._show(self._last)
         elif last is not None:
             self._check(last.time, time)

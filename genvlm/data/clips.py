@@ -7,11 +7,11 @@ from genvlm.config.data import VideosSource
 from genvlm.data.layouts.open import open_source
 from genvlm.data.raw import Media
 from genvlm.data.skipping import SkipBudget
-from genvlm.data.videos import VideoDecoder, VideoFrames
+from genvlm.data.videos import VideoDecoder, VideoFrames, VideoInfo
 from genvlm.errors import VideoError
 
 CLIP_SIDE = 256
-"""Pixels of a side; video tokenizers scale it down to theirs."""
+"""Most pixels of a side; video tokenizers scale it down to theirs."""
 
 
 class ClipOfVideo(NamedTuple):
@@ -23,9 +23,12 @@ class ClipOfVideo(NamedTuple):
     frames: VideoFrames
 
 
-def read_clips(
-    source: VideosSource, skips: SkipBudget, side: int = CLIP_SIDE
-) -> Iterator[ClipOfVideo]:
+def clip_side(info: VideoInfo) -> int:
+    """Pixels of a side of a video's clips: no small one is enlarged, which would blur it."""
+    return min(CLIP_SIDE, info.width, info.height)
+
+
+def read_clips(source: VideosSource, skips: SkipBudget) -> Iterator[ClipOfVideo]:
     """All clips of all videos; each has the caption of its video, if that has one.
 
     A video that is damaged, or too short for one clip, counts as one skipped sample; clips in front
@@ -38,13 +41,13 @@ def read_clips(
         for document in open_source(source, skips):
             caption = next((s for s in document.segments if isinstance(s, str)), None)
             video = next(s for s in document.segments if isinstance(s, Media))
-            clips = decoder.clips(
-                video,
-                num_frames=source.num_frames,
-                side=side,
-                frames_per_second=source.frames_per_second,
-            )
             try:
+                clips = decoder.clips(
+                    video,
+                    num_frames=source.num_frames,
+                    side=clip_side(decoder.probe(video)),
+                    frames_per_second=source.frames_per_second,
+                )
                 for number, frames in enumerate(clips):
                     yield ClipOfVideo(f"{document.id}#{number}", caption, frames)
             except VideoError as error:

@@ -12,15 +12,22 @@ from PIL import Image
 from genvlm.data.clipper import Clipper, centre_square, fitted_sides, square_sides
 from genvlm.data.images import RGBImage, load_image
 from genvlm.data.video_containers import VideoFault
-from genvlm.errors import ImageError
+from genvlm.errors import DataError, ImageError
 
 FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 """Of pictures that are frames: a GIF is a video of its own."""
 
 
 def is_frame_folder(folder: Path) -> bool:
-    """Whether it holds pictures and nothing else: no text, no folder; hidden files aside."""
-    inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    """Whether it holds pictures and nothing else: no text, no folder; hidden files aside.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read ({error.strerror})") from None
     return bool(inside) and all(
         path.suffix.lower() in FRAME_SUFFIXES and path.is_file() for path in inside
     )
@@ -97,7 +104,8 @@ def folder_clips(
         VideoFault: as `load_frames`; there is no clip; or times are asked for.
     """
     if frames_per_second is not None or start:
-        raise VideoFault("is a folder of frames, which have no times: leave frames_per_second out")
+        asked = "start" if frames_per_second is None else "frames_per_second"
+        raise VideoFault(f"is a folder of frames, which have no times: leave {asked} out")
     clipper = Clipper(num_frames)
     for number, frame in enumerate(load_frames(folder, max_pixels)):
         height, width = np.asarray(frame).shape[:2]

@@ -6,8 +6,10 @@ from typing import overload
 
 import numpy as np
 
+from genvlm.data.frame_folders import frame_paths
 from genvlm.data.images import RGBImage
 from genvlm.data.raw import Media
+from genvlm.data.video_containers import VideoFault
 from genvlm.data.videos import VideoDecoder
 from genvlm.errors import VideoError
 
@@ -25,6 +27,26 @@ def sample_evenly(num_frames: int, num: int) -> list[int]:
     if num_frames < num:
         raise VideoError(f"{num_frames} frames are too few to sample {num} from: leave it out")
     return [round(place) for place in np.linspace(0, num_frames - 1, num)]
+
+
+def sample_frame_paths(folder: Path, num: int) -> list[Path]:
+    """`num` pictures of a folder of frames, which are in the order that `frame_paths` says.
+
+    Raises:
+        VideoError: there are fewer or none, one is a link out of the folder, or it is not there.
+    """
+    try:
+        paths = frame_paths(folder)
+    except VideoFault as fault:
+        raise VideoError(f"{folder} {fault}") from None
+    return [paths[k] for k in _sample_evenly(folder, len(paths), num)]
+
+
+def _sample_evenly(path: Path, num_frames: int, num: int) -> list[int]:
+    try:
+        return sample_evenly(num_frames, num)
+    except VideoError as error:
+        raise VideoError(f"{path}: {error}") from None
 
 
 class SampledFrames(Sequence[RGBImage]):
@@ -59,7 +81,4 @@ class SampledFrames(Sequence[RGBImage]):
                 f"{self._path} has more than {MAX_FRAMES} frames, of which {self._num} would be "
                 "sampled: cut it first"
             )
-        try:
-            return [frames[k] for k in sample_evenly(len(frames), self._num)]
-        except VideoError as error:
-            raise VideoError(f"{self._path}: {error}") from None
+        return [frames[k] for k in _sample_evenly(self._path, len(frames), self._num)]

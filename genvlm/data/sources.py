@@ -30,6 +30,7 @@ from genvlm.data.augment import augment_drawings
 from genvlm.data.clips import read_clips
 from genvlm.data.edits import sample_edits
 from genvlm.data.emoji import Concept, Vendor, class_concepts, load_drawings, split_concepts
+from genvlm.data.frame_folders import frame_paths
 from genvlm.data.images import RGBImage, decode_image, load_image
 from genvlm.data.layouts.open import open_source
 from genvlm.data.moving_emoji import sample_moving_emoji
@@ -39,6 +40,7 @@ from genvlm.data.scenes import Scene, render_scene, sample_scenes
 from genvlm.data.sequences import sample_sequences
 from genvlm.data.skipping import SkipBudget
 from genvlm.data.stories import sample_stories
+from genvlm.data.video_containers import VideoFault
 from genvlm.data.videos import VideoFrames
 from genvlm.errors import DataError
 from genvlm.nn.safetensors_folder import fingerprint_of
@@ -244,14 +246,18 @@ def _decode(media: Sequence[Media]) -> list[RGBImage]:
 
 
 def _file_state(path: Path | None) -> list[int]:
+    """Of a folder of frames, that of its frames: what else is written there is no matter."""
+    if path is not None and path.is_dir():
+        try:
+            frames = frame_paths(path)
+        except VideoFault:  # reading it says what is wrong
+            frames = []
+        return [number for frame in frames for number in _file_state(frame)]
     try:
         state = path.stat() if path is not None else None
-    except OSError:  # reading it says what is wrong
+    except OSError:  # as above
         state = None
-    found = [] if state is None else [state.st_size, state.st_mtime_ns]
-    if path is not None and path.is_dir():  # of frames
-        found += [number for frame in sorted(path.iterdir()) for number in _file_state(frame)]
-    return found
+    return [] if state is None else [state.st_size, state.st_mtime_ns]
 
 
 def samples_json(samples: Sequence[Sample]) -> bytes:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,8 @@ _CODECS = (
 )  # fmt: skip
 _MAX_PACKETS = 2000
 """Without a frame among them; for each further frame, as many again."""
-_PATIENCE = 100
-"""Frames after which the parent hears that there is no clip yet: its limits are of one answer."""
+_PATIENCE = 2.0
+"""Seconds after which the parent hears that there is no clip yet: its limits are of one answer."""
 
 
 class VideoAnswers:
@@ -52,8 +53,8 @@ class VideoAnswers:
             with _opened(request, content) as (video, stream):
                 if request["do"] == "probe":
                     return _info(video, stream), b""
-                frames = _decode(video, stream, request["max_frames"], request["max_side"])
-            return {"shape": list(frames.shape)}, frames.tobytes()
+                shape, pixels = _decode(video, stream, request["max_frames"], request["max_side"])
+            return {"shape": shape}, pixels
         except VideoFault as fault:
             return {"error": str(fault)}, b""
         except OSError as error:  # av's errors of the system, too
@@ -150,21 +151,31 @@ def _frames(video: Any, stream: Any) -> Iterator[Any]:
             yield frame
 
 
-def _decode(video: Any, stream: Any, max_frames: int, max_side: int) -> np.ndarray:
-    """Frames (T, H, W, 3). Raises VideoFault: there is none."""
+def _decode(video: Any, stream: Any, max_frames: int, max_side: int) -> tuple[list[int], bytearray]:
+    """Shape of the frames (T, H, W, 3) and their pixels, which are held once.
+
+    Raises:
+        VideoFault: there is none, or they are turned in different ways.
+    """
     from av.video.reformatter import VideoReformatter
 
-    frames: list[np.ndarray] = []
+    frames, num = bytearray(), 0
     scaler = VideoReformatter()
     size: tuple[int, int] | None = None
+    shape: tuple[int, ...] | None = None
     for frame in _frames(video, stream):
         size = size or fitted_sides(frame.width, frame.height, max_side)
-        frames.append(_pixels(frame, size, scaler))
-        if len(frames) == max_frames:
+        pixels = _pixels(frame, size, scaler)
+        shape = shape or pixels.shape
+        if pixels.shape != shape:
+            raise VideoFault("has frames that are turned in different ways: convert it")
+        frames += pixels.tobytes()
+        num += 1
+        if num == max_frames:
             break
-    if not frames:
+    if shape is None:
         raise VideoFault("has no frame that can be decoded: replace it")
-    return np.stack(frames)
+    return [num, *shape], frames
 
 
 def _pixels(frame: Any, size: tuple[int, int], scaler: Any) -> np.ndarray:
@@ -186,17 +197,20 @@ def _clips(request: dict[str, Any], content: bytes) -> Iterator[np.ndarray | Non
     side, start, scaler = request["side"], request["start"], VideoReformatter()
     clipper = Clipper(request["num_frames"], request["frames_per_second"], start)
     with _opened(request, content) as (video, stream):
-        num = 0
-        for num, (time, frame) in enumerate(_frames_from(video, stream, as_fraction(start)), 1):
+        found, asked = False, monotonic()
+        for time, frame in _frames_from(video, stream, as_fraction(start)):
+            found = True
             width, height = square_sides(frame.width, frame.height, side)
             if width * height > request["max_pixels"]:
                 raise VideoFault(f"has frames of {frame.width}x{frame.height} pixels: too narrow")
-            yield from clipper.add(
-                time, centre_square(_pixels(frame, (width, height), scaler), side)
-            )
-            if num % _PATIENCE == 0:
+            square = centre_square(_pixels(frame, (width, height), scaler), side)
+            for clip in clipper.add(time, square):
+                yield clip
+                asked = monotonic()
+            if monotonic() - asked > _PATIENCE:
                 yield None
-        if not num:
+                asked = monotonic()
+        if not found:
             raise VideoFault("has no frame that can be decoded: replace it")
         yield from clipper.finish()
 
@@ -222,7 +236,8 @@ def _frames_from(video: Any, stream: Any, start: Fraction) -> Iterator[tuple[Fra
     time = Fraction(0)
     for frame in frames:
         # Where a frame has no time, it is shown when the rate says.
-        time = time + 1 / rate if frame.pts is None else (frame.pts - begin) * frame.time_base
+        known = frame.pts is not None and begin is not None
+        time = (frame.pts - begin) * frame.time_base if known else time + 1 / rate
         yield time, frame
 
 

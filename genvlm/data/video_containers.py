@@ -28,6 +28,7 @@ class FilePart(io.RawIOBase):
         end = self._file.seek(0, io.SEEK_END)
         self._offset, self._size = offset, end - offset if size is None else size
         if offset + self._size > end:
+            self.close()
             raise VideoFault(f"is cut short: copy {path} again")
         self.seek(0)
 
@@ -41,6 +42,11 @@ class FilePart(io.RawIOBase):
 
     def tell(self) -> int:
         return self._file.tell() - self._offset
+
+    def close(self) -> None:
+        if hasattr(self, "_file"):  # also called where there was none to open
+            self._file.close()
+        super().close()
 
     def readable(self) -> bool:
         return True

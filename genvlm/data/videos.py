@@ -208,7 +208,7 @@ def _ask(child: Child, video: Media, request: dict[str, Any]) -> Answer:
     return said, pixels
 
 
-def _frames(video: Media, said: dict[str, Any], pixels: bytes) -> VideoFrames:
+def _frames(video: Media, said: dict[str, Any], pixels: bytes | bytearray) -> VideoFrames:
     shape = said["shape"]
     if len(pixels) != int(np.prod(shape)):
         raise VideoError(f"{video.name} gave {len(pixels):,} bytes for frames of {shape}")

@@ -5,7 +5,6 @@ block, the heat maps and the cursor of the curve show the same frame, and a read
 step.
 """
 
-import base64
 import io
 import itertools
 import math
@@ -163,7 +162,7 @@ class Films:
 
 def sheet(film: Film, columns: int) -> bytes:
     """All frames, row by row, as PNG."""
-    return _png(_in_rows(film.frames, columns), "RGB")
+    return png_bytes(_in_rows(film.frames, columns))
 
 
 def heat_sheet(film: Film, columns: int, hottest: float) -> bytes:
@@ -173,7 +172,7 @@ def heat_sheet(film: Film, columns: int, hottest: float) -> bytes:
     pixels = np.empty((*film.heat.shape, 4), np.uint8)
     pixels[..., :3] = _HEAT
     pixels[..., 3] = np.round(_MAX_ALPHA * share.clip(0, 1))
-    return _png(_in_rows(pixels, columns), "RGBA")
+    return png_bytes(_in_rows(pixels, columns))
 
 
 def _in_rows(
@@ -187,12 +186,8 @@ def _in_rows(
     return rearrange(filled, "(r c) h w d -> (r h) (c w) d", c=columns)
 
 
-def png_uri(png: bytes) -> str:
-    """An address that holds the picture itself."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
-
-
-def _png(pixels: np.ndarray, mode: str) -> bytes:
+def png_bytes(pixels: UInt8[np.ndarray, "height width channels"]) -> bytes:
+    """A picture as PNG; four channels are with transparency."""
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels), mode).save(buffer, "PNG", compress_level=9)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", compress_level=9)
     return buffer.getvalue()

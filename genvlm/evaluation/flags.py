@@ -105,8 +105,12 @@ def _control_flag(numbers: Numbers, name: str, metric: str) -> list[str]:
 def _confounded_flags(numbers: Numbers, controls: Mapping[str, Table]) -> list[str]:
     """Categories that a control tells right from wrong in, or wrong from right: both ways, since
     the opposite of a control would get 100 minus what it gets."""
-    flags = []
     named = [name for name in numbers.card.confounders if name in controls]
+    flags = [
+        f"the control {name!r} was not run: whether it tells right from wrong is not known"
+        for name in numbers.card.confounders
+        if name not in controls
+    ]
     for tag in (t for t in numbers.members if t != WHOLE or len(numbers.members) == 1):
         for metric, chance in numbers.card.chance.items():
             for name in named:

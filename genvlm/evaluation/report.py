@@ -7,7 +7,6 @@ the same bytes. Its looks are in `report.html.j2`.
 
 import base64
 import hashlib
-import io
 import os
 import re
 from collections.abc import Sequence
@@ -15,9 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import jinja2
-import numpy as np
 from markupsafe import Markup, escape
-from PIL import Image
 
 from genvlm.data.clip_files import gif_bytes
 from genvlm.errors import EvaluationError
@@ -30,7 +27,7 @@ from genvlm.evaluation.blocks import (
     media_type,
     show_number,
 )
-from genvlm.evaluation.films import heat_sheet, png_uri, sheet
+from genvlm.evaluation.films import heat_sheet, png_bytes, sheet
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 
@@ -61,8 +58,8 @@ def render_report(
         data_uri=lambda content: _data_uri(content, media_type(content, "")),
         scale=_scale,
         csp_hash=_csp_hash,
-        film_sheet=lambda film, block: png_uri(sheet(film, block.columns)),
-        heat_sheet=lambda film, block: png_uri(heat_sheet(film, block.columns, block.hottest)),
+        film_sheet=lambda film, block: _png_uri(sheet(film, block.columns)),
+        heat_sheet=lambda film, block: _png_uri(heat_sheet(film, block.columns, block.hottest)),
     )
     return environment.get_template("report.html.j2").render(
         title=title, subtitle=subtitle, headlines=headlines, sections=sections, footer=footer
@@ -88,16 +85,14 @@ def save_report(html: str, path: Path | str) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _png(image: Pixels) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(image)).save(buffer, "PNG", compress_level=9)
-    return buffer.getvalue()
-
-
 def _pixels_uri(image: Pixels) -> str:
     if image.ndim == 3:
-        return _data_uri(_png(image), "image/png")
+        return _png_uri(png_bytes(image))
     return _data_uri(gif_bytes(image), "image/gif")
+
+
+def _png_uri(png: bytes) -> str:
+    return _data_uri(png, "image/png")
 
 
 def _data_uri(content: bytes, kind: str) -> str:

@@ -32,8 +32,10 @@ class VideoScore(NamedTuple):
     """Log-probabilities of the codes of one clip."""
 
     log_probs: Float[np.ndarray, "latents rows columns"]
-    """NaN in the latent frames that were given."""
+    """NaN in the latent frames that were given, and wherever the model gives NaN."""
     normalization: Normalization
+    context: int
+    """Latent frames that were given."""
 
     @property
     def frames(self) -> Float64[np.ndarray, " latents"]:
@@ -43,8 +45,8 @@ class VideoScore(NamedTuple):
 
     @property
     def total(self) -> float:
-        """log p in nats."""
-        return float(np.nansum(self.frames))
+        """log p in nats; NaN where the model gives NaN."""
+        return float(self.frames[self.context :].sum())
 
 
 class _Reading(NamedTuple):
@@ -104,7 +106,7 @@ def score_video(
         if whole is None:
             whole = results[owner] = np.full(shape, np.nan, log_probs.dtype)
         whole[reading.frames] = log_probs.reshape(-1, *shape[1:])
-    return [VideoScore(found, normalization) for found in results if found is not None]
+    return [VideoScore(found, normalization, context) for found in results if found is not None]
 
 
 def find_video_tokenizer(pretrained: PretrainedModel) -> VideoTokenizer:

@@ -5,7 +5,6 @@ a wrong order, no training. Where one of them tells lawful from broken clips, th
 no physics to do so.
 """
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -13,6 +12,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from genvlm.data.hashed import hash_rank
+from genvlm.data.images import image_digest
 from genvlm.data.videos import VideoFrames
 from genvlm.errors import ConfigError, VideoError
 from genvlm.models.build import build_transformer
@@ -30,7 +30,7 @@ class VideoCodeCache:
 
     def __init__(self, pretrained: PretrainedModel) -> None:
         self._tokenizer = find_video_tokenizer(pretrained)
-        self._codes: dict[bytes, VideoCodes] = {}
+        self._codes: dict[str, VideoCodes] = {}
 
     def encode(self, clips: Iterable[VideoFrames]) -> list[VideoCodes]:
         """Codes of clips of 1 + r k frames.
@@ -39,7 +39,7 @@ class VideoCodeCache:
             VideoError: a number of frames that does not fit r.
         """
         clips = list(clips)
-        keys = [_digest(clip) for clip in clips]
+        keys = [image_digest(clip) for clip in clips]
         new = {key: clip for key, clip in zip(keys, clips, strict=True) if key not in self._codes}
         # Small codes of thousands of clips stay in memory.
         for key, codes in zip(new, self._tokenizer.encode(list(new.values())), strict=True):
@@ -130,14 +130,16 @@ class SingleFrameScorer:
     def score(self, sets: Sequence[ClipSet]) -> list[Plausibility]:
         """Each distinct frame is scored once, so that clips of the same frames tie."""
         clips = [[clip[self._context :, None] for clip in one.clips] for one in sets]
-        frames = {_digest(frame): frame for of in clips for clip in of for frame in clip}
+        frames = {image_digest(frame): frame for of in clips for clip in of for frame in clip}
         codes = find_video_tokenizer(self._pretrained).encode(list(frames.values()))
         scored = score_video(self._pretrained, codes, context=0)
         known = {
-            key: round(s.total * _EXACT) / _EXACT for key, s in zip(frames, scored, strict=True)
+            key: np.round(s.total * _EXACT) / _EXACT for key, s in zip(frames, scored, strict=True)
         }
         return [
-            Plausibility(np.array([sum(known[_digest(frame)] for frame in clip) for clip in of]))
+            Plausibility(
+                np.array([sum(known[image_digest(frame)] for frame in clip) for clip in of])
+            )
             for of in clips
         ]
 
@@ -260,8 +262,3 @@ def _info(name: str, pretrained: PretrainedModel, context: int) -> ScorerInfo:
 
 def _seed(item_id: str) -> int:
     return int(hash_rank(item_id)[:12], 16)
-
-
-def _digest(clip: VideoFrames) -> bytes:
-    pixels: np.ndarray = np.ascontiguousarray(clip)
-    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()

@@ -1,14 +1,15 @@
 """How surprising videos are, by latent frame and region: records, and a page that plays them."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from genvlm.data.first_frames import first_frames
 from genvlm.data.raw import Media
 from genvlm.data.videos import VideoDecoder, VideoFrames
-from genvlm.errors import VideoError
+from genvlm.errors import ModelError, VideoError
 from genvlm.evaluation.blocks import Block, Callout, Cell, Headline, Section, Table
 from genvlm.evaluation.films import Film, Films
 from genvlm.evaluation.report import render_report
@@ -18,9 +19,7 @@ from genvlm.scoring.video_scorers import given_latents
 
 MAX_FRAMES = 257
 """Of a video; longer ones are cut, and the record says so."""
-# Decoded frames are scaled to the tokenizer's size, which may be done twice without harm.
-_DECODED_SIDES = 4
-_MAX_SHOWN = 30
+MAX_SHOWN = 30
 """Videos on a page; a table names all."""
 
 
@@ -38,6 +37,11 @@ class SurprisedBy:
     context: int
     """Frames that were given."""
     score: VideoScore
+
+    @property
+    def unseen(self) -> "SurprisedBy":
+        """The same without its pixels: those of thousands of videos would fill the memory."""
+        return replace(self, frames=self.frames[:, :0, :0].copy())
 
     @property
     def spans(self) -> list[tuple[int, int]]:
@@ -89,17 +93,6 @@ class SurprisedBy:
         }
 
 
-def decode_clip(decoder: VideoDecoder, video: Media, resolution: int) -> tuple[VideoFrames, bool]:
-    """The first frames of a video, and whether it has more.
-
-    Raises:
-        VideoError: missing, damaged, no video.
-    """
-    side = _DECODED_SIDES * resolution
-    frames: np.ndarray = decoder.decode(video, max_frames=MAX_FRAMES + 1, max_side=side)
-    return frames[:MAX_FRAMES], len(frames) > MAX_FRAMES
-
-
 def measure_surprise(
     pretrained: PretrainedModel,
     video: str,
@@ -115,6 +108,7 @@ def measure_surprise(
         VideoError: no latent frame is left behind the context.
         ConfigError: a context that does not fit r, or a model without video tokenizer.
         TokenError: a text that leaves no room for frames.
+        ModelError: the model gives NaN.
     """
     tokenizer = find_video_tokenizer(pretrained)
     given, r = given_latents(pretrained, context), tokenizer.frames_per_latent
@@ -126,6 +120,10 @@ def measure_surprise(
     fitted = tokenizer.fit(frames[: len(frames) - (len(frames) - 1) % r])
     codes = tokenizer.encode([fitted])
     (score,) = score_video(pretrained, codes, context=given, texts=[text])
+    if not np.isfinite(score.total):
+        raise ModelError(
+            f"{video}: the log-probabilities of this model are not finite: take other weights"
+        )
     return SurprisedBy(
         video=video,
         frames=fitted,
@@ -149,9 +147,14 @@ def measure_files(
     with VideoDecoder() as decoder:
         for media in paths:
             try:
-                frames, more = decode_clip(decoder, media, resolution)
+                frames = first_frames(decoder, media, resolution, max_frames=MAX_FRAMES + 1).frames
                 yield measure_surprise(
-                    pretrained, media.name, frames, context=context, text=text, more=more
+                    pretrained,
+                    media.name,
+                    frames[:MAX_FRAMES],
+                    context=context,
+                    text=text,
+                    more=len(frames) > MAX_FRAMES,
                 )
             except VideoError as error:
                 yield media.name, str(error)
@@ -180,14 +183,14 @@ def surprise_page(
             "surprise in nats a latent frame",
             scale=max(1, round(256 / m.frames.shape[2])),
         )
-        for m in measured[:_MAX_SHOWN]
+        for m in measured[:MAX_SHOWN]
     ]
     intro = (
         "Surprise is minus the log-probability of codes of the video tokenizer, given the text if "
         "any, the first frames, and all codes before. The curve has a level for each latent frame, "
         "which holds several frames; red marks the regions whose codes were not expected."
     )
-    shown = "" if len(measured) <= _MAX_SHOWN else f"The first {_MAX_SHOWN} of {len(measured)}."
+    shown = "" if len(measured) <= MAX_SHOWN else f"The first {MAX_SHOWN} of {len(measured)}."
     headlines = [Headline("videos", str(len(measured))), Headline("left out", str(len(failed)))]
     sections = [Section("Videos", [table, *notes], intro), Section("Playing", films, shown)]
     return render_report("What surprises the model", model, headlines, sections)

@@ -23,9 +23,13 @@ from genvlm.evaluation.report import render_report, save_report
 from genvlm.evaluation.results import Measured, Summary
 from genvlm.studies.video_evaluations import VideoEvaluation
 
+_TIES = {"pair": "wrong", "quadruplet": "half", "auc": "half"}
+"""What a tie counts, by metric of the rule of quadruplets."""
 _NUM_MISSED = 3
 """Of a category, that are shown beside one that is right."""
-_LABELS = ("A, lawful", "A, broken", "B, lawful", "B, broken")
+_OF_PAIRS = ("A, lawful", "A, broken", "B, lawful", "B, broken")
+_OF_SETS = ("lawful", "broken", "other lawful", "other broken")
+"""Where which clips begin alike is not known."""
 
 
 def write_video_page(evaluation: VideoEvaluation, path: Path) -> None:
@@ -59,15 +63,16 @@ def _overview(summary: Summary, metric: str) -> Section:
     blocks: list[Block] = [
         Table(
             ["", *tags, "all"], rows,
-            f"{metric}, percent (a tie is wrong), with 95 % intervals of whole quadruplets",
+            f"{metric}, percent (a tie is {_TIES[metric]}), with 95 % intervals of whole "
+            "quadruplets",
             highlight_rows=[0], bars=[*tags, "all"],
         ),
         *(Callout(flag, "warning") for flag in summary.flags),
     ]  # fmt: skip
     intro = (
         "Surprise is minus the log-probability, in nats, of the codes behind the first frames. "
-        "Controls know less than the model; where one is off 50 in either direction, what is "
-        "measured may need no physics."
+        "Controls know less than the model; where one is off 50 in either direction, ties counted "
+        "half, what is measured may need no physics."
     )
     return Section("Result", blocks, intro)
 
@@ -83,22 +88,30 @@ def _category(evaluation: VideoEvaluation, tag: str) -> Section:
     flags = [flag for flag in summary.flags if flag.startswith(f"{tag} is confounded")]
     blocks += [Callout(flag, "warning") for flag in flags]
     mine = [r for r in evaluation.records if tag in r.tags and r.status == "answered"]
-    right = sorted((r for r in mine if _missed_by(r) < 0), key=lambda r: hash_rank(r.id))
-    wrong = sorted((r for r in mine if _missed_by(r) >= 0), key=_missed_by, reverse=True)
+    margins = {r.id: _margin(r, evaluation) for r in mine}
+    right = sorted((r for r in mine if margins[r.id] > 0), key=lambda r: hash_rank(r.id))
+    wrong = sorted((r for r in mine if margins[r.id] <= 0), key=lambda r: margins[r.id])
     for record in [*right[:1], *wrong[:_NUM_MISSED]]:
         blocks += _quadruplet(evaluation, record)
     shown = ["one of these, by the hash of its id"] if right else []
     shown += [f"the {min(len(wrong), _NUM_MISSED)} that are missed by most"] if wrong else []
-    intro = f"{len(right)} of {len(mine)} quadruplets have both pairs right." + (
+    have = "both pairs" if _has_pairs(evaluation) else "the sums of both kinds"
+    intro = f"{len(right)} of {len(mine)} quadruplets have {have} right." + (
         f" Below, {' and '.join(shown)}." if shown else ""
     )
     return Section(tag, blocks, intro)
 
 
-def _missed_by(record: ItemRecord) -> float:
-    """Nats by which the worse of its pairs prefers the broken clip; below 0: both are right."""
+def _has_pairs(evaluation: VideoEvaluation) -> bool:
+    """Whether a lawful and a broken clip of one row begin alike."""
+    return "pair" in evaluation.benchmark.card.metrics
+
+
+def _margin(record: ItemRecord, evaluation: VideoEvaluation) -> float:
+    """Nats by which the lawful clip of the worse pair, or the sum of both, is more plausible."""
     values = np.asarray(record.scores)
-    return float((values[:, 1] - values[:, 0]).max())
+    margins = values[:, 0] - values[:, 1]
+    return float(margins.min() if _has_pairs(evaluation) else margins.sum())
 
 
 def _quadruplet(evaluation: VideoEvaluation, record: ItemRecord) -> list[Block]:
@@ -110,14 +123,18 @@ def _quadruplet(evaluation: VideoEvaluation, record: ItemRecord) -> list[Block]:
     context, num_frames = evaluation.benchmark.context, len(clips[0])
     curves = [[-value for value in row] for row in record.latents] or [[] for _ in clips]
     spans = _spans(context, num_frames, len(curves[0])) if curves[0] else []
-    margin = -_missed_by(record)
+    margin = _margin(record, evaluation)
+    has_pairs = _has_pairs(evaluation)
     caption = (
-        f"{record.id}: the worse pair is "
+        f"{record.id}: the {'worse pair' if has_pairs else 'sum of both kinds'} is "
         + (f"right by {margin:.1f} nats" if margin > 0 else f"missed by {-margin:.1f} nats")
         + f"; the first {context} frames are given"
     )
     films = [
-        Film(clip, label, curve) for clip, label, curve in zip(clips, _LABELS, curves, strict=True)
+        Film(clip, label, curve)
+        for clip, label, curve in zip(
+            clips, _OF_PAIRS if has_pairs else _OF_SETS, curves, strict=True
+        )
     ]
     return [Films(films, caption, spans, "surprise in nats a latent frame", margin > 0)]
 

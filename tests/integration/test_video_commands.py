@@ -64,6 +64,22 @@ def test_videos_that_cannot_be_measured_are_named_and_the_others_go_on(
     assert "6 frames do not fit" in err
 
 
+def test_of_many_videos_the_first_ones_are_shown_and_all_are_named(
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("genvlm.studies.surprise.MAX_SHOWN", 1)
+    videos = [write_gif(tmp_path / f"{n}.gif", n) for n in (13, 17)]
+    run(capsys, "surprise", "--model", model, "--videos", *videos, "--out", tmp_path / "out")
+    page = (tmp_path / "out/report.html").read_text()
+    assert page.count('class="block films"') == 1
+    assert "13.gif" in page
+    assert "17.gif" in page
+    assert len((tmp_path / "out/surprise.jsonl").read_text().splitlines()) == 2
+
+
 def test_physics_is_run_beside_its_controls_and_rebuilt_from_its_log(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

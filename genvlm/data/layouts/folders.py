@@ -48,7 +48,8 @@ def _read(
     def pair(where: str, name: str) -> list[RawDocument]:
         path = picture_path(folder, name, where)
         media = Media(kind=kind, name=str(path), path=path)
-        if kind == "video" and not (folder / _sidecar(folder, name)).exists():
+        sidecar = folder / _sidecar(folder, name)
+        if kind == "video" and not (sidecar.exists() or sidecar.is_symlink()):
             return [RawDocument(id=name, segments=(media,), kind="document")]
         return [image_pair(name, _caption(folder, name, captions), media)]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from genvlm.data.images import ImageFiles, RGBImage
-from genvlm.data.sampled_frames import SampledFrames, sample_evenly
-from genvlm.errors import DataError, VideoError
+from genvlm.data.sampled_frames import SampledFrames, sample_frame_paths
+from genvlm.errors import DataError
 from genvlm.evaluation.answers import yes_no
 from genvlm.evaluation.benchmark import build_version
 from genvlm.evaluation.cards import load_card
@@ -41,8 +41,8 @@ def ask_grasp(data: DataFolder, part: str, images: Path | None) -> QuestionBench
     """One yes-no question an item; yes is right where the name of the scene starts with P_.
 
     A video is a file DATA/grasp/<scene>.mp4, or a folder of its frames DATA/grasp/<scene>/*.png in
-    the order of their names; a scene is P_ or IP_, a concept of level2.json, and where there are
-    several videos _ and a number.
+    natural order of their names (2.png before 10.png). A scene is P_ or IP_, a concept of
+    level2.json, and where there are several videos _ and a number.
 
     Raises:
         DataError: no video, a folder with too few frames, or a concept that is not known.
@@ -109,14 +109,7 @@ def _filmed(data: DataFolder, images: Path | None) -> Iterator[_Scene]:
 def _frames(path: Path) -> Sequence[RGBImage]:
     if not path.is_dir():
         return SampledFrames(path, NUM_FRAMES)
-    frames = sorted(path.glob("*.png"))
-    if not frames:
-        raise DataError(f"{path} holds no frame *.png: fill or remove it")
-    try:
-        chosen = sample_evenly(len(frames), NUM_FRAMES)
-    except VideoError as error:
-        raise VideoError(f"{path}: {error}") from None
-    return ImageFiles([frames[k] for k in chosen], load_card("grasp").fetch)
+    return ImageFiles(sample_frame_paths(path, NUM_FRAMES), load_card("grasp").fetch)
 
 
 def _concept(scene: str) -> str | None:

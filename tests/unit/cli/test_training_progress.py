@@ -23,8 +23,30 @@ def test_without_a_terminal_each_log_record_is_one_plain_line(
     ]
 
 
-def test_without_a_terminal_a_bar_writes_nothing_at_all(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_what_is_soon_done_writes_nothing_at_all(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with progress_bar("counting") as bar:
         bar(1, 2)
         bar(2, 2)
     assert capsys.readouterr() == ("", "")
+
+
+def test_without_a_terminal_what_takes_long_says_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("genvlm.cli.parsing.time.monotonic", lambda: now[0])
+    with progress_bar("encoding pictures and clips") as bar, training_progress() as progress:
+        for done, seconds in ((512, 20), (1024, 31), (1536, 40), (2048, 62), (4000, 95)):
+            now[0] = seconds
+            bar(done, 4000)
+        progress.encode(1024, 1024)  # of files: how many there are is not known
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        "encoding pictures and clips: 1,024 of 4,000",
+        "encoding pictures and clips: 2,048 of 4,000",
+        "encoding pictures and clips: 4,000",
+        "encoding pictures and clips: 1,024",
+    ]

@@ -1,18 +1,27 @@
 """Clips of videos: consecutive, even in time, square, of one shot, and one at a time."""
 
+import itertools
 import os
 import tracemalloc
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from genvlm.config.data import VideosSource
+from genvlm.data import video_child
+from genvlm.data.clipper import Clipper
+from genvlm.data.clips import read_clips
+from genvlm.data.first_frames import read_first_frames
+from genvlm.data.images import save_image
 from genvlm.data.raw import Media
 from genvlm.data.skipping import SkipBudget
 from genvlm.data.sources import hash_files, read_source
+from genvlm.data.video_child import VideoAnswers
 from genvlm.data.videos import VideoDecoder
 from genvlm.errors import DataError, VideoError
 from genvlm.testing.files import write_files
@@ -24,8 +33,10 @@ from genvlm.testing.videos import (
     turned,
     video_bytes,
 )
+from genvlm.tokenization.image import fit_square
 
 pytest.importorskip("av")
+
 
 KINDS = {
     "mp4": {},
@@ -60,6 +71,16 @@ def test_clips_follow_each_other_without_a_gap_and_what_is_left_is_dropped(
     ]
     two = decoder.clips(video, num_frames=17, side=16, max_clips=2)
     assert [numbers_of(clip) for clip in two] == [numbers_of(clip) for clip in clips[:2]]
+
+
+def test_frames_as_they_come_are_all_taken_whatever_their_times() -> None:
+    clipper = Clipper(3)
+    clips = [
+        clip
+        for time in (0, -2, -1, 0, 5, 4)
+        for clip in clipper.add(Fraction(time), np.full((4, 4, 3), 10 + time, np.uint8))
+    ]
+    assert [clip[:, 0, 0, 0].tolist() for clip in clips] == [[10, 8, 9], [10, 15, 14]]
 
 
 def test_a_clip_is_the_middle_of_the_frames(decoder: VideoDecoder) -> None:
@@ -260,11 +281,52 @@ def test_a_source_gives_all_clips_of_its_videos_with_their_captions(tmp_path: Pa
         ("0-videos-b.webm#2", "caption of b.webm"),
     ]
     frames = [np.asarray(reading.visuals()[0]) for reading in readings]
-    assert {clip.shape for clip in frames} == {(17, 256, 256, 3)}
+    assert {clip.shape for clip in frames} == {(17, 48, 48, 3)}  # of 64 x 48: not enlarged
     assert [numbers_of(clip)[0] for clip in frames[3:]] == [0, 17, 34]
     before = hash_files(source, 0)
     (tmp_path / "b.webm").write_bytes(timed_video_bytes("webm", cuts=(9,)))
     assert hash_files(source, 0) != before
+
+
+def test_a_video_that_is_slow_to_decode_says_that_it_is_still_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Its parent kills a process that says nothing for long, however many frames that are.
+    seconds = itertools.count(step=1.5)
+    monkeypatch.setattr(video_child, "monotonic", lambda: next(seconds))
+    asked = {"num_frames": 17, "side": 16, "frames_per_second": None, "start": 0}
+    answers = VideoAnswers()
+    said = [answers({"do": "clips", "max_pixels": 4096, **asked}, timed_video_bytes())[0]]
+    while not said[-1]["end"]:
+        said.append(answers({"do": "next"}, b"")[0])
+    assert sum("shape" in one for one in said) == 3
+    assert len(said) > 20
+
+
+def test_frames_without_times_are_shown_at_the_rate() -> None:
+    stream = SimpleNamespace(average_rate=Fraction(10))
+    frames = [SimpleNamespace(pts=pts, time_base=Fraction(1, 1000)) for pts in (None, 70, None)]
+    packets = [SimpleNamespace(decode=lambda: frames)]
+    video = SimpleNamespace(demux=lambda of: packets)
+    times = [time for time, _ in video_child._frames_from(video, stream, Fraction(0))]
+    assert times == [0, Fraction(1, 10), Fraction(2, 10)]
+
+
+def test_the_first_frames_of_a_video_are_those_of_its_first_clip(tmp_path: Path) -> None:
+    for name in ("large", "small"):
+        (tmp_path / name).mkdir()
+    shades = np.arange(600) // 3
+    for number in range(17):
+        frame = np.broadcast_to(shades[:, None] + number, (320, 600, 3)).astype(np.uint8)
+        save_image(frame, tmp_path / f"large/{number}.png")
+        save_image(frame[:64, 200:264], tmp_path / f"small/{number}.png")
+    large, small = read_clips(VideosSource(path=str(tmp_path)), SkipBudget())
+    assert large.frames.shape == (17, 256, 256, 3)
+    for clip, name in ((large, "large"), (small, "small")):
+        found = read_first_frames(tmp_path / name, 64, max_frames=17)
+        fitted = np.stack([fit_square(frame, 64) for frame in clip.frames])
+        np.testing.assert_array_equal(found.frames, fitted)
+    np.testing.assert_array_equal(small.frames[3, 0, :, 0], shades[200:264] + 3)
 
 
 def test_videos_without_a_clip_are_counted_and_named_or_stop_the_source(tmp_path: Path) -> None:

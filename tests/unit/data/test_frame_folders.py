@@ -11,8 +11,9 @@ from genvlm.config.data import VideosSource
 from genvlm.data.images import save_image
 from genvlm.data.layouts.open import open_source
 from genvlm.data.raw import Media
+from genvlm.data.sources import hash_files
 from genvlm.data.videos import VideoDecoder
-from genvlm.errors import VideoError
+from genvlm.errors import DataError, VideoError
 from genvlm.testing.files import picture_bytes, write_files
 from genvlm.testing.videos import LEVEL, numbers_of
 
@@ -78,7 +79,9 @@ def test_a_folder_that_is_no_video_is_named(decoder: VideoDecoder, tmp_path: Pat
         with pytest.raises(VideoError, match=rf"^scene {fault}"):
             list(decoder.clips(video, num_frames=3, side=16, **asked))  # type: ignore[arg-type]
 
-    refused("is a folder of frames, which have no times", frames_per_second=5.0)
+    times = "is a folder of frames, which have no times: leave"
+    refused(f"{times} frames_per_second out", frames_per_second=5.0)
+    refused(f"{times} start out", start=2.0)
     Image.new("RGB", (31, 30)).save(tmp_path / "scene/2.png")
     refused(r"has frames of 40x30 pixels, but 2\.png has 31x30")
     (tmp_path / "scene/2.png").write_bytes(picture_bytes(1)[:50])
@@ -99,3 +102,35 @@ def test_frames_of_8k_are_refused(decoder: VideoDecoder, tmp_path: Path) -> None
     video = Media(kind="video", name="scene", path=tmp_path / "scene")
     with pytest.raises(VideoError, match=r"scene has frames of 7680x4320 pixels, more than"):
         decoder.probe(video)
+
+
+def test_a_folder_changes_with_its_frames_and_not_with_what_else_is_written_there(
+    tmp_path: Path,
+) -> None:
+    _write_frames(tmp_path / "clips/scene", ["1.png", "2.png"])
+    source = VideosSource(path=str(tmp_path / "clips"))
+    state = hash_files(source, 0.0)
+    write_files(tmp_path, {"clips/scene/.cache/x": b"x"})
+    assert hash_files(source, 0.0) == state
+    _write_frames(tmp_path / "clips/scene", ["3.png"])
+    assert hash_files(source, 0.0) != state
+
+
+def test_a_subfolder_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write_frames(tmp_path / "scene", ["1.png"])
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)  # root may read everything
+    with pytest.raises(DataError, match=r"scene cannot be read \(Permission denied\)"):
+        list(open_source(VideosSource(path=str(tmp_path))))
+
+
+def test_a_caption_that_is_a_link_to_nothing_is_named(tmp_path: Path) -> None:
+    _write_frames(tmp_path / "scene", ["1.png"])
+    (tmp_path / "scene.txt").symlink_to(tmp_path / "gone.txt")
+    with pytest.raises(DataError, match=r"scene\.txt"):
+        list(open_source(VideosSource(path=str(tmp_path))))

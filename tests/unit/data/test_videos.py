@@ -10,6 +10,7 @@ import pytest
 
 from genvlm.data.child import Child, ChildFailed, ChildLimits
 from genvlm.data.raw import Media
+from genvlm.data.video_containers import FilePart
 from genvlm.data.videos import VideoDecoder
 from genvlm.errors import VideoError
 from genvlm.testing.fuzz import fuzz_videos
@@ -113,12 +114,38 @@ def test_threads_share_a_pool() -> None:
 
 
 def test_frames_that_need_more_memory_than_allowed_are_refused() -> None:
-    # Its 6 frames of 2000 x 1500 have 54 MB as they come, and again as one array.
+    # Its 6 frames of 2000 x 1500 have 54 MB.
     video = _media(_of_size(2000, 1500))
-    with VideoDecoder(limits=ChildLimits(memory=80 << 20)) as decoder:
-        with pytest.raises(VideoError, match="needs more than 80 MB"):
+    with VideoDecoder(limits=ChildLimits(memory=50 << 20)) as decoder:
+        with pytest.raises(VideoError, match="needs more than 50 MB"):
             decoder.decode(video, max_frames=200, max_side=2000)
         assert len(decoder.decode(_media(video_bytes()), max_frames=3, max_side=9)) == 3
+
+
+def test_frames_are_held_once_while_they_are_decoded() -> None:
+    # 900 frames of 512 x 512, as many as are sampled from, would else not fit the default limit.
+    video = _media(_of_size(2000, 1500))
+    with VideoDecoder(limits=ChildLimits(memory=100 << 20)) as decoder:
+        assert decoder.decode(video, max_frames=200, max_side=2000).nbytes == 6 * 9_000_000
+
+
+def test_a_part_of_a_file_closes_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(bytes(9))
+    with FilePart(path, 2, 4) as part:
+        inside = part._file
+        assert part.read() == bytes(4)
+    assert inside.closed
+
+
+def test_nothing_is_imported_from_the_folder_in_which_a_user_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("av", "numpy", "json"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit")
+    monkeypatch.chdir(tmp_path)
+    with VideoDecoder() as decoder:
+        assert decoder.probe(_media(video_bytes())).width == 64
 
 
 CHILD = """

@@ -111,6 +111,9 @@ def test_a_law_is_confounded_where_a_control_tells_right_from_wrong_or_wrong_fro
     assert len(confounded) == 4  # two laws, two metrics
     assert all("'frame difference' gets 0.0" in flag for flag in confounded)
     assert {flag.split()[0] for flag in confounded} == {"gravity", "solidity"}
+    assert [flag for flag in result.flags if "was not run" in flag] == [
+        "the control 'shuffled frames' was not run: whether it tells right from wrong is not known"
+    ]
     assert not any("'single frame'" in flag or "'untrained'" in flag for flag in result.flags)
 
 

@@ -137,6 +137,18 @@ def test_every_set_is_scored_by_an_untrained_model_of_its_own(tiny: PretrainedMo
     assert preferred == {True, False}
 
 
+def test_a_model_that_gives_nan_scores_nan_and_not_0() -> None:
+    broken = tiny_pretrained(resolution=8, video=True)
+    broken.model.embedding.weight.data.fill_(float("nan"))
+    for scorer in (
+        VideoLikelihoodScorer(broken, 5),
+        ShuffledFramesScorer(broken, 5),
+        SingleFrameScorer(broken, 5),
+    ):
+        (found,) = scorer.score([quadruplet()])
+        assert np.isnan(found.values).all(), scorer.info.name
+
+
 def test_settings_that_change_a_score_change_the_fingerprint(tiny: PretrainedModel) -> None:
     scorers = [
         VideoLikelihoodScorer(tiny, 5),

@@ -1,14 +1,20 @@
 """Surprise of single videos: what is cut and why, which frames a latent frame holds, a page."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from genvlm.errors import ConfigError, VideoError
+from genvlm.config.data import VideosSource
+from genvlm.data.clips import read_clips
+from genvlm.data.images import save_image
+from genvlm.data.raw import Media
+from genvlm.data.skipping import SkipBudget
+from genvlm.errors import ConfigError, ModelError, VideoError
 from genvlm.models.pretrained import PretrainedModel
 from genvlm.scoring.video import score_video
-from genvlm.studies.surprise import measure_surprise, surprise_page
+from genvlm.studies.surprise import SurprisedBy, measure_files, measure_surprise, surprise_page
 from genvlm.testing.tiny import tiny_pretrained
 
 
@@ -53,6 +59,37 @@ def test_latent_frames_say_which_frames_they_hold(tiny: PretrainedModel) -> None
     assert np.isnan(found.heat[:5]).all()
     np.testing.assert_allclose(found.heat[9].sum(), values[1], rtol=1e-6)
     np.testing.assert_array_equal(found.heat[9], found.heat[12])
+
+
+def test_a_wide_video_is_cut_to_a_square_as_clips_of_training_are(
+    tiny: PretrainedModel, tmp_path: Path
+) -> None:
+    (tmp_path / "wide").mkdir()
+    for number in range(9):
+        shades = np.arange(16) * 8 + number
+        frame = np.broadcast_to(shades[:, None], (8, 16, 3)).astype(np.uint8)
+        save_image(frame, tmp_path / f"wide/{number}.png")
+    video = Media(kind="video", name="wide", path=tmp_path / "wide")
+    (found,) = measure_files(tiny, [video], context=5)
+    assert isinstance(found, SurprisedBy)
+    source = VideosSource(path=str(tmp_path), num_frames=9)
+    (clip,) = read_clips(source, SkipBudget())
+    np.testing.assert_array_equal(found.frames, clip.frames)  # of the tokenizer's size already
+
+
+def test_a_model_that_gives_nan_is_refused_and_surprises_nobody_by_0_nats() -> None:
+    broken = tiny_pretrained(resolution=8, video=True)
+    broken.model.embedding.weight.data.fill_(float("nan"))
+    with pytest.raises(ModelError, match=r"clip\.mp4: the log-probabilities .* not finite"):
+        measure_surprise(broken, "clip.mp4", frames(13), context=5)
+
+
+def test_without_its_pixels_a_video_is_told_of_as_before(tiny: PretrainedModel) -> None:
+    found = measure_surprise(tiny, "clip.mp4", frames(16), context=5)
+    unseen = found.unseen
+    assert unseen.frames.nbytes == 0
+    assert unseen.to_json(tiny) == found.to_json(tiny)
+    assert unseen.cut == found.cut
 
 
 def test_a_text_in_front_changes_what_is_a_surprise(tiny: PretrainedModel) -> None:

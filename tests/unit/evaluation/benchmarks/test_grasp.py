@@ -85,6 +85,18 @@ def test_videos_are_folders_of_frames(videos: DataFolder) -> None:
     assert result.categories["concept: Gravity"]["balanced"].value == 50
 
 
+def test_frames_without_leading_zeros_are_in_the_order_of_their_numbers(
+    videos: DataFolder,
+) -> None:
+    folder = videos.root / "grasp/P_Gravity_1"
+    for frame in folder.iterdir():
+        frame.rename(folder / f"{int(frame.stem)}.png")
+    benchmark, _ = audit("grasp/video", videos)
+    assert isinstance(benchmark, QuestionBenchmark)
+    images = {item.id: item.questions[""].images for item in benchmark.items}["P_Gravity_1"]
+    assert [int(frame[0, 0, 0]) for frame in images] == [0, 2, 4, 6, 8, 10, 12, 14, 16]
+
+
 def test_videos_are_files_of_which_as_many_frames_are_sampled(videos: DataFolder) -> None:
     shutil.rmtree(videos.root / "grasp/P_Gravity_1")
     frames = np.repeat(np.arange(0, 240, 8, dtype=np.uint8), 16 * 16 * 3)
@@ -125,7 +137,7 @@ def test_folders_that_are_no_scene_are_named(videos: DataFolder) -> None:
         audit("grasp/video", videos)
     (videos.root / "grasp/P_Magic_1").rmdir()
     (videos.root / "grasp/P_Gravity_2").mkdir()
-    with pytest.raises(DataError, match=r"P_Gravity_2 holds no frame"):
+    with pytest.raises(DataError, match=r"P_Gravity_2 is a folder without frames"):
         audit("grasp/video", videos)
 
 

@@ -1,4 +1,4 @@
-"""Folders laid out as IntPhys: truth of either release, frames at even distances, damage named."""
+"""Folders laid out as IntPhys: truth by either key, frames at even distances, damage named."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import pytest
 
 from genvlm.data.images import save_image
 from genvlm.errors import DataError
-from genvlm.evaluation.benchmarks.intphys import NUM_FRAMES, build_intphys
+from genvlm.evaluation.benchmarks.intphys import NUM_FRAMES, build_intphys, is_possible
 from genvlm.evaluation.summary import summarize
 from genvlm.evaluation.video_benchmark import VideoBenchmark, run_video_benchmark
 from genvlm.scoring.protocols import ClipSet, Plausibility, ScorerInfo
@@ -73,6 +73,27 @@ def test_frames_are_taken_at_even_distances_from_the_first_to_the_last(dev: Path
 @pytest.mark.parametrize(("at", "ids"), [("O1", ["0001", "0002"]), ("O1/0001", ["0001"])])
 def test_a_block_and_a_single_set_can_be_named_too(dev: Path, at: str, ids: list[str]) -> None:
     assert [item.id for item in build_intphys(dev / at).items] == ids
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"header": {"is_possible": True}}, True),
+        ({"possible": 0}, False),
+        ({"possible": True, "header": {"max_depth": 12.5}}, True),
+    ],
+)
+def test_truth_is_found_by_either_key(tmp_path: Path, said: object, expected: bool) -> None:
+    (tmp_path / "status.json").write_text(json.dumps(said))
+    assert is_possible(tmp_path / "status.json") is expected
+
+
+def test_a_set_named_by_a_dot_has_the_names_of_its_folders(
+    dev: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(dev / "O1/0001")
+    (item,) = build_intphys(Path()).items
+    assert (item.id, item.tags) == ("0001", ("block: O1",))
 
 
 def broken(dev: Path, tmp_path: Path, change: str) -> VideoBenchmark:
