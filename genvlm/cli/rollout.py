@@ -47,7 +47,8 @@ def add_parser(commands: Subparsers) -> None:
     source.add_argument("--image", type=Path, help="a picture, which is the first frame")
     source.add_argument(
         "--physics", type=positive, metavar="N",
-        help="continue N held-out clips of bouncing balls and count the balls in every frame",
+        help="continue N held-out clips of bouncing balls, always the same ones, and count the "
+        "balls in every frame",
     )  # fmt: skip
     parser.add_argument(
         "--context", type=positive, help=f"frames that are given (default: {_CONTEXT})"
@@ -94,6 +95,12 @@ def _check_options(arguments: argparse.Namespace) -> None:
         refuse_options(arguments, _OF_VIDEOS, "is of one video, and --physics has its own clips")
     elif arguments.captions:
         raise ConfigError("--captions is of --physics: give a --text to a video of your own")
+    led = arguments.guidance_scale != 1 or arguments.contrastive_top_k is not None
+    if led and arguments.text is None and not arguments.captions:
+        raise ConfigError(
+            "--guidance-scale and --contrastive-top-k lead towards a text, and there is none: give "
+            "a --text, or --captions to --physics"
+        )
     if arguments.image is not None:
         refuse_options(arguments, ("fps", "start"), "is of videos, and --image is a picture")
         if arguments.context not in (None, 1):
