@@ -76,7 +76,7 @@ def _document_segments(
 def _video(file: "VideoFile", pretrained: "PretrainedModel") -> "Video":
     """Raises VideoError for a length that does not fit the tokenizer or the model's context."""
     from genvlm.data.first_frames import read_first_frames
-    from genvlm.scoring.video import find_video_tokenizer
+    from genvlm.models.pretrained import find_video_tokenizer
     from genvlm.tokenization.document import Video
     from genvlm.tokenization.windows import frames_that_fit
 

@@ -73,8 +73,7 @@ def add_parser(commands: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw, write, print the page's path."""
-    from genvlm.models.pretrained import load_pretrained
-    from genvlm.scoring.video import find_video_tokenizer
+    from genvlm.models.pretrained import find_video_tokenizer, load_pretrained
     from genvlm.studies.rollout import check_lengths
 
     inputs = [path for path in (arguments.video, arguments.image) if path is not None]
@@ -122,7 +121,7 @@ def _roll_clip(
     from genvlm.data.clip_files import FRAMES_PER_SECOND
     from genvlm.data.first_frames import FirstFrames
     from genvlm.data.images import load_image
-    from genvlm.scoring.video import find_video_tokenizer
+    from genvlm.models.pretrained import find_video_tokenizer
     from genvlm.studies.rollout import continue_clip, read_clip
     from genvlm.studies.rollout_page import write_continuation
 

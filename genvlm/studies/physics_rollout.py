@@ -21,8 +21,7 @@ from genvlm.errors import ConfigError
 from genvlm.evaluation.statistics import Undefined, wilson_interval
 from genvlm.generation.rollout import roll_out
 from genvlm.generation.sampling import SamplingSettings
-from genvlm.models.pretrained import PretrainedModel
-from genvlm.scoring.video import find_video_tokenizer
+from genvlm.models.pretrained import PretrainedModel, find_video_tokenizer
 from genvlm.studies.rollout import check_lengths
 
 MODEL, COPY, LINE, CEILING = "model", "copy", "line", "tokenizer"
@@ -126,7 +125,7 @@ def roll_physics(
     check_lengths(tokenizer.config, num_context, num_frames)
     _check_size(tokenizer.config.image.resolution)
     clips = list(sample_counting_clips(num, CLIPS_SEED, num_context + num_frames))
-    truth = [tokenizer.fit(clip.render()) for clip in clips]
+    truth = [clip.render() for clip in clips]
     codes = tokenizer.encode(truth)
     at = tokenizer.config.num_latents(num_context)
     rollouts = roll_out(
@@ -139,11 +138,13 @@ def roll_physics(
         progress=progress,
     )
     continued = {
-        MODEL: [tokenizer.decode([r.codes])[0] for r in rollouts],
+        MODEL: tokenizer.decode([r.codes for r in rollouts]),
         COPY: [_copied(t, num_context) for t in truth],
         LINE: [moved_on(t[:num_context], num_frames) for t in truth],
-        CEILING: [tokenizer.decode([c])[0] for c in codes],
+        CEILING: tokenizer.decode(codes),
     }
+    lengths = {"clips": num, "num_context": num_context, "num_frames": num_frames}
+    seeds = {"clips_seed": CLIPS_SEED, "seed": seed}
     return PhysicsRollout(
         clips=clips,
         truth=truth,
@@ -151,18 +152,11 @@ def roll_physics(
         fates={name: judge(clips, truth, way, num_context) for name, way in continued.items()},
         num_context=num_context,
         about={
-            "model": pretrained.fingerprint,
-            "clips": num,
-            "clips_seed": CLIPS_SEED,
-            "num_context": num_context,
-            "num_frames": num_frames,
-            "seed": seed,
-            "captions": captions,
-            "min_area": MIN_AREA,
-            "sampling": to_plain(settings),
+            "model": pretrained.fingerprint, **lengths, **seeds, "captions": captions,
+            "min_area": MIN_AREA, "sampling": to_plain(settings),
         },
         nll_per_code=(-np.mean([r.log_probs.mean((1, 2)) for r in rollouts], 0)).tolist(),
-    )
+    )  # fmt: skip
 
 
 def _check_size(resolution: int) -> None:
