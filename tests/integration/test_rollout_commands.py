@@ -74,6 +74,7 @@ def test_a_video_behind_a_text_can_be_a_prompt_again(folder: Path, tmp_path: Pat
 
 MODEL, VIDEO = ["--model", "{folder}/m"], ["--video", "{folder}/clip.mp4"]
 REFUSED = {
+    "holds the input": ["rollout", *MODEL, "--video", "{tmp}/out"],
     "10 frames do not fit": ["rollout", *MODEL, *VIDEO, "--context", "10"],
     "ask for 48 or 52": ["rollout", *MODEL, *VIDEO, "--frames", "50"],
     "11 frames, fewer than the 13": ["rollout", *MODEL, *VIDEO, "--context", "13"],
@@ -108,9 +109,13 @@ def test_what_cannot_be_done_is_one_sentence(said: str, folder: Path, tmp_path, 
         (tmp_path / f"{name}.jsonl").write_text(json.dumps({"id": "a", "segments": segments}))
     many = {"id": "a", "segments": [{"video": "odd.mp4", "frames": 10**9}]}
     (tmp_path / "many.jsonl").write_text(json.dumps(many))
+    if said == "holds the input":
+        (tmp_path / "out").mkdir()
+        save_image(np.zeros((9, 9, 3), np.uint8), tmp_path / "out" / "0.png")
     command = [w.format(folder=folder, tmp=tmp_path) for w in REFUSED[said]]
     assert main([*command, "--out", str(tmp_path / "out")]) == 2
     message = capsys.readouterr().err
     assert said in message
     assert message.count("\n") == 1
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out/index.html").exists()
+    assert said == "holds the input" or not (tmp_path / "out").exists()
