@@ -5,12 +5,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from genvlm.config.data import MovingEmojiSource, PhysicsSource
+from genvlm.config.data import MovingEmojiSource, PhysicsSource, VideosSource
 from genvlm.config.image_tokenizer import VQGANConfig
-from genvlm.config.schema import Positive, Seed, Weight, strict
+from genvlm.config.schema import Count, Positive, Seed, Weight, strict
 from genvlm.errors import ConfigError
 
-ClipSource = Annotated[PhysicsSource | MovingEmojiSource, Field(discriminator="kind")]
+ClipSource = Annotated[
+    PhysicsSource | MovingEmojiSource | VideosSource, Field(discriminator="kind")
+]
 
 
 @strict
@@ -21,7 +23,7 @@ class VideoVQConfig:
     image: VQGANConfig
     """Of the image VQ-GAN, whose grid and codebook size it has."""
     frames_per_latent: Annotated[int, Field(ge=2)] = 4
-    """Frames that become one frame of codes; the first frame of a clip has one to itself."""
+    """r: frames that become one frame of codes; the first frame of a clip has one to itself."""
     encoder_width: Positive = 128
     encoder_blocks: Positive = 2
     decoder_width: Positive = 96
@@ -65,7 +67,7 @@ class VideoVQTrainConfig:
     num_steps: Positive
     batch_size: Positive = 8
     learning_rate: Weight = 2e-3
-    warmup_steps: Positive = 200
+    warmup_steps: Count = 200
     l1_weight: Weight = 1.0
     l2_weight: Weight = 4.0
     motion_weight: Weight = 1.0
@@ -81,6 +83,25 @@ class VideoVQTrainConfig:
     checkpoint_every: Positive = 500
     weights_dtype: Literal["float16", "float32"] = "float16"
     """On disk; read back as float32."""
+
+    def __post_init__(self) -> None:
+        r = self.frames_per_latent
+        if self.num_frames <= r or (self.num_frames - 1) % r:
+            raise ConfigError(
+                f"num_frames is {self.num_frames}: with frames_per_latent {r} it must be "
+                f"{1 + r}, {1 + 2 * r}, {1 + 3 * r} and so on"
+            )
+        if self.batch_size < len(self.sources):
+            raise ConfigError(
+                f"batch_size is {self.batch_size}, and each of {len(self.sources)} sources has a "
+                f"share of a batch: raise it to {len(self.sources)} or more"
+            )
+        for number, source in enumerate(self.sources):
+            if source.num_frames < self.num_frames:
+                raise ConfigError(
+                    f"sources.{number} has clips of {source.num_frames} frames, and num_frames is "
+                    f"{self.num_frames}: lower num_frames, or raise that of the source"
+                )
 
     def model(self, image: VQGANConfig) -> VideoVQConfig:
         """Shape of the tokenizer that is inflated from an image tokenizer of this shape."""

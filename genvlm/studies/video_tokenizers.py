@@ -7,7 +7,6 @@ kept and the others are drawn between two kept ones or repeat the last one.
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +17,20 @@ from genvlm.config.assets import resolve_path
 from genvlm.config.data import MovingEmojiSource, PhysicsSource
 from genvlm.config.schema import dump_config
 from genvlm.config.video_tokenizer import VideoVQTrainConfig
-from genvlm.data.emoji import LICENCES
-from genvlm.data.sources import read_source
+from genvlm.data.emoji import LICENCES, UNSEEN_VENDOR
+from genvlm.data.moving_emoji import sample_moving_emoji
+from genvlm.data.physics.scenes import sample_clips
+from genvlm.errors import ConfigError
 from genvlm.tokenization.image import ImageTokenizer, load_image_tokenizer, to_pixels
 from genvlm.tokenization.video import VideoTokenizer, inflate, load_video_tokenizer
+from genvlm.tokenization.video_vqgan import PICTURE_CODES
 from genvlm.training.video_tokenizer import train_video_vq
 
 Clips = Sequence[np.ndarray]
 """uint8 (T, H, W, 3) each."""
 _NUM_CLIPS = 100
 _NUM_FRAMES = 17
-# Sources of measured clips: other seeds than any recipe should take.
+# Of the physics clips that are measured, from which no recipe may draw.
 _HELD_OUT_SEED = 977
 _SHOWN = 3
 
@@ -41,13 +43,26 @@ def train_video_tokenizer(
     on_step: Callable[[int, dict[str, float]], None] = lambda step, terms: None,
     say: Callable[[str], None] = lambda message: None,
 ) -> Path:
-    """Inflate an image tokenizer, train it in `out` and publish it as `out/tokenizer`."""
+    """Inflate an image tokenizer, train it in `out` and publish it as `out/tokenizer`.
+
+    Raises:
+        ConfigError: a source has the seed of the clips that are measured.
+    """
+    for number, source in enumerate(config.sources):
+        if isinstance(source, PhysicsSource) and source.seed == _HELD_OUT_SEED:
+            raise ConfigError(
+                f"sources.{number} has seed {_HELD_OUT_SEED}, that of the clips which are "
+                "measured in the end: choose another"
+            )
     image = load_image_tokenizer(resolve_path(config.initial))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         tokenizer = inflate(image, config.model(image.config))
-    tokenizer = train_video_vq(tokenizer, config, out, resume=resume, on_step=on_step, say=say)
+    network = train_video_vq(
+        tokenizer.network, config, out, resume=resume, on_step=on_step, say=say
+    )
     say("measuring on held-out clips")
+    tokenizer = VideoTokenizer(tokenizer.config, network)
     return publish_video_tokenizer(tokenizer, image, config, out / "tokenizer")
 
 
@@ -56,7 +71,8 @@ def publish_video_tokenizer(
 ) -> Path:
     """Write weights, recipe, metrics, pictures and card. Metrics are of the weights as stored."""
     dtype = torch.float16 if config.weights_dtype == "float16" else torch.float32
-    tokenizer.save(folder, dtype=dtype)
+    # Rounded, a codebook would be another one than the image tokenizer's.
+    tokenizer.save(folder, dtype=dtype, exact=() if config.train_codes else PICTURE_CODES)
     tokenizer = load_video_tokenizer(folder)
     sets = held_out_clips()
     metrics = {name: measure_video_tokenizer(tokenizer, image, c) for name, c in sets.items()}
@@ -69,17 +85,18 @@ def publish_video_tokenizer(
 
 
 def held_out_clips() -> dict[str, Clips]:
-    """Clips of seeds and of a vendor that no recipe trains on, by name."""
-    physics = PhysicsSource(num=_NUM_CLIPS, num_frames=_NUM_FRAMES, seed=_HELD_OUT_SEED)
-    emoji = MovingEmojiSource(num=_NUM_CLIPS, num_frames=_NUM_FRAMES, seed=_HELD_OUT_SEED)
-    sources: dict[str, PhysicsSource | MovingEmojiSource] = {
-        "physics": physics,
-        "moving emoji, noto": emoji,
-        "moving emoji, fluent (unseen vendor)": replace(emoji, vendors=("fluent",)),
-    }
+    """Clips that no recipe trains on, by name: of another seed, and of held-out pairs.
+
+    Fluent's drawings are those of a vendor that the shipped recipes do not see.
+    """
+    moving = list(
+        sample_moving_emoji(_NUM_CLIPS, _HELD_OUT_SEED, num_frames=_NUM_FRAMES, held_out=True)
+    )
+    simulated = sample_clips(_NUM_CLIPS, _HELD_OUT_SEED, num_frames=_NUM_FRAMES)
     return {
-        name: [v for reading in read_source(source, name) for v in reading.visuals()]
-        for name, source in sources.items()
+        "physics": [clip.render() for clip in simulated],
+        "moving emoji, noto": [clip.render("noto") for clip in moving],
+        f"moving emoji, {UNSEEN_VENDOR}": [clip.render(UNSEEN_VENDOR) for clip in moving],
     }
 
 
@@ -92,6 +109,7 @@ def measure_video_tokenizer(
     change from each frame to the next, in grey levels of 255. Of the tokenizer also the share of
     codes that were used and the perplexity as a share of the codebook.
     """
+    clips = [tokenizer.fit(clip) for clip in clips]
     codes = tokenizer.encode(clips)
     counts = np.bincount(
         np.concatenate([c.reshape(-1) for c in codes]), minlength=len(tokenizer.codebook)
@@ -175,33 +193,37 @@ def _card(
         for name, ways in metrics.items()
         for m in (ways["video tokenizer"],)
     )
-    parameters = sum(p.numel() for p in tokenizer.network.parameters())
+    millions = f"{sum(p.numel() for p in tokenizer.network.parameters()) / 1e6:.2f} M"
     r, (rows_of, columns) = tokenizer.frames_per_latent, tokenizer.grid
     size = tokenizer.config.image.resolution
     shared = (
         "Its codebook is also its own."
         if config.train_codes
-        else "Image encoder and codebook are the image tokenizer's and were not trained: the codes "
-        "of a\nfirst frame are those of the picture, and both share their token ids."
+        else "Image encoder and codebook are\nthe image tokenizer's and were not trained: the "
+        "codes of a first frame are those of the picture, and\nboth share their token ids."
     )
+    vendors = {v for s in config.sources if isinstance(s, MovingEmojiSource) for v in s.vendors}
+    unseen = "" if UNSEEN_VENDOR in vendors else f" {UNSEEN_VENDOR.capitalize()}'s were not seen."
     licences = "\n".join(f"- {licence}" for licence in LICENCES.values())
     return f"""# Video tokenizer: {size}x{size} clips
 
 Causal 3-D VQ, inflated from `{config.initial}`: 1 + {r} k frames become 1 + k grids
-of {rows_of}x{columns} codes, {parameters / 1e6:.2f} M parameters, stored as
-{config.weights_dtype}, computed in float32. No later frame changes an earlier code. {shared}
+of {rows_of}x{columns} codes. {millions} parameters, stored as {config.weights_dtype}, computed in
+float32. No later frame changes an earlier code. {shared}
 
     genvlm train configs/train/video-64.yaml --out runs/video-64
 
-Held-out clips of {_NUM_FRAMES} frames ({_NUM_CLIPS} a set), beside the image tokenizer: on every
-frame, and on as many tokens as the video tokenizer has.
+Held-out clips of {_NUM_FRAMES} frames, {_NUM_CLIPS} a set (simulations of another seed; pairs of a
+drawing and a direction that no training clip has), beside the image tokenizer: on every frame, and
+on as many tokens as the video tokenizer has.{unseen}
 
 | clips | tokenizer | tokens | PSNR dB | SSIM | error of change, grey levels |
 |---|---|---|---|---|---|
 {rows}
 
 PSNR: mean over frames. Error of change: mean absolute error of the difference of neighbouring
-frames.
+frames. "Frames between drawn": every {r}th frame is kept, and those between are mixtures of two;
+"last frame held": they repeat the one before.
 
 | clips | codes used % | perplexity / codebook |
 |---|---|---|

@@ -31,10 +31,10 @@ from genvlm.tokenization.video_vqgan import VideoVQ
 
 CONFIG_FILE = "video.yaml"
 WEIGHTS_FILE = "video.safetensors"
-# First frames, or groups of frames, of one pass of the encoder. Always so many, filled up with
-# nothing: matrix products of another size differ in the last bits, and then a code that was as near
-# as another would depend on what else is encoded.
-_PIECE = 8
+# Latent frames of one pass of the encoder. Always so many, filled up with nothing: matrix products
+# of another size differ in the last bits, and a code that is as near as another would depend on
+# what else is encoded. One at a time takes 1.6 times as long; a live stream pays for all of them.
+_PASS = 4
 
 Frames = np.ndarray
 """A clip, uint8 (frames, height, width, 3)."""
@@ -73,7 +73,7 @@ class VideoTokenizer:
         """As an image tokenizer's: with an equal one, pictures and frames share token ids."""
         return codebook_fingerprint(self.network.image.quantize)
 
-    def fit(self, frames: Frames) -> UInt8[np.ndarray, "frames s s 3"]:
+    def fit(self, frames: Sequence[np.ndarray] | Frames) -> UInt8[np.ndarray, "frames s s 3"]:
         """Frames as the network takes them: scaled to fit, padded to a white square."""
         return np.stack([fit_square(frame, self.config.image.resolution) for frame in frames])
 
@@ -94,20 +94,26 @@ class VideoTokenizer:
             except ConfigError as error:
                 raise VideoError(f"clip {number} of {len(clips)}: {error}") from None
         codes: list[np.ndarray] = []
-        # A piece holds first frames, or groups, of several clips: one clip alone does not fill it.
-        for start in range(0, len(clips), _PIECE):
-            codes += self._encode_clips(clips[start : start + _PIECE])
+        # A pass holds latent frames of several clips: one clip alone does not fill it.
+        for start in range(0, len(clips), _PASS):
+            codes += self._encode_clips(clips[start : start + _PASS])
             progress(len(codes))
         return codes
 
-    def _encode_clips(self, clips: Sequence[Frames]) -> list[np.ndarray]:
+    def _encode_clips(self, clips: Sequence[Frames]) -> list[Int[np.ndarray, "latents h w"]]:
         frames = [to_pixels(self.fit(clip)) for clip in clips]
         groups = [one[1:].unflatten(0, (-1, self.frames_per_latent)) for one in frames]
         first = self._encode_first(torch.cat([one[:1] for one in frames]))
-        later = np.split(
-            self._encode(torch.cat(groups)), np.cumsum([len(one) for one in groups])[:-1]
-        )
-        return [np.concatenate(pair) for pair in zip(first[:, None], later, strict=True)]
+        later = self._encode_groups(torch.cat(groups)).split([len(one) for one in groups])
+        return [torch.cat([a[None], b]).numpy() for a, b in zip(first, later, strict=True)]
+
+    def _encode_first(self, frames: Tensor) -> Int[Tensor, "frames rows columns"]:
+        return _in_passes(self.network.image.encode, frames)
+
+    def _encode_groups(self, groups: Tensor) -> Int[Tensor, "groups rows columns"]:
+        if len(groups) == 0:
+            return torch.zeros(0, *self.grid, dtype=torch.long)
+        return _in_passes(self.network.encode_groups, groups)
 
     @torch.no_grad()
     def encode_stream(
@@ -119,31 +125,25 @@ class VideoTokenizer:
         """
         frames = iter(frames)
         for first in islice(frames, 1):
-            yield self._encode_first(to_pixels(self.fit(first[None])))[0]
+            yield self._encode_first(to_pixels(self.fit(first[None])))[0].numpy()
         while len(group := list(islice(frames, self.frames_per_latent))) == self.frames_per_latent:
-            yield self._encode(to_pixels(self.fit(np.stack(group)))[None])[0]
-
-    def _encode_first(self, frames: Tensor) -> Int[np.ndarray, "frames rows columns"]:
-        return _in_pieces(self.network.image.encode, frames)
-
-    def _encode(self, groups: Tensor) -> Int[np.ndarray, "groups rows columns"]:
-        if len(groups) == 0:
-            return np.zeros((0, *self.grid), np.int64)
-        return _in_pieces(self.network.encode_groups, groups)
+            yield self._encode_groups(to_pixels(self.fit(group))[None])[0].numpy()
 
     @torch.no_grad()
     def decode(
         self, codes: Sequence[Int[np.ndarray, "latents rows columns"]]
     ) -> list[UInt8[np.ndarray, "frames height width 3"]]:
-        """Clips of codes.
+        """Clips of codes. Later codes change no earlier frame by more than rounding.
 
         Raises:
-            VideoError: a code outside the codebook.
+            VideoError: no latent frame, or a code outside the codebook.
         """
         size = self.config.image.codebook_size
         clips = []
         for one in codes:
             one = np.asarray(one, np.int64)
+            if one.size == 0:
+                raise VideoError("there are no codes to decode: give 1 latent frame or more")
             if one.min() < 0 or one.max() >= size:
                 raise VideoError(
                     f"codes {one.min()}..{one.max()} are outside the codebook of {size}: they come "
@@ -152,20 +152,28 @@ class VideoTokenizer:
             clips.append(to_uint8(self.network.decode(torch.from_numpy(one)[None])[0]))
         return clips
 
-    def save(self, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
-        """Write configuration and weights; float16 halves the file and rounds the weights."""
+    def save(
+        self, folder: Path, *, dtype: torch.dtype = torch.float32, exact: tuple[str, ...] = ()
+    ) -> None:
+        """Write configuration and weights; float16 halves the file and rounds the weights.
+
+        Args:
+            exact: how names of tensors begin that are not rounded, such as `PICTURE_CODES`.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG_FILE).write_text(dump_config(self.config))
-        weights = {name: t.to(dtype) for name, t in self.network.state_dict().items()}
+        weights = {}
+        for name, tensor in self.network.state_dict().items():
+            rounded = tensor.to(dtype)
+            kept = name.startswith(exact) and not torch.equal(rounded.to(tensor.dtype), tensor)
+            weights[name] = tensor if kept else rounded
         save_tensors(weights, folder / WEIGHTS_FILE)
 
 
-def _in_pieces(encode: Callable[[Tensor], Tensor], rows: Tensor) -> Int[np.ndarray, "rows h w"]:
-    parts = []
-    for piece in rows.split(_PIECE):
-        filled = torch.cat([piece, piece.new_zeros(_PIECE - len(piece), *piece.shape[1:])])
-        parts.append(encode(filled)[: len(piece)].numpy())
-    return np.concatenate(parts)
+def _in_passes(encode: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """Codes of first frames, or of groups, always `_PASS` at once."""
+    filled = torch.cat([rows, rows.new_zeros(-len(rows) % _PASS, *rows.shape[1:])])
+    return torch.cat([encode(part) for part in filled.split(_PASS)])[: len(rows)]
 
 
 def inflate(image: ImageTokenizer, config: VideoVQConfig) -> VideoTokenizer:

@@ -16,8 +16,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from genvlm.config.video_tokenizer import VideoVQConfig
-from genvlm.nn.quantizer import Quantized
 from genvlm.tokenization.vqgan import VQGAN
+
+PICTURE_CODES = ("image.encoder.", "image.quant_conv.", "image.quantize.")
+"""How the names of the parameters begin that give a picture its codes."""
+# Of one pass of the layers that draw.
+_FRAMES = 64
 
 
 class VideoVQ(nn.Module):
@@ -43,23 +47,16 @@ class VideoVQ(nn.Module):
         self, latents: Float[Tensor, "batch latents dim rows columns"]
     ) -> Float[Tensor, "batch frames 3 height width"]:
         """Pixels of quantized latents; not clipped."""
-        features = self.image.post_quant_conv(latents.flatten(0, 1))
-        features = self.decoder(features.unflatten(0, latents.shape[:2]))
+        features = self._frame_features(latents)
         pixels = self.image.decode_features(features.flatten(0, 1))
         return pixels.unflatten(0, features.shape[:2])
 
-    def quantize(self, latents: Float[Tensor, "batch latents dim rows columns"]) -> Quantized:
-        """Of all latent frames, along one batch dimension (batch * latents)."""
-        quantized: Quantized = self.image.quantize(latents.flatten(0, 1))
-        return quantized
-
-    @torch.no_grad()
-    def encode(
-        self, videos: Float[Tensor, "batch frames 3 height width"]
-    ) -> Int[Tensor, "batch latents rows columns"]:
-        """Codes of clips."""
-        latents = self.encode_latents(videos)
-        return self.image.quantize.nearest(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
+    def _frame_features(
+        self, latents: Float[Tensor, "batch latents dim rows columns"]
+    ) -> Float[Tensor, "batch frames z rows columns"]:
+        features = self.image.post_quant_conv(latents.flatten(0, 1))
+        decoded: Tensor = self.decoder(features.unflatten(0, latents.shape[:2]))
+        return decoded
 
     @torch.no_grad()
     def encode_groups(
@@ -76,16 +73,11 @@ class VideoVQ(nn.Module):
     ) -> Float[Tensor, "batch frames 3 height width"]:
         """Clips of codes, clipped to [-1, 1]."""
         latents = self.image.quantize.lookup(codes.flatten(0, 1)).unflatten(0, codes.shape[:2])
-        return self.decode_latents(latents).clamp(-1, 1)
-
-    def forward(
-        self, videos: Float[Tensor, "batch frames 3 height width"]
-    ) -> tuple[Float[Tensor, "batch frames 3 height width"], Quantized]:
-        """Reconstruction (not clipped) and the quantizer's result, for training."""
-        latents = self.encode_latents(videos)
-        quantized = self.quantize(latents)
-        straight = quantized.latents.unflatten(0, latents.shape[:2])
-        return self.decode_latents(straight), quantized
+        features = self._frame_features(latents)
+        # In pieces, so that of a long clip the frames alone take memory.
+        pieces = features.flatten(0, 1).split(_FRAMES)
+        pixels = torch.cat([self.image.decode_features(piece) for piece in pieces])
+        return pixels.unflatten(0, features.shape[:2]).clamp(-1, 1)
 
 
 class GroupEncoder(nn.Module):
@@ -97,8 +89,8 @@ class GroupEncoder(nn.Module):
     def __init__(self, config: VideoVQConfig) -> None:
         super().__init__()
         z, width = config.image.z_channels, config.encoder_width
-        self.frames = config.frames_per_latent
-        self.enter = nn.Linear(self.frames * z, width)
+        self.frames_per_latent = config.frames_per_latent
+        self.enter = nn.Linear(self.frames_per_latent * z, width)
         self.blocks = nn.ModuleList(_mlp(width) for _ in range(config.encoder_blocks))
         self.norm = nn.RMSNorm(width)
         self.leave = nn.Linear(width, z)
@@ -112,7 +104,7 @@ class GroupEncoder(nn.Module):
         first, rest = features[:, :1], features[:, 1:]
         if rest.shape[1] == 0:
             return first
-        return torch.cat([first, self.merge(rest.unflatten(1, (-1, self.frames)))], 1)
+        return torch.cat([first, self.merge(rest.unflatten(1, (-1, self.frames_per_latent)))], 1)
 
     def merge(
         self, groups: Float[Tensor, "batch groups r z rows columns"]
@@ -131,11 +123,11 @@ class GroupDecoder(nn.Module):
     def __init__(self, config: VideoVQConfig) -> None:
         super().__init__()
         z, width = config.image.z_channels, config.decoder_width
-        self.frames = config.frames_per_latent
+        self.frames_per_latent = config.frames_per_latent
         self.enter = nn.Linear(z, width)
         self.blocks = nn.ModuleList(CausalBlock(width) for _ in range(config.decoder_blocks))
         self.norm = nn.RMSNorm(width)
-        self.leave = nn.Linear(width, self.frames * z)
+        self.leave = nn.Linear(width, self.frames_per_latent * z)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
@@ -149,7 +141,7 @@ class GroupDecoder(nn.Module):
         for block in self.blocks:
             x = block(x)
         change = self.leave(self.norm(x[:, 1:]))
-        change = rearrange(change, "b k h w (r z) -> b k r z h w", r=self.frames)
+        change = rearrange(change, "b k h w (r z) -> b k r z h w", r=self.frames_per_latent)
         rest = (features[:, 1:, None] + change).flatten(1, 2)
         return torch.cat([features[:, :1], rest], 1)
 

@@ -16,18 +16,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genvlm.config.video_tokenizer import VideoVQTrainConfig
+from genvlm.config.video_tokenizer import ClipSource, VideoVQTrainConfig
 from genvlm.data.augment import permute_channels
-from genvlm.data.sources import read_source
-from genvlm.errors import ConfigError, DataError, TrainingError
+from genvlm.data.sources import hash_sources, read_source
+from genvlm.errors import TrainingError
 from genvlm.nn.foreign_tensors import load_state
+from genvlm.nn.safetensors_folder import fingerprint_tensors
 from genvlm.tokenization.image import fit_square
-from genvlm.tokenization.video import VideoTokenizer
-from genvlm.tokenization.video_vqgan import VideoVQ
+from genvlm.tokenization.video_vqgan import PICTURE_CODES, VideoVQ
 from genvlm.training.adversarial import build_optimizers, set_learning_rate
 from genvlm.training.checkpoint import checkpoint_step, newest_valid, save_checkpoint
 from genvlm.training.launch import check_alone
-from genvlm.training.run_folder import CHECKPOINTS, LOG_FILE, cut_log, hold_run
+from genvlm.training.run_folder import CHECKPOINTS, LOG_FILE, claim_inputs, cut_log, hold_run
 from genvlm.training.stopping import StoppedError, stop_signals
 
 Videos = Tensor
@@ -65,28 +65,32 @@ class VideoVQState:
 
 
 def train_video_vq(
-    tokenizer: VideoTokenizer,
+    network: VideoVQ,
     config: VideoVQTrainConfig,
     out: Path,
     *,
     resume: bool = False,
     on_step: Callable[[int, dict[str, float]], None] = lambda step, terms: None,
     say: Callable[[str], None] = lambda message: None,
-) -> VideoTokenizer:
-    """Train an inflated tokenizer in place, on a GPU where there is one; checkpoints go to `out`.
+) -> VideoVQ:
+    """Train an inflated network in place, on a GPU where there is one; checkpoints go to `out`.
 
     Raises:
-        ConfigError: clips of a source are shorter than `num_frames`, or that does not fit r.
+        CheckpointError: `out` was started with another configuration, image tokenizer or data.
+        DataError: a folder has no videos, or a damaged one, or one that is too short.
         StoppedError: on SIGINT or SIGTERM, after a checkpoint.
         TrainingError: loss or gradient is not finite, bfloat16 is asked of a processor without it,
             `out` holds another run or is in use, or several processes were started.
     """
     check_alone("a video tokenizer")
-    tokenizer.config.num_latents(config.num_frames)
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    inputs = {
+        "image tokenizer": fingerprint_tensors(network.image.state_dict()),
+        "corpus": hash_sources(enumerate(config.sources), 0.0),
+    }
     with hold_run(config, out, resume):
-        torch.manual_seed(config.seed)
-        model = _prepare(tokenizer.network, config).to(device)
+        claim_inputs(inputs, out)
+        model = prepare(network, config).to(device)
         state = VideoVQState(model, build_optimizers(model, config.learning_rate))
         if resume and (folder := newest_valid(out / CHECKPOINTS, say)):
             state.load(folder)
@@ -94,43 +98,44 @@ def train_video_vq(
         elif resume:
             say(f"{out / CHECKPOINTS} holds no checkpoint: beginning at step 0")
         cut_log(out / LOG_FILE, state.step, say)
-        say("drawing the clips")
-        pool = load_pool(config, tokenizer.config.image.resolution)
-        _run(state, config, pool, out, device, on_step)
-    return VideoTokenizer(tokenizer.config, model.cpu())
+        if state.step < config.num_steps:
+            say("drawing the clips")
+            pool = load_pool(config.sources, network.config.image.resolution)
+            _run(state, config, pool, out, device, on_step)
+    return model.cpu()
 
 
-def load_pool(config: VideoVQTrainConfig, size: int) -> Pool:
-    """All clips of all sources, in memory: 12 kB a frame of 64x64.
+def prepare(network: VideoVQ, config: VideoVQTrainConfig) -> VideoVQ:
+    """The network with gradients for what is to be trained, and for nothing else."""
+    network.train()
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(config.train_codes or not name.startswith(PICTURE_CODES))
+    return network
+
+
+def load_pool(sources: Sequence[ClipSource], size: int) -> Pool:
+    """All clips of all sources as squares of `size` pixels, in memory: 12 kB a frame of 64x64.
 
     Raises:
-        ConfigError: a clip is shorter than `num_frames`.
-        DataError: a source has no clip.
+        DataError: a folder has no videos, or a damaged one, or one that is too short.
     """
-    pool = []
-    for number, source in enumerate(config.sources):
-        clips = [
-            np.stack([fit_square(frame, size) for frame in visual])
+    return [
+        [
+            np.stack([fit_square(frame, size) for frame in clip])
             for reading in read_source(source, f"{number}-{source.kind}")
-            for visual in reading.visuals()
-            if visual.ndim == 4
+            for clip in reading.visuals()
         ]
-        if not clips:
-            raise DataError(f"sources.{number}, of kind {source.kind}, holds no clip")
-        shortest = min(map(len, clips))
-        if shortest < config.num_frames:
-            raise ConfigError(
-                f"sources.{number} has clips of {shortest} frames, and num_frames is "
-                f"{config.num_frames}: lower num_frames, or raise that of the source"
-            )
-        pool.append(clips)
-    return pool
+        for number, source in enumerate(sources)
+    ]
 
 
 def sample_clips(
     pool: Pool, config: VideoVQTrainConfig, generator: torch.Generator, device: str = "cpu"
 ) -> Videos:
-    """One training batch: parts of clips, half of them mirrored, half in other colours."""
+    """One training batch: parts of clips, half of them mirrored, half in other colours.
+
+    The sources take turns, so that each has an equal share whatever its number of clips.
+    """
 
     def draw(high: int) -> int:
         return int(torch.randint(high, (1,), generator=generator))
@@ -147,7 +152,7 @@ def sample_clips(
     pixels = torch.where(mirrored[:, None, None, None, None], pixels.flip(-1), pixels)
     # Frames below one another, so that a clip changes its colours as one picture.
     coloured = permute_channels(pixels.transpose(1, 2).flatten(2, 3), generator)
-    coloured = coloured.unflatten(2, pixels.shape[1:4:2]).transpose(1, 2)
+    coloured = coloured.unflatten(2, (config.num_frames, -1)).transpose(1, 2)
     kept = (torch.rand(len(pixels), generator=generator) < 0.5).to(device)
     return torch.where(kept[:, None, None, None, None], pixels, coloured)
 
@@ -155,22 +160,16 @@ def sample_clips(
 def reconstruction_loss(
     decoded: Videos, videos: Videos, config: VideoVQTrainConfig
 ) -> tuple[Tensor, Tensor]:
-    """Weighted L1 and L2, in which moving pixels count more, and the plain mean squared error."""
+    """Weighted L1 and L2, in which moving pixels count more, and the plain mean squared error.
+
+    Weights have a mean of 1, so that a clip that moves much counts no more than others in sum.
+    """
     moving = (videos[:, 1:] - videos[:, :-1]).abs().amax(2, keepdim=True) > _MOVING
     weights = 1 + config.motion_weight * F.pad(moving.float(), (0, 0, 0, 0, 0, 0, 1, 0))
     weights = weights / weights.mean()
     error = decoded - videos
     l1, l2 = (weights * error.abs()).mean(), (weights * error.square()).mean()
     return config.l1_weight * l1 + config.l2_weight * l2, error.square().mean()
-
-
-def _prepare(model: VideoVQ, config: VideoVQTrainConfig) -> VideoVQ:
-    model.train().requires_grad_(True)
-    if not config.train_codes:
-        kept: list[nn.Module] = [model.image.encoder, model.image.quant_conv, model.image.quantize]
-        for part in kept:
-            part.requires_grad_(False)
-    return model
 
 
 def _run(
@@ -188,7 +187,7 @@ def _run(
             # Keyed by the step: a resumed run sees the batches that it would have seen.
             generator = torch.Generator().manual_seed(config.seed * 1_000_003 + state.step)
             videos = sample_clips(pool, config, generator, device)
-            terms = _train_step(state, config, videos, generator)
+            terms = train_step(state, config, videos, generator)
             state.step += 1
             if state.step % 20 == 0:
                 logged = {name: round(float(value), 5) for name, value in terms.items()}
@@ -208,16 +207,24 @@ def _run(
                 raise StoppedError(state.step, stop)
 
 
-def _train_step(
+def train_step(
     state: VideoVQState, config: VideoVQTrainConfig, videos: Videos, generator: torch.Generator
 ) -> dict[str, Tensor]:
+    """One step on a batch.
+
+    Returns:
+        What is logged: loss, PSNR in dB, norm of the gradient, numbers of codes.
+
+    Raises:
+        TrainingError: loss or gradient is not finite; the weights are as before.
+    """
     schedule = {"warmup_steps": config.warmup_steps, "num_steps": config.num_steps}
     set_learning_rate(state.optimizers, config.learning_rate, state.step, **schedule)
     model, quantizer = state.model, state.model.image.quantize
     bfloat16 = config.precision == "bfloat16"
     with torch.autocast(videos.device.type, torch.bfloat16, enabled=bfloat16):
         latents = model.encode_latents(videos)
-        quantized = model.quantize(latents)
+        quantized = quantizer(latents.flatten(0, 1))
         straight = quantized.latents.unflatten(0, latents.shape[:2])
         decoded = model.decode_latents(straight).float()
     loss, squared = reconstruction_loss(decoded, videos, config)

@@ -14,6 +14,7 @@ from genvlm.config.schema import dump_config, load_config, parse_config, read_ya
 from genvlm.config.text_tokenizer import TextTokenizerConfig
 from genvlm.config.training import TrainConfig
 from genvlm.config.transformer import PublishedShape
+from genvlm.config.video_tokenizer import VideoVQConfig, VideoVQTrainConfig
 from genvlm.models.mixed_modal.transformer import MixedModalTransformer
 from genvlm.tokenization.vqgan import VQGAN
 
@@ -22,6 +23,7 @@ KINDS = {
     "mixed_modal": TrainConfig,
     "diffusion": DiffusionTrainConfig,
     "vqgan": VQGANTrainConfig,
+    "video_vq": VideoVQTrainConfig,
     "sentencepiece": TextTokenizerConfig,
     "shape": PublishedShape,
     "curation": CurationConfig,
@@ -80,6 +82,14 @@ def test_a_configuration_names_shipped_files_only(path: Path) -> None:
 def test_a_shipped_image_tokenizer_has_the_shape_of_its_recipe(path: Path) -> None:
     recipe = load_config(VQGANTrainConfig, path.with_name("recipe.yaml"))
     assert load_config(VQGANConfig, path) == recipe.model
+
+
+def test_the_shipped_video_tokenizer_has_the_shape_and_the_recipe_of_its_configuration() -> None:
+    folder = ROOT / "tokenizers/video-64"
+    recipe = load_config(VideoVQTrainConfig, folder / "recipe.yaml")
+    assert recipe == load_config(VideoVQTrainConfig, ROOT / "configs/train/video-64.yaml")
+    shape = load_config(VideoVQConfig, folder / "video.yaml")
+    assert shape == recipe.model(load_config(VQGANConfig, ROOT / recipe.initial / "image.yaml"))
 
 
 PUBLISHED = {

@@ -1,0 +1,110 @@
+"""What is published of a video tokenizer: held-out clips, metrics, card."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genvlm.config.data import MovingEmojiSource, PhysicsSource
+from genvlm.config.video_tokenizer import VideoVQTrainConfig
+from genvlm.data.moving_emoji import sample_moving_emoji
+from genvlm.errors import ConfigError
+from genvlm.studies import video_tokenizers as studies
+from genvlm.testing.tiny import tiny_image_tokenizer, tiny_video_tokenizer
+from genvlm.tokenization.image import ImageTokenizer
+from genvlm.tokenization.video import VideoTokenizer
+
+CONFIG = VideoVQTrainConfig(sources=(MovingEmojiSource(num=1),), num_steps=1)
+
+
+class _Exact:
+    """A tokenizer that gives back what it was given."""
+
+    grid, frames_per_latent, codebook = (1, 1), 4, range(2)
+
+    def fit(self, clip: np.ndarray) -> np.ndarray:
+        return clip
+
+    def encode(self, clips: list[np.ndarray]) -> list[np.ndarray]:
+        self.seen = clips
+        return [np.zeros((1 + (len(clip) - 1) // 4, 1, 1), np.int64) for clip in clips]
+
+    def decode(self, codes: object) -> list[np.ndarray]:
+        return self.seen
+
+
+def test_metrics_have_the_values_that_were_worked_out_by_hand() -> None:
+    """A grey level that grows by 4 each frame; the image tokenizer is off by 5 everywhere."""
+
+    class Brighter(_Exact):
+        def encode(self, clips: list[np.ndarray]) -> list[np.ndarray]:
+            self.seen = np.stack(clips) + 5
+            return []
+
+    clip = np.broadcast_to(np.arange(0, 36, 4, dtype=np.uint8)[:, None, None, None], (9, 16, 16, 3))
+    found = studies.measure_video_tokenizer(_Exact(), Brighter(), [clip, clip])
+    ours, every, drawn, held = found.values()
+    assert ours["temporal_difference"] == 0
+    assert ours["ssim"] > 0.999
+    assert (ours["codes_used"], ours["perplexity_share"]) == (0.5, 0.5)
+    assert every["psnr_db"] == drawn["psnr_db"] == pytest.approx(20 * np.log10(255 / 5))
+    assert every["temporal_difference"] == drawn["temporal_difference"] == 0
+    # Held frames stay for four: changes of 4 become three of 0 and one of 16.
+    assert held["temporal_difference"] == pytest.approx((3 * 4 + 12) / 4)
+    assert [m["tokens"] for m in (ours, every, drawn, held)] == [3, 9, 3, 3]
+
+
+def test_held_out_clips_are_in_no_training_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(studies, "_NUM_CLIPS", 3)
+    sets = studies.held_out_clips()
+    assert {clip.shape for clips in sets.values() for clip in clips} == {(17, 64, 64, 3)}
+    assert [len(clips) for clips in sets.values()] == [3, 3, 3]
+    held_out = sample_moving_emoji(3, studies._HELD_OUT_SEED, 17, held_out=True)
+    trained = {(c.icon.label, c.direction) for c in sample_moving_emoji(500, 0, 17)}
+    assert not trained & {(c.icon.label, c.direction) for c in held_out}
+    config = replace(CONFIG, sources=(PhysicsSource(num=1, seed=studies._HELD_OUT_SEED),))
+    with pytest.raises(ConfigError, match=r"sources\.0 has seed 977, that of the clips which"):
+        studies.train_video_tokenizer(config, Path("nowhere"))
+
+
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Publish the tiny tokenizer with another recipe."""
+    video, image = tiny_video_tokenizer(), tiny_image_tokenizer()
+    monkeypatch.setattr(studies, "_NUM_CLIPS", 3)
+
+    def publish(config: VideoVQTrainConfig) -> Path:
+        return _publish(video, image, config, tmp_path / "tokenizer")
+
+    return publish
+
+
+def _publish(
+    video: VideoTokenizer, image: ImageTokenizer, config: VideoVQTrainConfig, folder: Path
+) -> Path:
+    return studies.publish_video_tokenizer(video, image, config, folder)
+
+
+def test_a_tokenizer_of_another_resolution_is_measured_at_its_own(published) -> None:
+    folder = published(CONFIG)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert list(metrics) == ["physics", "moving emoji, noto", "moving emoji, fluent"]
+    for ways in metrics.values():
+        assert ways["video tokenizer"]["tokens"] == 5 * 16
+        assert ways["image tokenizer, every frame"]["tokens"] == 17 * 16
+        assert all(0 < m["psnr_db"] < 40 for m in ways.values())
+    assert (folder / "reconstructions.png").is_file()
+
+
+def test_the_card_says_what_was_kept_and_what_was_not_seen(published) -> None:
+    card = " ".join((published(CONFIG) / "README.md").read_text().split())
+    assert "both share their token ids" in card
+    assert "Fluent's were not seen" in card
+    own = replace(
+        CONFIG, train_codes=True, sources=(MovingEmojiSource(num=1, vendors=("fluent",)),)
+    )
+    card = " ".join((published(own) / "README.md").read_text().split())
+    assert "Its codebook is also its own" in card
+    assert "not seen" not in card
