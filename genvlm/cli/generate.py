@@ -139,7 +139,7 @@ def _generate_documents(arguments: argparse.Namespace) -> Path:
 
 def _num_latents(arguments: argparse.Namespace, pretrained: "PretrainedModel") -> int | None:
     """Of the video that is asked for. Raises ConfigError: a length that does not fit."""
-    from genvlm.scoring.video import find_video_tokenizer
+    from genvlm.models.pretrained import find_video_tokenizer
 
     if arguments.video_frames is None:
         return None

@@ -30,14 +30,14 @@ def check_output_file(path: Path, *, but_not: Path) -> None:
 
 
 def check_output_folder(path: Path, *, but_not: Sequence[Path] = ()) -> None:
-    """Raises ConfigError for a file, or the folder of one of the inputs `but_not`.
+    """Raises ConfigError for a file, or the folder of one of the inputs `but_not`, or one of them.
 
     Makes nothing yet: the input may still be refused.
     """
     if path.exists() and not path.is_dir():
         raise ConfigError(f"--out {path} is a file: name a folder")
     for source in but_not:
-        if path.resolve() == source.resolve().parent:
+        if path.resolve() in (source.resolve(), source.resolve().parent):
             raise ConfigError(f"--out {path} holds the input {source}: name another folder")
 
 

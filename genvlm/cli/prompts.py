@@ -76,13 +76,18 @@ def _document_segments(
 def _video(file: "VideoFile", pretrained: "PretrainedModel") -> "Video":
     """Raises VideoError for a length that does not fit the tokenizer or the model's context."""
     from genvlm.data.first_frames import read_first_frames
-    from genvlm.scoring.video import find_video_tokenizer
+    from genvlm.models.pretrained import find_video_tokenizer
     from genvlm.tokenization.document import Video
     from genvlm.tokenization.windows import frames_that_fit
 
     config = find_video_tokenizer(pretrained).config
     length, size = pretrained.model.config.context_length, pretrained.grammar.codes_per_image
-    most = config.num_frames(frames_that_fit(length, 0, size))
+    most = config.num_frames(max(1, frames_that_fit(length, 0, size)))
+    if (file.num_frames or 0) > most:  # said before so many are read
+        raise VideoError(
+            f'"frames": {file.num_frames} of {file.path} is more than the {most} that the context '
+            f"of {length} tokens holds: ask for {most}, or fewer"
+        )
     frames = read_first_frames(
         file.path, config.image.resolution, max_frames=file.num_frames or most + 1
     ).frames

@@ -47,7 +47,8 @@ def add_parser(commands: Subparsers) -> None:
     source.add_argument("--image", type=Path, help="a picture, which is the first frame")
     source.add_argument(
         "--physics", type=positive, metavar="N",
-        help="continue N held-out clips of bouncing balls and count the balls in every frame",
+        help="continue N held-out clips of bouncing balls, always the same ones, and count the "
+        "balls in every frame",
     )  # fmt: skip
     parser.add_argument(
         "--context", type=positive, help=f"frames that are given (default: {_CONTEXT})"
@@ -72,8 +73,7 @@ def add_parser(commands: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw, write, print the page's path."""
-    from genvlm.models.pretrained import load_pretrained
-    from genvlm.scoring.video import find_video_tokenizer
+    from genvlm.models.pretrained import find_video_tokenizer, load_pretrained
     from genvlm.studies.rollout import check_lengths
 
     inputs = [path for path in (arguments.video, arguments.image) if path is not None]
@@ -94,6 +94,12 @@ def _check_options(arguments: argparse.Namespace) -> None:
         refuse_options(arguments, _OF_VIDEOS, "is of one video, and --physics has its own clips")
     elif arguments.captions:
         raise ConfigError("--captions is of --physics: give a --text to a video of your own")
+    led = arguments.guidance_scale != 1 or arguments.contrastive_top_k is not None
+    if led and arguments.text is None and not arguments.captions:
+        raise ConfigError(
+            "--guidance-scale and --contrastive-top-k lead towards a text, and there is none: give "
+            "a --text, or --captions to --physics"
+        )
     if arguments.image is not None:
         refuse_options(arguments, ("fps", "start"), "is of videos, and --image is a picture")
         if arguments.context not in (None, 1):
@@ -115,7 +121,7 @@ def _roll_clip(
     from genvlm.data.clip_files import FRAMES_PER_SECOND
     from genvlm.data.first_frames import FirstFrames
     from genvlm.data.images import load_image
-    from genvlm.scoring.video import find_video_tokenizer
+    from genvlm.models.pretrained import find_video_tokenizer
     from genvlm.studies.rollout import continue_clip, read_clip
     from genvlm.studies.rollout_page import write_continuation
 

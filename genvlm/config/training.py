@@ -125,8 +125,8 @@ class TrainConfig(RunConfig):
         of_videos = self.objective.video_weight if self.tokenizers.video is not None else 0.0
         if not (self.objective.text_weight or self.objective.image_weight or of_videos):
             raise ConfigError(
-                "objective.text_weight and objective.image_weight are both 0: nothing would be "
-                "learned"
+                "objective.text_weight and objective.image_weight are 0, and so is video_weight or "
+                "there is no tokenizers.video: nothing would be learned"
             )
         if self.data.infill is not None and not self.syntax.num_gaps:
             raise ConfigError(

@@ -42,7 +42,8 @@ def write_gif(
 def gif_bytes(frames: VideoFrames, *, frames_per_second: float = FRAMES_PER_SECOND) -> bytes:
     """A GIF of the frames as they are; one palette serves all of them, undithered.
 
-    Exact up to 240 colours. Pauses are whole hundredths of a second. Raises VideoError: not a clip.
+    Exact up to 240 colours. Pauses are whole hundredths of a second, at least 2 and at most 65,535.
+    Raises VideoError: not a clip.
     """
     _check(frames)
     places, palette = _with_twins(*_reduced(frames))
@@ -50,7 +51,8 @@ def gif_bytes(frames: VideoFrames, *, frames_per_second: float = FRAMES_PER_SECO
     for image in (first, *others):
         image.putpalette(palette)
     buffer = io.BytesIO()
-    pause = max(20, 10 * round(100 / frames_per_second))  # browsers play shorter ones slowly
+    # Browsers play shorter ones slowly; longer ones do not go into the file.
+    pause = 10 * round(min(max(2, 100 / frames_per_second), 65_535))
     first.save(
         buffer, "GIF", save_all=True, append_images=others, duration=pause, loop=0, optimize=False
     )
@@ -62,9 +64,8 @@ def _reduced(frames: VideoFrames) -> tuple[UInt8[np.ndarray, "frames height widt
     tall = Image.fromarray(np.ascontiguousarray(frames.reshape(-1, *frames.shape[2:])))
     # Median cut, the default, is off by half as much again.
     reduced = tall.quantize(_NUM_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    palette = (reduced.getpalette() or [])[: 3 * _NUM_COLOURS]
-    palette += [0] * (3 * _NUM_COLOURS - len(palette))
-    return np.array(reduced).reshape(frames.shape[:3]), palette
+    places = np.array(reduced).reshape(frames.shape[:3])
+    return places, (reduced.getpalette() or [])[: 3 * (int(places.max()) + 1)]
 
 
 def _with_twins(
@@ -73,7 +74,7 @@ def _with_twins(
     """The same pictures, no two in a row with the same places.
 
     Pillow would leave out a frame that equals the one before, and who reads the file would find
-    fewer frames: so the first pixel has, in turn, a second place of the same colour.
+    fewer frames: so one pixel has, in turn, a second place of the same colour.
     """
     palette, twins, changed = list(palette), dict[int, int](), places.copy()
     for number in range(1, len(places)):
@@ -82,7 +83,8 @@ def _with_twins(
             if place not in twins and len(palette) < 3 * 256:
                 twins[place] = len(palette) // 3
                 palette += palette[3 * place : 3 * place + 3]
-            changed[number, 0, 0] = twins.get(place, place)
+            for row, column in np.argwhere(np.isin(places[number], list(twins)))[:1]:
+                changed[number, row, column] = twins[int(places[number, row, column])]
     return changed, palette
 
 

@@ -113,12 +113,7 @@ class PretrainedModel:
             ConfigError: a model without a video tokenizer.
             VideoError: a number of frames that does not fit r.
         """
-        if self.video_tokenizer is None:
-            raise ConfigError(
-                "this model has no video tokenizer: use one that was trained with "
-                "`tokenizers.video`"
-            )
-        return self.video_tokenizer.encode([frames])[0]
+        return find_video_tokenizer(self).encode([frames])[0]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -134,6 +129,15 @@ class PretrainedModel:
         if self.video_tokenizer is not None:
             payload["video_tokenizer"] = self.video_tokenizer.fingerprint
         return fingerprint_of(payload)
+
+
+def find_video_tokenizer(pretrained: PretrainedModel) -> VideoTokenizer:
+    """The model's own. Raises ConfigError: it was trained without one."""
+    if pretrained.video_tokenizer is None:
+        raise ConfigError(
+            "this model has no video tokenizer: use one that was trained with `tokenizers.video`"
+        )
+    return pretrained.video_tokenizer
 
 
 def build_vocabulary(

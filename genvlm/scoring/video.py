@@ -16,11 +16,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float64
 
-from genvlm.errors import ConfigError, TokenError, VideoError
-from genvlm.models.pretrained import PretrainedModel
+from genvlm.errors import TokenError, VideoError
+from genvlm.models.pretrained import PretrainedModel, find_video_tokenizer
 from genvlm.scoring.autoregressive import Likelihood, Normalization
 from genvlm.tokenization.document import EncodedDocument, Segment, Text, Video
-from genvlm.tokenization.video import VideoTokenizer
 from genvlm.tokenization.vocabulary import Modality
 from genvlm.tokenization.windows import frames_that_fit, window_frames
 
@@ -107,15 +106,6 @@ def score_video(
             whole = results[owner] = np.full(shape, np.nan, log_probs.dtype)
         whole[reading.frames] = log_probs.reshape(-1, *shape[1:])
     return [VideoScore(found, normalization, context) for found in results if found is not None]
-
-
-def find_video_tokenizer(pretrained: PretrainedModel) -> VideoTokenizer:
-    """The model's own. Raises ConfigError: it was trained without one."""
-    if pretrained.video_tokenizer is None:
-        raise ConfigError(
-            "this model has no video tokenizer: use one that was trained with `tokenizers.video`"
-        )
-    return pretrained.video_tokenizer
 
 
 def _readings(

@@ -16,9 +16,9 @@ from genvlm.data.images import image_digest
 from genvlm.data.videos import VideoFrames
 from genvlm.errors import ConfigError, VideoError
 from genvlm.models.build import build_transformer
-from genvlm.models.pretrained import PretrainedModel, codebooks_of
+from genvlm.models.pretrained import PretrainedModel, codebooks_of, find_video_tokenizer
 from genvlm.scoring.protocols import ClipSet, Plausibility, ScorerInfo
-from genvlm.scoring.video import VideoCodes, find_video_tokenizer, score_video
+from genvlm.scoring.video import VideoCodes, score_video
 
 # Sums of numbers that are multiples of 2^-16 are exact in float64, whatever their order: clips of
 # the same frames then tie, instead of being told apart by rounding.

@@ -14,8 +14,8 @@ from genvlm.errors import ConfigError, VideoError
 from genvlm.evaluation.drift import frame_psnr, latent_shifts
 from genvlm.generation.rollout import Rollout, roll_out
 from genvlm.generation.sampling import SamplingSettings
-from genvlm.models.pretrained import PretrainedModel
-from genvlm.scoring.video import find_video_tokenizer, score_video
+from genvlm.models.pretrained import PretrainedModel, find_video_tokenizer
+from genvlm.scoring.video import score_video
 
 EXPLAINED = {
     "nll_per_code": "nats of a code of each drawn latent frame under the model (temperature 1, no "

@@ -13,8 +13,8 @@ from genvlm.errors import ModelError, VideoError
 from genvlm.evaluation.blocks import Block, Callout, Cell, Headline, Section, Table
 from genvlm.evaluation.films import Film, Films
 from genvlm.evaluation.report import render_report
-from genvlm.models.pretrained import PretrainedModel
-from genvlm.scoring.video import VideoScore, find_video_tokenizer, score_video
+from genvlm.models.pretrained import PretrainedModel, find_video_tokenizer
+from genvlm.scoring.video import VideoScore, score_video
 from genvlm.scoring.video_scorers import given_latents
 
 MAX_FRAMES = 257

@@ -166,8 +166,8 @@ class LocalEncoder(nn.Module):
         Always so many cells at once, since matrix products of another size differ in the last bits,
         and what else is encoded would tip codes that are as near as others.
         """
-        rows = x.contiguous().cpu().numpy()
-        as_bytes = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))[:, 0]
+        rows = x.contiguous().view(torch.uint8).cpu().numpy()  # NumPy knows no bfloat16
+        as_bytes = rows.view(np.dtype((np.void, rows.shape[1])))[:, 0]
         _, first, places = np.unique(as_bytes, return_index=True, return_inverse=True)
         distinct = x[torch.from_numpy(first).to(x.device)]
         pieces = F.pad(distinct, (0, 0, 0, -len(distinct) % _CELLS)).split(_CELLS)

@@ -1,8 +1,9 @@
 """Which latent frames are read when the next one is predicted, of videos longer than the context.
 
 The first latent frame stays as anchor, and behind it slide the latest ones. What is read is a
-document of its own: the anchor is its frame 0 and positions count on from there, so that a model
-never meets a position that it was not trained on. Scoring and rollout share this.
+document of its own: the anchor is its frame 0 and positions count on from there, so that no window
+has a position which a clip that fills the context does not have. A model whose training clips were
+shorter than its context meets later ones. Scoring and rollout share this.
 """
 
 from genvlm.errors import TokenError

@@ -74,6 +74,7 @@ def test_a_video_behind_a_text_can_be_a_prompt_again(folder: Path, tmp_path: Pat
 
 MODEL, VIDEO = ["--model", "{folder}/m"], ["--video", "{folder}/clip.mp4"]
 REFUSED = {
+    "holds the input": ["rollout", *MODEL, "--video", "{tmp}/out"],
     "10 frames do not fit": ["rollout", *MODEL, *VIDEO, "--context", "10"],
     "ask for 48 or 52": ["rollout", *MODEL, *VIDEO, "--frames", "50"],
     "11 frames, fewer than the 13": ["rollout", *MODEL, *VIDEO, "--context", "13"],
@@ -85,10 +86,15 @@ REFUSED = {
     "is not a video": ["rollout", *MODEL, "--video", "{folder}/m/config.yaml"],
     "is of one video": ["rollout", *MODEL, "--physics", "3", "--text", "red"],
     "64x64": ["rollout", *MODEL, "--physics", "3"],
+    "lead towards a text": ["rollout", *MODEL, *VIDEO, "--guidance-scale", "2"],
+    "give a --text, or --captions": [
+        "rollout", *MODEL, "--physics", "3", "--contrastive-top-k", "2",
+    ],
     "--fps 0": ["rollout", *MODEL, *VIDEO, "--fps", "0"],
     "give it 5 or 9": ["generate", *MODEL, "--prompt", "red", "--video-frames", "7"],
     "video of 17 latent frames": ["generate", *MODEL, "--prompt", "red", "--video-frames", "65"],
     "more than the 53 frames": ["generate", *MODEL, "--document", "{tmp}/long.jsonl"],
+    "is more than the 53 that": ["generate", *MODEL, "--document", "{tmp}/many.jsonl"],
     'write "frames": 9': ["generate", *MODEL, "--document", "{tmp}/odd.jsonl"],
     "'video' is missing": ["generate", *MODEL, "--document", "{tmp}/number.jsonl"],
 }  # fmt: skip
@@ -99,11 +105,17 @@ def test_what_cannot_be_done_is_one_sentence(said: str, folder: Path, tmp_path, 
     (tmp_path / "long.mp4").write_bytes(video_bytes(num_frames=54, width=16, height=16))
     (tmp_path / "odd.mp4").write_bytes(video_bytes(num_frames=11, width=16, height=16))
     for name, video in (("long", "long.mp4"), ("odd", "odd.mp4"), ("number", 3)):
-        segments = [{"video": video}]
+        segments: list[dict] = [{"video": video}]
         (tmp_path / f"{name}.jsonl").write_text(json.dumps({"id": "a", "segments": segments}))
+    many = {"id": "a", "segments": [{"video": "odd.mp4", "frames": 10**9}]}
+    (tmp_path / "many.jsonl").write_text(json.dumps(many))
+    if said == "holds the input":
+        (tmp_path / "out").mkdir()
+        save_image(np.zeros((9, 9, 3), np.uint8), tmp_path / "out" / "0.png")
     command = [w.format(folder=folder, tmp=tmp_path) for w in REFUSED[said]]
     assert main([*command, "--out", str(tmp_path / "out")]) == 2
     message = capsys.readouterr().err
     assert said in message
     assert message.count("\n") == 1
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out/index.html").exists()
+    assert said == "holds the input" or not (tmp_path / "out").exists()

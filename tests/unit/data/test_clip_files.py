@@ -58,6 +58,25 @@ def test_frames_that_show_the_same_are_all_frames_of_the_gif(tmp_path: Path) -> 
     assert np.array_equal(read_gif(tmp_path / "a.gif")[0], frames)
 
 
+def test_frames_that_stand_still_in_many_colours_are_all_frames_of_the_gif(
+    tmp_path: Path,
+) -> None:
+    """40 scenes of one colour; and 40 whose first pixels use up what the palette has left."""
+    frames = np.zeros((80, 4, 4, 3), np.uint8)
+    frames += (np.arange(80) // 2 * 6).astype(np.uint8)[:, None, None, None]
+    noise = np.random.default_rng(0).integers(0, 256, (80, 16, 16, 3), dtype=np.uint8)
+    noise[1::2] = noise[::2]
+    for clip in (frames, noise):
+        (tmp_path / "a.gif").write_bytes(gif_bytes(clip))
+        assert len(read_gif(tmp_path / "a.gif")[0]) == 80
+
+
+@pytest.mark.parametrize(("rate", "pause"), [(1e-6, 655_350), (0.01, 100_000), (1e6, 20)])
+def test_a_gif_of_any_rate_can_be_written(rate: float, pause: int, tmp_path: Path) -> None:
+    (tmp_path / "a.gif").write_bytes(gif_bytes(bouncing(), frames_per_second=rate))
+    assert read_gif(tmp_path / "a.gif")[1] == pause
+
+
 def test_a_gif_of_many_colours_stays_near(tmp_path: Path) -> None:
     ramp = np.linspace(0, 255, 24).astype(np.uint8)
     frames = np.stack(

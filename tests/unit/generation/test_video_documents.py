@@ -13,7 +13,7 @@ from genvlm.generation.stream import (
     DocumentDone,
     Event,
     ImageDone,
-    TextPiece,
+    ImageProgress,
     VideoDone,
     VideoProgress,
     VideoStarted,
@@ -92,6 +92,8 @@ def test_events_tell_of_videos_as_they_begin_grow_and_end(pretrained: Pretrained
         assert images == [s.codes.tolist() for s in document.segments if isinstance(s, Image)]
         told += len(done)
         num_latents = None
+        grown = [event for event in own if isinstance(event, ImageProgress)]
+        assert len(grown) == 4 * len(images)
         for event in own:
             match event:
                 case VideoStarted():
@@ -102,8 +104,9 @@ def test_events_tell_of_videos_as_they_begin_grow_and_end(pretrained: Pretrained
                     num_latents = n
                 case VideoDone(codes=codes):
                     assert len(codes) == num_latents
-                case TextPiece() | DocumentDone():
-                    pass
+                    num_latents = None
+                case _:
+                    assert num_latents is None  # nothing else is told within a video
     assert told >= 2
 
 

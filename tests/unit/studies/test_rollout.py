@@ -146,6 +146,9 @@ def test_bouncing_balls_are_continued_in_every_way_and_shown(tmp_path: Path) -> 
         pretrained, SamplingSettings(), num=1, num_context=5, num_frames=4, seed=0, captions=True
     )
     (truth,) = found.truth
+    (clip,) = sample_counting_clips(1, seed=1, num_frames=9)  # its area was chosen on seed 0
+    assert np.array_equal(truth, clip.render())
+    assert (found.about["clips_seed"], found.about["seed"]) == (1, 0)
     ways = {way: clips[0] for way, clips in found.continued.items()}
     assert {way: clip.shape for way, clip in ways.items()} == dict.fromkeys(ways, (9, 64, 64, 3))
     assert np.array_equal(ways[COPY][8], truth[4])

@@ -82,6 +82,22 @@ def test_a_local_encoder_gives_equal_patches_equal_codes_wherever_they_stand() -
         torch.testing.assert_close(torch.stack(far), blank.expand(len(far), -1))
 
 
+@pytest.mark.filterwarnings("ignore:Mismatch dtype")  # of RMSNorm, which then works in another way
+@pytest.mark.parametrize("autocast", [False, True], ids=["float32", "bfloat16"])
+def test_cells_that_recur_are_encoded_once_and_like_the_others(autocast: bool) -> None:
+    """257 cells are a part and one more; with gradients every cell is encoded."""
+    torch.manual_seed(0)
+    encoder = VQGAN(replace(tiny_image_config(resolution=32), encoder_margin=2)).encoder
+    pictures = (torch.rand(5, 3, 32, 32) * 2 - 1)[[0, 1, 2, 3, 4, 3, 0]]
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        every = encoder(pictures).detach()
+        with torch.no_grad():
+            distinct = encoder(pictures)
+    assert distinct.dtype == every.dtype
+    assert torch.allclose(distinct, every, atol=5e-2 if autocast else 1e-5)
+    assert torch.equal(distinct[5:], distinct[[3, 0]])
+
+
 def test_progress_counts_pictures(tokenizer: ImageTokenizer) -> None:
     seen: list[int] = []
     tokenizer.encode(PICTURES * 6, seen.append)
