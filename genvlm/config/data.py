@@ -127,6 +127,18 @@ class MovingEmojiSource:
 
 @strict
 @dataclass(frozen=True, kw_only=True)
+class CameraSource:
+    """Clips of drawings on textured ground: a camera that pans, zooms, or sees one move."""
+
+    kind: Literal["camera"] = "camera"
+    num: Positive
+    num_frames: Positive = 17
+    vendors: Vendors = ("noto",)
+    seed: Seed = 0
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
 class CaptionsSource:
     """A folder of pictures with a `captions.jsonl` of {"id"?, "image", "text"} lines."""
 
@@ -268,6 +280,7 @@ DrawnSource = (
     | SequencesSource
     | PhysicsSource
     | MovingEmojiSource
+    | CameraSource
 )
 """Sources that are rendered."""
 

@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from genvlm.config.data import MovingEmojiSource, PhysicsSource, VideosSource
+from genvlm.config.data import CameraSource, MovingEmojiSource, PhysicsSource, VideosSource
 from genvlm.config.image_tokenizer import VQGANConfig
 from genvlm.config.schema import Count, Positive, Seed, Weight, strict
 from genvlm.errors import ConfigError
 
 ClipSource = Annotated[
-    PhysicsSource | MovingEmojiSource | VideosSource, Field(discriminator="kind")
+    PhysicsSource | MovingEmojiSource | CameraSource | VideosSource, Field(discriminator="kind")
 ]
 
 

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from genvlm.config.data import (
+    CameraSource,
     DrawnSource,
     EditsSource,
     EmojiSource,
@@ -27,6 +28,7 @@ from genvlm.config.data import (
 )
 from genvlm.config.schema import to_plain
 from genvlm.data.augment import augment_drawings
+from genvlm.data.camera import sample_camera_clips
 from genvlm.data.clips import read_clips
 from genvlm.data.edits import sample_edits
 from genvlm.data.emoji import Concept, Vendor, class_concepts, load_drawings, split_concepts
@@ -123,6 +125,12 @@ def read_source(
             for i, drawing in enumerate(moving):
                 render = partial(drawing.render, _vendor(source.vendors, i))
                 yield _clip(f"{prefix}-{i}", drawing.caption, render)
+        case CameraSource():
+            filmed = sample_camera_clips(
+                source.num, source.seed, source.num_frames, vendors=source.vendors
+            )
+            for i, shot in enumerate(filmed):
+                yield _clip(f"{prefix}-{i}", shot.caption, shot.render)
         case VideosSource():
             for cut in read_clips(source, skips or SkipBudget()):
                 yield _clip(f"{prefix}-{cut.id}", cut.caption, partial(_same, cut.frames))
@@ -134,7 +142,7 @@ def read_source(
 def count_visuals(source: DrawnSource | FileSource) -> int:
     """How many visuals a source is known to have before it is read; 0: not known."""
     match source:
-        case ScenesSource() | PhysicsSource() | MovingEmojiSource():
+        case ScenesSource() | PhysicsSource() | MovingEmojiSource() | CameraSource():
             return source.num
         case StoriesSource():
             return source.num * 3

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from genvlm.config.data import MovingEmojiSource, PhysicsSource, VideosSource
+from genvlm.config.data import CameraSource, MovingEmojiSource, PhysicsSource, VideosSource
 from genvlm.data.shards import Whose
 from genvlm.data.sources import NumberedSource, Visual
 from genvlm.errors import ConfigError, DataError
@@ -78,7 +78,7 @@ def check_clips(sources: Sequence[NumberedSource], tokenizers: Tokenizers) -> No
         ConfigError: there is no video tokenizer, or `num_frames` does not fit it.
     """
     for number, source in sources:
-        if not isinstance(source, PhysicsSource | MovingEmojiSource | VideosSource):
+        if not isinstance(source, PhysicsSource | MovingEmojiSource | CameraSource | VideosSource):
             continue
         if tokenizers.video is None:
             raise ConfigError(

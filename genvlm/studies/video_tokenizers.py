@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from genvlm.config.assets import resolve_path
-from genvlm.config.data import MovingEmojiSource, PhysicsSource
+from genvlm.config.data import CameraSource, MovingEmojiSource, PhysicsSource
 from genvlm.config.schema import dump_config
 from genvlm.config.video_tokenizer import VideoVQTrainConfig
 from genvlm.data.emoji import LICENCES, UNSEEN_VENDOR
@@ -202,7 +202,8 @@ def _card(
         else "Image encoder and codebook are\nthe image tokenizer's and were not trained: the "
         "codes of a first frame are those of the picture, and\nboth share their token ids."
     )
-    vendors = {v for s in config.sources if isinstance(s, MovingEmojiSource) for v in s.vendors}
+    drawn = [s for s in config.sources if isinstance(s, MovingEmojiSource | CameraSource)]
+    vendors = {vendor for source in drawn for vendor in source.vendors}
     unseen = "" if UNSEEN_VENDOR in vendors else f" {UNSEEN_VENDOR.capitalize()}'s were not seen."
     licences = "\n".join(f"- {licence}" for licence in LICENCES.values())
     return f"""# Video tokenizer: {size}x{size} clips
