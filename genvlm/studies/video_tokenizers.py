@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 from genvlm.config.assets import resolve_path
-from genvlm.config.data import CameraSource, MovingEmojiSource, PhysicsSource
+from genvlm.config.data import CameraSource, MovingEmojiSource, PhysicsSource, VideosSource
 from genvlm.config.schema import dump_config
-from genvlm.config.video_tokenizer import VideoVQTrainConfig
-from genvlm.data.emoji import LICENCES, UNSEEN_VENDOR
+from genvlm.config.video_tokenizer import ClipSource, VideoVQTrainConfig
+from genvlm.data.emoji import LICENCES, UNSEEN_VENDOR, Vendor
 from genvlm.data.moving_emoji import sample_moving_emoji
 from genvlm.data.physics.scenes import sample_clips
 from genvlm.errors import ConfigError
@@ -33,6 +33,7 @@ _NUM_FRAMES = 17
 # Of the physics clips that are measured, from which no recipe may draw.
 _HELD_OUT_SEED = 977
 _SHOWN = 3
+_MEASURED_VENDORS: tuple[Vendor, ...] = ("noto", UNSEEN_VENDOR)
 
 
 def train_video_tokenizer(
@@ -93,10 +94,9 @@ def held_out_clips() -> dict[str, Clips]:
         sample_moving_emoji(_NUM_CLIPS, _HELD_OUT_SEED, num_frames=_NUM_FRAMES, held_out=True)
     )
     simulated = sample_clips(_NUM_CLIPS, _HELD_OUT_SEED, num_frames=_NUM_FRAMES)
-    return {
-        "physics": [clip.render() for clip in simulated],
-        "moving emoji, noto": [clip.render("noto") for clip in moving],
-        f"moving emoji, {UNSEEN_VENDOR}": [clip.render(UNSEEN_VENDOR) for clip in moving],
+    return {"physics": [clip.render() for clip in simulated]} | {
+        f"moving emoji, {vendor}": [clip.render(vendor) for clip in moving]
+        for vendor in _MEASURED_VENDORS
     }
 
 
@@ -202,19 +202,33 @@ def _card(
         else "Image encoder and codebook are\nthe image tokenizer's and were not trained: the "
         "codes of a first frame are those of the picture, and\nboth share their token ids."
     )
+    trained = "\n".join(f"- {_described(source)}" for source in config.sources)
     drawn = [s for s in config.sources if isinstance(s, MovingEmojiSource | CameraSource)]
     vendors = {vendor for source in drawn for vendor in source.vendors}
-    unseen = "" if UNSEEN_VENDOR in vendors else f" {UNSEEN_VENDOR.capitalize()}'s were not seen."
-    licences = "\n".join(f"- {licence}" for licence in LICENCES.values())
-    return f"""# Video tokenizer: {size}x{size} clips
+    unseen = ""
+    if vendors and UNSEEN_VENDOR not in vendors:
+        unseen = f" {UNSEEN_VENDOR.capitalize()}'s were not seen."
+    licences = "".join(
+        f"- {licence}\n" for vendor, licence in LICENCES.items() if vendor in vendors
+    )
+    if licences:
+        licences = f"The drawings that it was trained on:\n{licences}"
+    pictured = " and ".join(LICENCES[vendor] for vendor in _MEASURED_VENDORS)
+    num = next(iter(metrics.values()))["video tokenizer"]["clips"]
+    return (
+        f"""# Video tokenizer: {size}x{size} clips
 
 Causal 3-D VQ, inflated from `{config.initial}`: 1 + {r} k frames become 1 + k grids
 of {rows_of}x{columns} codes. {millions} parameters, stored as {config.weights_dtype}, computed in
 float32. No later frame changes an earlier code. {shared}
 
-    genvlm train configs/train/video-64.yaml --out runs/video-64
+    genvlm train recipe.yaml --out runs/mine
 
-Held-out clips of {_NUM_FRAMES} frames, {_NUM_CLIPS} a set (simulations of another seed; pairs of a
+`recipe.yaml` beside this card is what it was trained with, {config.num_steps:,} steps with a batch of
+{config.batch_size} clips of {config.num_frames} frames, an equal share from each of:
+{trained}
+
+Held-out clips of {_NUM_FRAMES} frames, {num} a set (simulations of another seed; pairs of a
 drawing and a direction that no training clip has), beside the image tokenizer: on every frame, and
 on as many tokens as the video tokenizer has.{unseen}
 
@@ -230,7 +244,26 @@ frames. "Frames between drawn": every {r}th frame is kept, and those between are
 |---|---|---|
 {usage}
 
-`reconstructions.png`: every other frame over its reconstruction, three clips a set. Physics clips
-are simulated; the drawings that move are:
-{licences}
-"""
+`reconstructions.png`: every other frame over its reconstruction, three clips a set, with
+drawings of {pictured}.
+
+{licences}""".rstrip()
+        + "\n"
+    )
+
+
+def _described(source: ClipSource) -> str:
+    frames = f"{source.num_frames} frames"
+    match source:
+        case PhysicsSource():
+            return f"`physics`: {source.num:,} simulated clips of {frames}, seed {source.seed}"
+        case VideosSource():
+            rate = source.frames_per_second
+            resampled = "" if rate is None else f" at {rate:g} a second"
+            return f"`videos`: clips of {frames}{resampled} from `{source.path}`"
+        case _:
+            names = " and ".join(vendor.capitalize() for vendor in source.vendors)
+            return (
+                f"`{source.kind}`: {source.num:,} clips of {frames} with drawings of {names}, seed "
+                f"{source.seed}"
+            )

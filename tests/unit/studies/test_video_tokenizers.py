@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genvlm.config.data import MovingEmojiSource, PhysicsSource
+from genvlm.config.data import MovingEmojiSource, PhysicsSource, VideosSource
 from genvlm.config.video_tokenizer import VideoVQTrainConfig
 from genvlm.data.moving_emoji import sample_moving_emoji
 from genvlm.errors import ConfigError
@@ -108,3 +108,23 @@ def test_the_card_says_what_was_kept_and_what_was_not_seen(published) -> None:
     card = " ".join((published(own) / "README.md").read_text().split())
     assert "Its codebook is also its own" in card
     assert "not seen" not in card
+
+
+def test_the_card_names_the_recipe_that_was_trained_and_licences_of_its_sources_alone(
+    published,
+) -> None:
+    recipe = replace(CONFIG, num_steps=1234, sources=(PhysicsSource(num=2345), *CONFIG.sources))
+    card = " ".join((published(recipe) / "README.md").read_text().split())
+    assert "genvlm train recipe.yaml --out" in card
+    assert "video-64" not in card
+    assert "1,234 steps" in card
+    assert "`physics`: 2,345 simulated clips of 33 frames" in card
+    assert "trained on: - Noto Emoji (Apache-2.0)" in card
+    assert "Twemoji" not in card
+    mine = replace(CONFIG, sources=(VideosSource(path="my/clips", frames_per_second=12),))
+    card = " ".join((published(mine) / "README.md").read_text().split())
+    assert "`videos`: clips of 17 frames at 12 a second from `my/clips`" in card
+    assert "drawings that" not in card
+    assert "not seen" not in card
+    # Whatever was trained on, the picture shows the drawings that were measured.
+    assert "with drawings of Noto Emoji (Apache-2.0) and Fluent UI Emoji (MIT)." in card
