@@ -3,6 +3,8 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,13 +109,25 @@ def _train_image_tokenizer(config: "VQGANTrainConfig", arguments: argparse.Names
 
 def _train_video_tokenizer(config: "VideoVQTrainConfig", arguments: argparse.Namespace) -> Path:
     from genvlm.cli.parsing import progress_bar
+    from genvlm.cli.training_progress import tokenizer_progress
     from genvlm.studies.video_tokenizers import train_video_tokenizer
 
-    with progress_bar("training the video tokenizer") as bar:
+    with ExitStack() as stack:
+        training = tokenizer_progress("training the video tokenizer", config.num_steps)
+        on_step = stack.enter_context(training)
+        measuring: list[Callable[[int, int | None], None]] = []
+
+        def on_clip(done: int, total: int) -> None:
+            if not measuring:
+                stack.close()  # two bars at once are one too many
+                measuring.append(stack.enter_context(progress_bar("measuring held-out clips")))
+            measuring[0](done, total)
+
         return train_video_tokenizer(
             config,
             arguments.out,
             resume=arguments.resume,
-            on_step=lambda step, terms: bar(step, config.num_steps),
+            on_step=on_step,
+            on_clip=on_clip,
             say=lambda message: print(f"genvlm train: {message}", file=sys.stderr),
         )

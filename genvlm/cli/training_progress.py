@@ -1,13 +1,14 @@
 """The progress of training on standard error: a bar, or without a terminal a line a log record."""
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from genvlm.cli.parsing import progress_lines
+from genvlm.cli.parsing import SECONDS_A_LINE, progress_bar, progress_lines
 from genvlm.training import steps
 
 _RATE = "_per_second"
@@ -40,6 +41,30 @@ def training_progress() -> Iterator[steps.Progress]:
             )
 
         yield steps.Progress(encode=encode, step=step, say=lambda m: console.print(m))
+
+
+@contextmanager
+def tokenizer_progress(
+    description: str, num_steps: int
+) -> Iterator[Callable[[int, dict[str, float]], None]]:
+    """A callback (step, terms): a bar, or without a terminal a line now and then and of the last.
+
+    Call it with what training logs, of which `loss` is shown.
+    """
+    if Console(stderr=True).is_terminal:
+        with progress_bar(description) as bar:
+            yield lambda step, terms: bar(step, num_steps)
+        return
+    last = time.monotonic()
+
+    def show(step: int, terms: dict[str, float]) -> None:
+        nonlocal last
+        if step < num_steps and time.monotonic() - last < SECONDS_A_LINE:
+            return
+        last = time.monotonic()
+        _print(f"{description}: step {step:,}/{num_steps:,}  loss {terms['loss']:.4f}")
+
+    yield show
 
 
 def _losses_and_speed(record: dict[str, float]) -> str:

@@ -8,6 +8,7 @@ kept and the others are drawn between two kept ones or repeat the last one.
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +21,8 @@ from genvlm.config.video_tokenizer import ClipSource, VideoVQTrainConfig
 from genvlm.data.emoji import LICENCES, UNSEEN_VENDOR, Vendor
 from genvlm.data.moving_emoji import sample_moving_emoji
 from genvlm.data.physics.scenes import sample_clips
-from genvlm.errors import ConfigError
+from genvlm.errors import CheckpointError, ConfigError
+from genvlm.nn.whole_files import write_whole
 from genvlm.tokenization.image import ImageTokenizer, load_image_tokenizer, to_pixels
 from genvlm.tokenization.video import VideoTokenizer, inflate, load_video_tokenizer
 from genvlm.tokenization.video_vqgan import PICTURE_CODES
@@ -28,11 +30,21 @@ from genvlm.training.video_tokenizer import train_video_vq
 
 Clips = Sequence[np.ndarray]
 """uint8 (T, H, W, 3) each."""
-_NUM_CLIPS = 100
+_NUM_CLIPS = 50
+# Clips that are encoded, decoded and compared before progress is told.
+_AT_ONCE = 4
 _NUM_FRAMES = 17
 # Of the physics clips that are measured, from which no recipe may draw.
 _HELD_OUT_SEED = 977
 _SHOWN = 3
+CARD_FILE = "README.md"
+_EVERY_FRAME = "image tokenizer, every frame"
+_WAYS = (
+    "video tokenizer",
+    _EVERY_FRAME,
+    "image tokenizer, frames between drawn",
+    "image tokenizer, last frame held",
+)
 _MEASURED_VENDORS: tuple[Vendor, ...] = ("noto", UNSEEN_VENDOR)
 
 
@@ -42,9 +54,13 @@ def train_video_tokenizer(
     *,
     resume: bool = False,
     on_step: Callable[[int, dict[str, float]], None] = lambda step, terms: None,
+    on_clip: Callable[[int, int], None] = lambda done, total: None,
     say: Callable[[str], None] = lambda message: None,
 ) -> Path:
     """Inflate an image tokenizer, train it in `out` and publish it as `out/tokenizer`.
+
+    Args:
+        on_clip: called with held-out clips measured and to be measured, once training is over.
 
     Raises:
         ConfigError: a source has the seed of the clips that are measured.
@@ -62,38 +78,74 @@ def train_video_tokenizer(
     network = train_video_vq(
         tokenizer.network, config, out, resume=resume, on_step=on_step, say=say
     )
-    say("measuring on held-out clips")
+    folder = out / "tokenizer"
     tokenizer = VideoTokenizer(tokenizer.config, network)
-    return publish_video_tokenizer(tokenizer, image, config, out / "tokenizer")
+    if resume and _is_published(tokenizer, config, folder):
+        say(f"{folder} is whole: nothing to do")
+        return folder
+    say("measuring on held-out clips")
+    return publish_video_tokenizer(tokenizer, image, config, folder, on_clip=on_clip)
+
+
+def _is_published(tokenizer: VideoTokenizer, config: VideoVQTrainConfig, folder: Path) -> bool:
+    """Whether `folder` holds these weights, as stored, and the card, which is written last."""
+    if not (folder / CARD_FILE).is_file():
+        return False
+    try:
+        stored = load_video_tokenizer(folder).network.state_dict()
+    except (CheckpointError, ConfigError):
+        return False
+    dtype = _dtype(config)
+    return all(
+        torch.equal(stored[name], tensor) or torch.equal(stored[name], tensor.to(dtype).float())
+        for name, tensor in tokenizer.network.state_dict().items()
+    )
+
+
+def _dtype(config: VideoVQTrainConfig) -> torch.dtype:
+    return torch.float16 if config.weights_dtype == "float16" else torch.float32
 
 
 def publish_video_tokenizer(
-    tokenizer: VideoTokenizer, image: ImageTokenizer, config: VideoVQTrainConfig, folder: Path
+    tokenizer: VideoTokenizer,
+    image: ImageTokenizer,
+    config: VideoVQTrainConfig,
+    folder: Path,
+    *,
+    on_clip: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """Write weights, recipe, metrics, pictures and card. Metrics are of the weights as stored."""
-    dtype = torch.float16 if config.weights_dtype == "float16" else torch.float32
+    (folder / CARD_FILE).unlink(missing_ok=True)
     # Rounded, a codebook would be another one than the image tokenizer's.
-    tokenizer.save(folder, dtype=dtype, exact=() if config.train_codes else PICTURE_CODES)
+    tokenizer.save(folder, dtype=_dtype(config), exact=() if config.train_codes else PICTURE_CODES)
     tokenizer = load_video_tokenizer(folder)
     sets = held_out_clips()
-    metrics = {name: measure_video_tokenizer(tokenizer, image, c) for name, c in sets.items()}
+    metrics, total = {}, sum(len(clips) for clips in sets.values())
+    for number, (name, clips) in enumerate(sets.items()):
+        before = sum(len(clips) for clips in list(sets.values())[:number])
+
+        def measured(done: int, before: int = before) -> None:
+            on_clip(before + done, total)
+
+        metrics[name] = measure_video_tokenizer(tokenizer, image, clips, on_clip=measured)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
     (folder / "recipe.yaml").write_text(dump_config(config))
     clips = [clip for of_set in sets.values() for clip in of_set[:_SHOWN]]
     reconstruction_picture(tokenizer, clips).save(folder / "reconstructions.png", optimize=True)
-    (folder / "README.md").write_text(_card(tokenizer, config, metrics))
+    write_whole(folder / CARD_FILE, _card(tokenizer, config, metrics))
     return folder
 
 
-def held_out_clips() -> dict[str, Clips]:
+def held_out_clips(num: int | None = None) -> dict[str, Clips]:
     """Clips that no recipe trains on, by name: of another seed, and of held-out pairs.
+
+    `num` of each set, as many as a card is of by default; those of fewer are the first of more.
 
     Fluent's drawings are those of a vendor that the shipped recipes do not see.
     """
-    moving = list(
-        sample_moving_emoji(_NUM_CLIPS, _HELD_OUT_SEED, num_frames=_NUM_FRAMES, held_out=True)
-    )
-    simulated = sample_clips(_NUM_CLIPS, _HELD_OUT_SEED, num_frames=_NUM_FRAMES)
+    num = num or _NUM_CLIPS
+    moving = list(sample_moving_emoji(num, _HELD_OUT_SEED, num_frames=_NUM_FRAMES, held_out=True))
+    simulated = sample_clips(num, _HELD_OUT_SEED, num_frames=_NUM_FRAMES)
     return {"physics": [clip.render() for clip in simulated]} | {
         f"moving emoji, {vendor}": [clip.render(vendor) for clip in moving]
         for vendor in _MEASURED_VENDORS
@@ -101,58 +153,76 @@ def held_out_clips() -> dict[str, Clips]:
 
 
 def measure_video_tokenizer(
-    tokenizer: VideoTokenizer, image: ImageTokenizer, clips: Clips
+    tokenizer: VideoTokenizer,
+    image: ImageTokenizer,
+    clips: Clips,
+    *,
+    on_clip: Callable[[int], None] = lambda done: None,
 ) -> dict[str, dict[str, float]]:
     """Metrics of the tokenizer and of three ways to use the image tokenizer, by way.
 
     PSNR (mean over frames, dB), SSIM, and the temporal-difference error: mean absolute error of the
     change from each frame to the next, in grey levels of 255. Of the tokenizer also the share of
     codes that were used and the perplexity as a share of the codebook.
+
+    Args:
+        on_clip: called with the number of clips that are done.
     """
-    clips = [tokenizer.fit(clip) for clip in clips]
-    codes = tokenizer.encode(clips)
-    counts = np.bincount(
-        np.concatenate([c.reshape(-1) for c in codes]), minlength=len(tokenizer.codebook)
-    )
-    shares = counts[counts > 0] / counts.sum()
-    frames = [image.decode(image.encode(list(clip))) for clip in clips]
     r, tokens = tokenizer.frames_per_latent, tokenizer.grid[0] * tokenizer.grid[1]
-    ways = {
-        "video tokenizer": tokenizer.decode(codes),
-        "image tokenizer, every frame": frames,
-        "image tokenizer, frames between drawn": [_interpolated(f, r) for f in frames],
-        "image tokenizer, last frame held": [f[np.arange(len(f)) // r * r] for f in frames],
-    }
-    metrics = {name: _errors(clips, decoded) for name, decoded in ways.items()}
-    for name in metrics:
-        every = name == "image tokenizer, every frame"
-        kept = sum(len(c) for c in (clips if every else codes))
-        metrics[name]["tokens"] = kept * tokens / len(clips)
-    metrics["video tokenizer"] |= {
+    counts = np.zeros(len(tokenizer.codebook), np.int64)
+    errors: dict[str, list[_Errors]] = {way: [] for way in _WAYS}
+    num_latents = 0
+    for start in range(0, len(clips), _AT_ONCE):
+        some = [tokenizer.fit(clip) for clip in clips[start : start + _AT_ONCE]]
+        codes = tokenizer.encode(some)
+        num_latents += sum(len(c) for c in codes)
+        counts += np.bincount(np.concatenate([c.ravel() for c in codes]), minlength=len(counts))
+        for clip, ours in zip(some, tokenizer.decode(codes), strict=True):
+            frames = image.decode(image.encode(list(clip)))
+            held = frames[np.arange(len(frames)) // r * r]
+            decoded = (ours, frames, _interpolated(frames, r), held)
+            for way, one in zip(_WAYS, decoded, strict=True):
+                errors[way].append(_errors(clip, one))
+        on_clip(start + len(some))
+    shares = counts[counts > 0] / counts.sum()
+    metrics = {way: _means(of_way) for way, of_way in errors.items()}
+    for way in metrics:
+        kept = sum(map(len, clips)) if way == _EVERY_FRAME else num_latents
+        metrics[way]["tokens"] = kept * tokens / len(clips)
+    metrics[_WAYS[0]] |= {
         "codes_used": float((counts > 0).mean()),
         "perplexity_share": float(np.exp(-(shares * np.log(shares)).sum()) / len(counts)),
     }
     return metrics
 
 
-def _errors(clips: Clips, decoded: Clips) -> dict[str, float]:
+class _Errors(NamedTuple):
+    """Of one clip."""
+
+    decibels: np.ndarray
+    """PSNR of each frame."""
+    ssim: float
+    temporal_difference: float
+
+
+def _errors(clip: np.ndarray, decoded: np.ndarray) -> _Errors:
     from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
-    truth, seen = (np.concatenate(list(c)).astype(np.float64) for c in (clips, decoded))
+    truth, seen = clip.astype(np.float64), decoded.astype(np.float64)
     squared = ((truth - seen) ** 2).mean((1, 2, 3))
-    changes = [
-        np.abs(np.diff(a.astype(float), axis=0) - np.diff(b.astype(float), axis=0)).mean()
-        for a, b in zip(clips, decoded, strict=True)
-    ]
-    similar = [
-        float(ssim(to_pixels(b), to_pixels(a), data_range=2.0))
-        for a, b in zip(clips, decoded, strict=True)
-    ]
+    return _Errors(
+        decibels=10 * np.log10(255**2 / np.maximum(squared, 1e-3)),
+        ssim=float(ssim(to_pixels(decoded), to_pixels(clip), data_range=2.0)),
+        temporal_difference=float(np.abs(np.diff(truth, axis=0) - np.diff(seen, axis=0)).mean()),
+    )
+
+
+def _means(errors: Sequence[_Errors]) -> dict[str, float]:
     return {
-        "clips": len(clips),
-        "psnr_db": float((10 * np.log10(255**2 / np.maximum(squared, 1e-3))).mean()),
-        "ssim": float(np.mean(similar)),
-        "temporal_difference": float(np.mean(changes)),
+        "clips": len(errors),
+        "psnr_db": float(np.concatenate([e.decibels for e in errors]).mean()),
+        "ssim": float(np.mean([e.ssim for e in errors])),
+        "temporal_difference": float(np.mean([e.temporal_difference for e in errors])),
     }
 
 
@@ -224,8 +294,8 @@ float32. No later frame changes an earlier code. {shared}
 
     genvlm train recipe.yaml --out runs/mine
 
-`recipe.yaml` beside this card is what it was trained with, {config.num_steps:,} steps with a batch of
-{config.batch_size} clips of {config.num_frames} frames, an equal share from each of:
+`recipe.yaml` beside this card is what it was trained with, {config.num_steps:,} steps with
+{config.batch_size} clips a batch of {config.num_frames} frames, an equal share from each of:
 {trained}
 
 Held-out clips of {_NUM_FRAMES} frames, {num} a set (simulations of another seed; pairs of a

@@ -189,7 +189,7 @@ def _run(
             videos = sample_clips(pool, config, generator, device)
             terms = train_step(state, config, videos, generator)
             state.step += 1
-            if state.step % 20 == 0:
+            if state.step % 20 == 0 or state.step == config.num_steps:
                 logged = {name: round(float(value), 5) for name, value in terms.items()}
                 logged |= {"step": state.step, "seconds": round(time.monotonic() - start, 1)}
                 log.write(json.dumps(logged) + "\n")

@@ -10,7 +10,6 @@ from types import ModuleType
 import pytest
 import torch
 
-from genvlm.studies import video_tokenizers
 from genvlm.testing.tiny import tiny_image_tokenizer
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts/compare_quantizers"
@@ -28,8 +27,7 @@ batch_size: 2
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.setattr(video_tokenizers, "_NUM_CLIPS", 1)
+def script() -> ModuleType:
     loader = SourceFileLoader("compare_quantizers", str(SCRIPT))
     module = module_from_spec(spec_from_loader(loader.name, loader))
     loader.exec_module(module)
@@ -42,11 +40,13 @@ def test_three_quantizers_are_trained_and_measured(
     tiny_image_tokenizer(codebook_size=8192).save(tmp_path / "image")
     (tmp_path / "recipe.yaml").write_text(YAML.format(image=tmp_path / "image"))
     command = ["x", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path), "--num-steps", "2"]
+    command += ["--num-clips", "1"]
     monkeypatch.setattr(sys, "argv", command)
     with torch.random.fork_rng(devices=[]):
         script.main()
     found = json.loads((tmp_path / "quantizers.json").read_text())
     assert found["config"]["num_steps"] == 2
+    assert found["variants"]["fsq"]["metrics"]["physics"]["clips"] == 1
     decibels = {
         name: variant["metrics"]["physics"]["psnr_db"]
         for name, variant in found["variants"].items()

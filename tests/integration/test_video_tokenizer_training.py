@@ -1,5 +1,6 @@
 """`genvlm train` of a video tokenizer, from its configuration to codes that a model shares."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from genvlm.cli.main import main
 from genvlm.studies import video_tokenizers
-from genvlm.testing.tiny import tiny_image_tokenizer
+from genvlm.testing.tiny import tiny_image_tokenizer, tiny_video_tokenizer
 from genvlm.tokenization.video import load_video_tokenizer
 from genvlm.training.run_folder import read_log
 
@@ -21,7 +22,7 @@ sources:
   - {{kind: physics, num: 2, num_frames: 9}}
   - {{kind: moving_emoji, num: 2}}
 num_frames: 5
-num_steps: 20
+num_steps: 22
 batch_size: 2
 warmup_steps: 2
 """
@@ -37,14 +38,21 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_recipe_becomes_a_tokenizer_that_shares_the_ids_of_pictures(
-    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    recipe: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "run"
+    monkeypatch.setattr("genvlm.cli.parsing.SECONDS_A_LINE", 0.0)
     assert main(["train", str(recipe), "--out", str(out)]) == 0
     said = capsys.readouterr()
     assert said.out.strip() == str(out / "tokenizer")
     assert "drawing the clips" in said.err
-    (record,) = read_log(out / "log.jsonl")
+    assert re.search(r"training the video tokenizer: step 22/22  loss \d+\.\d{4}\n", said.err)
+    assert "measuring held-out clips: 4 of 6\nmeasuring held-out clips: 6\n" in said.err
+    *_, record = read_log(out / "log.jsonl")
+    assert [r["step"] for r in read_log(out / "log.jsonl")] == [20, 22]
     assert {"loss", "psnr", "grad_norm", "codes_in_batch", "step", "seconds"} == record.keys()
     video, image = load_video_tokenizer(out / "tokenizer"), tiny_image_tokenizer()
     # Stored as float16, and yet the codebook is the image tokenizer's to the last bit.
@@ -55,8 +63,24 @@ def test_a_recipe_becomes_a_tokenizer_that_shares_the_ids_of_pictures(
     assert {"README.md", "metrics.json", "recipe.yaml", "reconstructions.png"} < names
     assert main(["train", str(recipe), "--out", str(out)]) == 2
     assert "holds a run already" in capsys.readouterr().err
+    measured = (out / "tokenizer/metrics.json").stat().st_mtime_ns
     assert main(["train", str(recipe), "--out", str(out), "--resume"]) == 0
-    assert "resumed at step 20" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "resumed at step 22" in said.err
+    assert "tokenizer is whole: nothing to do" in said.err
+    assert said.out.strip() == str(out / "tokenizer")
+    assert (out / "tokenizer/metrics.json").stat().st_mtime_ns == measured
+    # Not whole: weights that are others, as of an earlier run, or no card, which is written last.
+    for damage in (
+        lambda: tiny_video_tokenizer().save(out / "tokenizer"),
+        (out / "tokenizer/README.md").unlink,
+    ):
+        damage()
+        assert main(["train", str(recipe), "--out", str(out), "--resume"]) == 0
+        assert "nothing to do" not in capsys.readouterr().err
+        again = load_video_tokenizer(out / "tokenizer")
+        assert again.fingerprint == video.fingerprint
+        assert (out / "tokenizer/README.md").is_file()
     assert main(["report", str(out)]) == 2
     assert "trained a tokenizer" in capsys.readouterr().err
 

@@ -3,7 +3,7 @@
 import pytest
 
 from genvlm.cli.parsing import progress_bar
-from genvlm.cli.training_progress import training_progress
+from genvlm.cli.training_progress import tokenizer_progress, training_progress
 
 
 def test_without_a_terminal_each_log_record_is_one_plain_line(
@@ -49,4 +49,21 @@ def test_without_a_terminal_what_takes_long_says_a_line_now_and_then(
         "encoding pictures and clips: 2,048 of 4,000",
         "encoding pictures and clips: 4,000",
         "encoding pictures and clips: 1,024",
+    ]
+
+
+def test_without_a_terminal_a_tokenizer_says_a_line_now_and_then_and_one_of_its_last_step(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("genvlm.cli.parsing.time.monotonic", lambda: now[0])
+    with tokenizer_progress("training", 1100) as on_step:
+        for step, seconds in ((20, 10), (1000, 31), (1020, 40), (1100, 41)):
+            now[0] = seconds
+            on_step(step, {"loss": step / 1e4})
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        "training: step 1,000/1,100  loss 0.1000",
+        "training: step 1,100/1,100  loss 0.1100",
     ]

@@ -56,6 +56,39 @@ def test_metrics_have_the_values_that_were_worked_out_by_hand() -> None:
     assert [m["tokens"] for m in (ours, every, drawn, held)] == [3, 9, 3, 3]
 
 
+def test_metrics_of_many_clips_are_those_of_all_their_frames_and_progress_is_told() -> None:
+    rng = np.random.default_rng(0)
+    clips = [rng.integers(0, 256, (frames, 16, 16, 3), np.uint8) for frames in (5, 9, 5, 5, 17, 5)]
+
+    class Darker(_Exact):
+        def encode(self, some: list[np.ndarray]) -> list[np.ndarray]:
+            self.seen = np.stack(some) // 2
+            return []
+
+    class Later(_Exact):
+        def decode(self, codes: object) -> list[np.ndarray]:
+            return [np.roll(clip, 1, 0) for clip in self.seen]
+
+    told: list[int] = []
+    found = studies.measure_video_tokenizer(Later(), Darker(), clips, on_clip=told.append)
+    assert told == [4, 6]
+    frames = [clip.astype(float) for clip in clips]
+    for way, decoded in (
+        ("video tokenizer", [np.roll(f, 1, 0) for f in frames]),
+        ("image tokenizer, every frame", [f // 2 for f in frames]),
+    ):
+        squared = ((np.concatenate(frames) - np.concatenate(decoded)) ** 2).mean((1, 2, 3))
+        assert found[way]["psnr_db"] == pytest.approx((10 * np.log10(255**2 / squared)).mean())
+        changes = [
+            abs(np.diff(a, axis=0) - np.diff(b, axis=0)).mean()
+            for a, b in zip(frames, decoded, strict=True)
+        ]
+        assert found[way]["temporal_difference"] == pytest.approx(np.mean(changes))
+        assert found[way]["clips"] == 6
+    assert found["video tokenizer"]["tokens"] == (4 * 2 + 3 + 5) / 6
+    assert found["image tokenizer, every frame"]["tokens"] == 46 / 6
+
+
 def test_held_out_clips_are_in_no_training_source(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(studies, "_NUM_CLIPS", 3)
     sets = studies.held_out_clips()
