@@ -7,7 +7,7 @@ from pydantic import Field
 
 from genvlm.config.data import CameraSource, MovingEmojiSource, PhysicsSource, VideosSource
 from genvlm.config.image_tokenizer import VQGANConfig
-from genvlm.config.schema import Count, Positive, Seed, Weight, strict
+from genvlm.config.schema import Count, Positive, Probability, Seed, Weight, strict
 from genvlm.errors import ConfigError
 
 ClipSource = Annotated[
@@ -62,6 +62,8 @@ class VideoVQTrainConfig:
     decoder_blocks: Positive = 4
     sources: Annotated[tuple[ClipSource, ...], Field(min_length=1)]
     """Each gives an equal share of a batch."""
+    max_bad_share: Probability = 0.0
+    """Most of the clips of `videos` that may be damaged videos, as of `DataConfig`."""
     num_frames: Positive = 17
     """Of a training clip, cut from a longer one at random."""
     num_steps: Positive

@@ -34,6 +34,8 @@ class SkipBudget:
     num_skipped: int = 0
     examples: list[SkippedSample] = field(default_factory=list)
     """The first ones that were skipped."""
+    hint: str = ""
+    """Behind the reason where none may be damaged: how to allow some."""
 
     def keep(self) -> None:
         """Count a good sample."""
@@ -49,7 +51,7 @@ class SkipBudget:
             DataError: with `max_share` 0 the reason, else how many are damaged and which.
         """
         if self.max_share == 0:
-            raise DataError(reason)
+            raise DataError(f"{reason}; {self.hint}" if self.hint else reason)
         self.num_skipped += 1
         if len(self.examples) < _NUM_EXAMPLES:
             self.examples.append(SkippedSample(sample_id, reason))
@@ -58,6 +60,13 @@ class SkipBudget:
     def finish(self) -> None:
         """At the end of the sources: the share of all samples. Raises DataError as `skip`."""
         self._check(self.num_good + self.num_skipped)
+
+    def summary(self) -> str:
+        """How many were left out and why, for people."""
+        more = self.num_skipped - len(self.examples)
+        reasons = [s.reason for s in self.examples] + ([f"and {more} more"] if more else [])
+        total = self.num_good + self.num_skipped
+        return f"left out {self.num_skipped} of {total:,} samples as damaged: {'; '.join(reasons)}"
 
     def report(self) -> dict[str, object]:
         """Counts and first examples, as JSON."""

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from genvlm.config.video_tokenizer import ClipSource, VideoVQTrainConfig
 from genvlm.data.augment import permute_channels
+from genvlm.data.skipping import SkipBudget
 from genvlm.data.sources import hash_sources, read_source
-from genvlm.errors import TrainingError
+from genvlm.errors import DataError, TrainingError
 from genvlm.nn.foreign_tensors import load_state
 from genvlm.nn.safetensors_folder import fingerprint_tensors
 from genvlm.tokenization.image import fit_square
@@ -86,7 +87,7 @@ def train_video_vq(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     inputs = {
         "image tokenizer": fingerprint_tensors(network.image.state_dict()),
-        "corpus": hash_sources(enumerate(config.sources), 0.0),
+        "corpus": hash_sources(enumerate(config.sources), config.max_bad_share),
     }
     with hold_run(config, out, resume):
         claim_inputs(inputs, out)
@@ -100,7 +101,13 @@ def train_video_vq(
         cut_log(out / LOG_FILE, state.step, say)
         if state.step < config.num_steps:
             say("drawing the clips")
-            pool = load_pool(config.sources, network.config.image.resolution)
+            skips = SkipBudget(
+                config.max_bad_share,
+                hint="or set max_bad_share, such as to 0.01, and so many are left out",
+            )
+            pool = load_pool(config.sources, network.config.image.resolution, skips)
+            if skips.num_skipped:
+                say(skips.summary())
             _run(state, config, pool, out, device, on_step)
     return model.cpu()
 
@@ -113,20 +120,28 @@ def prepare(network: VideoVQ, config: VideoVQTrainConfig) -> VideoVQ:
     return network
 
 
-def load_pool(sources: Sequence[ClipSource], size: int) -> Pool:
+def load_pool(sources: Sequence[ClipSource], size: int, skips: SkipBudget | None = None) -> Pool:
     """All clips of all sources as squares of `size` pixels, in memory: 12 kB a frame of 64x64.
 
+    Args:
+        skips: counts clips, and videos that are damaged or too short.
+
     Raises:
-        DataError: a folder has no videos, or a damaged one, or one that is too short.
+        DataError: a folder has no videos, or more damaged or too short ones than `skips` allows.
     """
-    return [
-        [
-            np.stack([fit_square(frame, size) for frame in clip])
-            for reading in read_source(source, f"{number}-{source.kind}")
-            for clip in reading.visuals()
-        ]
-        for number, source in enumerate(sources)
-    ]
+    skips = skips or SkipBudget()
+    pool: list[list[np.ndarray]] = []
+    for number, source in enumerate(sources):
+        of_source: list[np.ndarray] = []
+        for reading in read_source(source, f"{number}-{source.kind}", skips):
+            skips.keep()
+            for clip in reading.visuals():
+                of_source.append(np.stack([fit_square(frame, size) for frame in clip]))
+        if not of_source:
+            raise DataError(f"sources.{number} has no clip left: {skips.summary()}")
+        pool.append(of_source)
+    skips.finish()
+    return pool
 
 
 def sample_clips(

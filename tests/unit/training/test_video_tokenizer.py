@@ -208,6 +208,30 @@ def test_videos_of_a_user_are_clips_to_train_on(tmp_path: Path) -> None:
     assert numbers_of(second) == list(range(9, 18))
 
 
+def test_damaged_videos_are_left_out_counted_and_named_or_stop_the_run(tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    (folder / "mine.gif").write_bytes(timed_video_bytes("gif", range(0, 800, 40)))
+    (folder / "text.mp4").write_bytes(b"text")
+    source = VideosSource(path=str(folder), num_frames=9)
+    config = replace(CONFIG, sources=(source,), num_steps=1)
+    with pytest.raises(DataError, match=r"text\.mp4 is not a video.*; or set max_bad_share"):
+        train_video_vq(inflated(config), config, tmp_path / "none")
+    said: list[str] = []
+    some = replace(config, max_bad_share=0.4)
+    train_video_vq(inflated(some), some, tmp_path / "some", say=said.append)
+    (told,) = (line for line in said if "damaged" in line)
+    assert "left out 1 of 3 samples as damaged" in told
+    assert "text.mp4 is not a video" in told
+    few = replace(config, max_bad_share=0.3)
+    with pytest.raises(DataError, match=r"1 of the first 3 .* max_bad_share 0\.3 allows"):
+        train_video_vq(inflated(few), few, tmp_path / "few")
+    (folder / "mine.gif").unlink()
+    every = replace(config, max_bad_share=1.0)
+    with pytest.raises(DataError, match=r"sources\.0 has no clip left: left out 1 of 1 samples"):
+        train_video_vq(inflated(every), every, tmp_path / "every")
+
+
 def test_batches_take_turns_between_sources_and_are_fixed_by_their_seed() -> None:
     grey = [np.full((9, 4, 4, 3), level, np.uint8) for level in (0, 1)]
     coloured = [np.broadcast_to(np.array([200, 220, 240], np.uint8), (12, 4, 4, 3))]
