@@ -2,7 +2,7 @@
 
 Codes come as the frames do, one latent frame for the first frame and one for each four behind it,
 and are the same as those of the whole clip. FOLDER holds videos, of which the first clip is taken;
-without it the clip is a simulated one.
+without it the clip is a simulated one. OUT.gif is runs/clip.gif by default.
 """
 
 import sys
@@ -16,12 +16,13 @@ from genvlm.config.data import VideosSource
 from genvlm.data.clips import read_clips
 from genvlm.data.physics.scenes import sample_clips
 from genvlm.data.skipping import SkipBudget
+from genvlm.errors import GenvlmError
 from genvlm.tokenization.video import load_video_tokenizer
 
 NUM_FRAMES = 17
 
 
-def main(folder: str | None = None, out: str = "clip.gif") -> Path:
+def main(folder: str | None = None, out: str = "runs/clip.gif") -> Path:
     """Write the clip beside its reconstruction and return that file."""
     tokenizer = load_video_tokenizer(resolve_path("tokenizers/video-64"))
     if folder is None:
@@ -42,9 +43,13 @@ def main(folder: str | None = None, out: str = "clip.gif") -> Path:
 
     beside = np.concatenate([tokenizer.fit(frames), decoded], axis=2)
     pictures = [Image.fromarray(frame) for frame in beside]
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
     pictures[0].save(out, save_all=True, append_images=pictures[1:], duration=100, loop=0)
     return Path(out)
 
 
 if __name__ == "__main__":
-    print(main(*sys.argv[1:3]))
+    try:
+        print(main(*sys.argv[1:3]))
+    except GenvlmError as error:
+        sys.exit(f"encode_a_video: {error}")

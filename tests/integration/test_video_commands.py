@@ -1,6 +1,8 @@
 """`genvlm surprise` and `genvlm eval run` on clips: what a user types, on a tiny model."""
 
 import json
+import runpy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -157,3 +159,23 @@ def test_what_benchmarks_of_clips_do_not_take_is_refused(
     asked = ["eval", "run", "physics", "--limit", "1", "--model", still, "--out", tmp_path / "out"]
     _, err = run(capsys, *asked, code=2)
     assert "no video tokenizer" in err
+
+
+def test_the_example_that_encodes_a_video_says_one_sentence_of_a_bad_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example = Path(__file__).resolve().parents[2] / "examples/encode_a_video.py"
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    (videos / "text.mp4").write_bytes(b"text")
+    monkeypatch.chdir(tmp_path)
+    for argument, sentence in (
+        (videos, r"^encode_a_video: .*text\.mp4 is not a video"),
+        (videos / "text.mp4", r"^encode_a_video: no folder at .*text\.mp4: check the path"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["x", str(argument)])
+        with pytest.raises(SystemExit, match=sentence):
+            runpy.run_path(str(example), run_name="__main__")
+    monkeypatch.setattr(sys, "argv", ["x"])
+    runpy.run_path(str(example), run_name="__main__")
+    assert (tmp_path / "runs/clip.gif").is_file()
