@@ -18,6 +18,7 @@ from genvlm.config.assets import resolve_path
 from genvlm.config.data import CameraSource, MovingEmojiSource, PhysicsSource, VideosSource
 from genvlm.config.schema import dump_config
 from genvlm.config.video_tokenizer import ClipSource, VideoVQTrainConfig
+from genvlm.data.camera import sample_camera_clips
 from genvlm.data.emoji import LICENCES, UNSEEN_VENDOR, Vendor
 from genvlm.data.moving_emoji import sample_moving_emoji
 from genvlm.data.physics.scenes import sample_clips
@@ -34,7 +35,7 @@ _NUM_CLIPS = 50
 # Clips that are encoded, decoded and compared before progress is told.
 _AT_ONCE = 4
 _NUM_FRAMES = 17
-# Of the physics clips that are measured, from which no recipe may draw.
+# Of the clips of physics and of a camera that are measured, from which no recipe may draw.
 _HELD_OUT_SEED = 977
 _SHOWN = 3
 CARD_FILE = "README.md"
@@ -66,7 +67,7 @@ def train_video_tokenizer(
         ConfigError: a source has the seed of the clips that are measured.
     """
     for number, source in enumerate(config.sources):
-        if isinstance(source, PhysicsSource) and source.seed == _HELD_OUT_SEED:
+        if isinstance(source, PhysicsSource | CameraSource) and source.seed == _HELD_OUT_SEED:
             raise ConfigError(
                 f"sources.{number} has seed {_HELD_OUT_SEED}, that of the clips which are "
                 "measured in the end: choose another"
@@ -146,10 +147,13 @@ def held_out_clips(num: int | None = None) -> dict[str, Clips]:
     num = num or _NUM_CLIPS
     moving = list(sample_moving_emoji(num, _HELD_OUT_SEED, num_frames=_NUM_FRAMES, held_out=True))
     simulated = sample_clips(num, _HELD_OUT_SEED, num_frames=_NUM_FRAMES)
-    return {"physics": [clip.render() for clip in simulated]} | {
-        f"moving emoji, {vendor}": [clip.render(vendor) for clip in moving]
-        for vendor in _MEASURED_VENDORS
-    }
+    sets: dict[str, Clips] = {"physics": [clip.render() for clip in simulated]}
+    for vendor in _MEASURED_VENDORS:
+        sets[f"moving emoji, {vendor}"] = [clip.render(vendor) for clip in moving]
+    for vendor in _MEASURED_VENDORS:
+        filmed = sample_camera_clips(num, _HELD_OUT_SEED, _NUM_FRAMES, vendors=(vendor,))
+        sets[f"camera, {vendor}"] = [clip.render() for clip in filmed]
+    return sets
 
 
 def measure_video_tokenizer(
@@ -281,6 +285,10 @@ def _card(
     licences = "".join(
         f"- {licence}\n" for vendor, licence in LICENCES.items() if vendor in vendors
     )
+    kinds = {source.kind.replace("_", " ") for source in config.sources}
+    other = dict.fromkeys(k for k in (name.split(",")[0] for name in metrics) if k not in kinds)
+    if other:
+        unseen += f" It was trained on no clips of the kind of: {', '.join(other)}."
     if licences:
         licences = f"The drawings that it was trained on:\n{licences}"
     pictured = " and ".join(LICENCES[vendor] for vendor in _MEASURED_VENDORS)
@@ -298,9 +306,9 @@ float32. No later frame changes an earlier code. {shared}
 {config.batch_size} clips a batch of {config.num_frames} frames, an equal share from each of:
 {trained}
 
-Held-out clips of {_NUM_FRAMES} frames, {num} a set (simulations of another seed; pairs of a
-drawing and a direction that no training clip has), beside the image tokenizer: on every frame, and
-on as many tokens as the video tokenizer has.{unseen}
+Held-out clips of {_NUM_FRAMES} frames, {num} a set (simulations and clips of a camera of another
+seed; pairs of a drawing and a direction that no training clip has), beside the image tokenizer: on
+every frame, and on as many tokens as the video tokenizer has.{unseen}
 
 | clips | tokenizer | tokens | PSNR dB | SSIM | error of change, grey levels |
 |---|---|---|---|---|---|

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from genvlm.config.data import MovingEmojiSource, PhysicsSource, VideosSource
+from genvlm.config.data import CameraSource, MovingEmojiSource, PhysicsSource, VideosSource
 from genvlm.config.video_tokenizer import VideoVQTrainConfig
 from genvlm.data.moving_emoji import sample_moving_emoji
 from genvlm.errors import ConfigError
@@ -15,6 +16,7 @@ from genvlm.studies import video_tokenizers as studies
 from genvlm.testing.tiny import tiny_image_tokenizer, tiny_video_tokenizer
 from genvlm.tokenization.image import ImageTokenizer
 from genvlm.tokenization.video import VideoTokenizer
+from genvlm.tokenization.video_vqgan import PICTURE_CODES
 
 CONFIG = VideoVQTrainConfig(sources=(MovingEmojiSource(num=1),), num_steps=1)
 
@@ -93,13 +95,18 @@ def test_held_out_clips_are_in_no_training_source(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(studies, "_NUM_CLIPS", 3)
     sets = studies.held_out_clips()
     assert {clip.shape for clips in sets.values() for clip in clips} == {(17, 64, 64, 3)}
-    assert [len(clips) for clips in sets.values()] == [3, 3, 3]
+    assert [len(clips) for clips in sets.values()] == [3] * 5
     held_out = sample_moving_emoji(3, studies._HELD_OUT_SEED, 17, held_out=True)
     trained = {(c.icon.label, c.direction) for c in sample_moving_emoji(500, 0, 17)}
     assert not trained & {(c.icon.label, c.direction) for c in held_out}
-    config = replace(CONFIG, sources=(PhysicsSource(num=1, seed=studies._HELD_OUT_SEED),))
-    with pytest.raises(ConfigError, match=r"sources\.0 has seed 977, that of the clips which"):
-        studies.train_video_tokenizer(config, Path("nowhere"))
+    for kind in (PhysicsSource, CameraSource):
+        config = replace(CONFIG, sources=(kind(num=1, seed=studies._HELD_OUT_SEED),))
+        with pytest.raises(ConfigError, match=r"sources\.0 has seed 977, that of the clips which"):
+            studies.train_video_tokenizer(config, Path("nowhere"))
+    filmed = sets["camera, noto"], sets["camera, fluent"]
+    # The same ground under the drawings of two vendors.
+    for noto, fluent in zip(*filmed, strict=True):
+        assert 0.2 < (noto == fluent).all(-1).mean() < 1
 
 
 @pytest.fixture
@@ -123,7 +130,13 @@ def _publish(
 def test_a_tokenizer_of_another_resolution_is_measured_at_its_own(published) -> None:
     folder = published(CONFIG)
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert list(metrics) == ["physics", "moving emoji, noto", "moving emoji, fluent"]
+    assert list(metrics) == [
+        "physics",
+        "moving emoji, noto",
+        "moving emoji, fluent",
+        "camera, noto",
+        "camera, fluent",
+    ]
     for ways in metrics.values():
         assert ways["video tokenizer"]["tokens"] == 5 * 16
         assert ways["image tokenizer, every frame"]["tokens"] == 17 * 16
@@ -154,6 +167,7 @@ def test_the_card_names_the_recipe_that_was_trained_and_licences_of_its_sources_
     assert "`physics`: 2,345 simulated clips of 33 frames" in card
     assert "trained on: - Noto Emoji (Apache-2.0)" in card
     assert "Twemoji" not in card
+    assert "no clips of the kind of: camera." in card
     mine = replace(CONFIG, sources=(VideosSource(path="my/clips", frames_per_second=12),))
     card = " ".join((published(mine) / "README.md").read_text().split())
     assert "`videos`: clips of 17 frames at 12 a second from `my/clips`" in card
@@ -161,3 +175,21 @@ def test_the_card_names_the_recipe_that_was_trained_and_licences_of_its_sources_
     assert "not seen" not in card
     # Whatever was trained on, the picture shows the drawings that were measured.
     assert "with drawings of Noto Emoji (Apache-2.0) and Fluent UI Emoji (MIT)." in card
+
+
+def test_a_folder_is_whole_with_these_weights_as_stored_and_with_the_card_that_is_written_last(
+    tmp_path: Path,
+) -> None:
+    video, card, weights = (
+        tiny_video_tokenizer(), tmp_path / "README.md", tmp_path / "video.safetensors",
+    )  # fmt: skip
+    assert not studies._is_published(video, CONFIG, tmp_path)
+    video.save(tmp_path, dtype=torch.float16, exact=PICTURE_CODES)
+    assert not studies._is_published(video, CONFIG, tmp_path)
+    card.write_text("card")
+    assert studies._is_published(video, CONFIG, tmp_path)
+    other = tiny_video_tokenizer()
+    next(other.network.parameters()).add_(0.1)
+    assert not studies._is_published(other, CONFIG, tmp_path)
+    weights.write_bytes(weights.read_bytes()[:-8])
+    assert not studies._is_published(video, CONFIG, tmp_path)
