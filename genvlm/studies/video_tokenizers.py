@@ -288,7 +288,7 @@ def _card(
     kinds = {source.kind.replace("_", " ") for source in config.sources}
     other = dict.fromkeys(k for k in (name.split(",")[0] for name in metrics) if k not in kinds)
     if other:
-        unseen += f" It was trained on no clips of the kind of: {', '.join(other)}."
+        unseen += f"\nIt was trained on no clips of the kind of: {', '.join(other)}."
     if licences:
         licences = f"The drawings that it was trained on:\n{licences}"
     pictured = " and ".join(LICENCES[vendor] for vendor in _MEASURED_VENDORS)
@@ -304,6 +304,7 @@ float32. No later frame changes an earlier code. {shared}
 
 `recipe.yaml` beside this card is what it was trained with, {config.num_steps:,} steps with
 {config.batch_size} clips a batch of {config.num_frames} frames, an equal share from each of:
+
 {trained}
 
 Held-out clips of {_NUM_FRAMES} frames, {num} a set (simulations and clips of a camera of another
