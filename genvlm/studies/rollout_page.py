@@ -39,7 +39,7 @@ _SCALE = 2
 def write_continuation(
     found: Continuation, out: Path, *, frames_per_second: float, about: Mapping[str, Any]
 ) -> Path:
-    """Write everything into a folder; returns the page.
+    """Write everything into a folder, in place of an earlier rollout; returns the page.
 
     MP4 is left out where PyAV is missing.
 
@@ -47,6 +47,7 @@ def write_continuation(
         about: what `rollout.json` says of the model, the video and the settings.
     """
     out.mkdir(parents=True, exist_ok=True)
+    remove_clips(out)
     known = {"truth": found.clip, "reconstruction": found.reconstruction}
     clips = {name: _known(frames, found) for name, frames in known.items()}
     clips |= {f"sample-{i}": mark_given(s, found.num_context) for i, s in enumerate(found.samples)}
@@ -59,6 +60,23 @@ def write_continuation(
     page = out / "index.html"
     save_report(_page(found, clips, about), page)
     return page
+
+
+def remove_clips(out: Path) -> None:
+    """Remove the GIF and MP4 files of the rollout that `out` holds, and no others.
+
+    They are known from its `rollout.json`; one of another program is passed over.
+    """
+    try:
+        content = json.loads((out / "rollout.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return
+    samples = content.get("samples") if isinstance(content, dict) else None
+    if not isinstance(samples, list):
+        return
+    for name in ("truth", "reconstruction", *(f"sample-{i}" for i in range(len(samples)))):
+        for suffix in ("gif", "mp4"):
+            (out / f"{name}.{suffix}").unlink(missing_ok=True)
 
 
 def _known(frames: VideoFrames, found: Continuation) -> VideoFrames:

@@ -55,6 +55,28 @@ def test_a_picture_is_the_first_frame_of_what_follows(folder: Path, tmp_path: Pa
     assert num_frames(tmp_path / "sample-0.gif") == 5
 
 
+def test_a_second_rollout_leaves_nothing_of_the_first(folder: Path, tmp_path: Path) -> None:
+    command = ["rollout", "--model", str(folder / "m"), "--image", str(folder / "picture.png")]
+    command += ["--frames", "4", "--out", str(tmp_path)]
+    assert main([*command, "--num", "3"]) == 0
+    for name in ("sample-7.gif", "mine.gif"):
+        (tmp_path / name).write_bytes(b"of the user")
+    assert main([*command, "--num", "1"]) == 0
+    clips = {p.name for p in tmp_path.glob("*.gif")}
+    known = {"truth.gif", "reconstruction.gif"}
+    assert clips - known == {"sample-0.gif", "sample-7.gif", "mine.gif"}
+    assert {p.name for p in tmp_path.glob("sample-*.mp4")} == {"sample-0.mp4"}
+
+
+def test_a_second_generation_leaves_nothing_of_the_first(folder: Path, tmp_path: Path) -> None:
+    command = ["generate", "--model", str(folder / "m"), "--prompt", "red", "--video-frames", "5"]
+    command += ["--out", str(tmp_path)]
+    assert main([*command, "--num", "3"]) == 0
+    (tmp_path / "0007-1.gif").write_bytes(b"of the user")
+    assert main([*command, "--num", "1"]) == 0
+    assert {p.name for p in tmp_path.glob("*.gif")} == {"0000-1.gif", "0007-1.gif"}
+
+
 def test_a_video_behind_a_text_can_be_a_prompt_again(folder: Path, tmp_path: Path, capsys) -> None:
     command = ["generate", "--model", str(folder / "m"), "--prompt", "a red square", "--num", "2"]
     command += ["--video-frames", "5", "--temperature", "2"]
