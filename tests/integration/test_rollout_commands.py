@@ -112,6 +112,13 @@ REFUSED = {
     "give a --text, or --captions": [
         "rollout", *MODEL, "--physics", "3", "--contrastive-top-k", "2",
     ],
+    "--fps is of videos with times": ["rollout", *MODEL, "--video", "{folder}", "--fps", "5"],
+    "name a file in it, such as clip.mp4": [
+        "rollout", *MODEL, "--video", "{tmp}/videos", "--fps", "5",
+    ],
+    "it holds tokenizers (image, text, video) and no model": [
+        "rollout", "--model", "{folder}/m/tokenizers", *VIDEO,
+    ],
     "--fps 0": ["rollout", *MODEL, *VIDEO, "--fps", "0"],
     "give it 5 or 9": ["generate", *MODEL, "--prompt", "red", "--video-frames", "7"],
     "does not fit into 60: ask for 49 frames, or fewer": [
@@ -136,6 +143,8 @@ def test_what_cannot_be_done_is_one_sentence(said: str, folder: Path, tmp_path, 
     if said == "holds the input":
         (tmp_path / "out").mkdir()
         save_image(np.zeros((9, 9, 3), np.uint8), tmp_path / "out" / "0.png")
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "clip.mp4").write_bytes(b"")
     command = [w.format(folder=folder, tmp=tmp_path) for w in REFUSED[said]]
     assert main([*command, "--out", str(tmp_path / "out")]) == 2
     message = capsys.readouterr().err

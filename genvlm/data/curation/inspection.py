@@ -27,12 +27,13 @@ from genvlm.data.curation.tar_writer import suffix_of
 from genvlm.data.frame_folders import is_frame_folder
 from genvlm.data.hashed import hash_rank
 from genvlm.data.images import RGBImage, decode_image
-from genvlm.data.layouts.folders import VIDEO_SUFFIXES, loose_pictures, read_folder
+from genvlm.data.layouts.folders import loose_pictures, read_folder
 from genvlm.data.layouts.open import open_source
 from genvlm.data.raw import Media, RawDocument
 from genvlm.data.readers import PICTURE_SUFFIXES
 from genvlm.data.skipping import SkipBudget
 from genvlm.data.tar_members import walk_tar
+from genvlm.data.video_containers import VIDEO_SUFFIXES
 from genvlm.errors import ConfigError, ImageError
 
 ARCHIVE_SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")

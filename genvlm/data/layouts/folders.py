@@ -13,10 +13,9 @@ from genvlm.data.raw import Media, RawDocument
 from genvlm.data.readers import PICTURE_SUFFIXES
 from genvlm.data.rows import checked_text, read_text_file
 from genvlm.data.skipping import SkipBudget
+from genvlm.data.video_containers import VIDEO_SUFFIXES
 from genvlm.errors import DataError
 
-VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v")
-"""Of files that are videos wherever they lie; a GIF is one in a folder of videos alone."""
 Captions = Literal["sidecar", "file_name", "folder_name"]
 
 
