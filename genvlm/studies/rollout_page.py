@@ -48,7 +48,9 @@ def write_continuation(
     """
     out.mkdir(parents=True, exist_ok=True)
     remove_clips(out)
-    known = {"truth": found.clip, "reconstruction": found.reconstruction}
+    known: dict[str, VideoFrames] = {}
+    if found.drift["truth"]:  # else they are the context alone, with which each sample begins
+        known = {"truth": found.clip, "reconstruction": found.reconstruction}
     clips = {name: _known(frames, found) for name, frames in known.items()}
     clips |= {f"sample-{i}": mark_given(s, found.num_context) for i, s in enumerate(found.samples)}
     for name, frames in clips.items():
@@ -92,7 +94,7 @@ def _page(found: Continuation, clips: Mapping[str, VideoFrames], about: Mapping[
     played = (
         "Frames in a blue-grey border were given, those in an orange one were drawn. "
         + ("The clip goes on behind the context: the model has not seen that." if truth else "")
-        + ("" if truth else "The clip ends with the context (grey).")
+        + ("" if truth else "Nothing is known behind the context.")
     )
     explained = "\n\n".join(f"`{name}`: {text}." for name, text in EXPLAINED.items())
     sections = [
@@ -101,7 +103,7 @@ def _page(found: Continuation, clips: Mapping[str, VideoFrames], about: Mapping[
             "Drift",
             [
                 Figure(_curves(found), "Over the time behind the context.", "curves of drift"),
-                _table(samples, truth),
+                _table(samples, truth, num_drawn),
                 Prose(explained),
             ],
         ),
@@ -117,7 +119,8 @@ def _page(found: Continuation, clips: Mapping[str, VideoFrames], about: Mapping[
         headlines.append(Headline("NLL of a true code", f"{value:.2f}", "nats"))
     if truth:
         copied = float(np.mean(truth["copy_psnr"]))
-        note = f"dB; the last context frame repeated: {copied:.1f}"
+        over = "" if truth["num_frames"] == num_drawn else f" over {truth['num_frames']} frames"
+        note = f"dB{over}; the last context frame repeated: {copied:.1f}"
         headlines.append(Headline("PSNR to the truth", f"{_mean(samples, 'psnr'):.1f}", note))
     return render_report("Rollout", f"of `{about['video']}`", headlines, sections)
 
@@ -179,7 +182,9 @@ def _curves(found: Continuation) -> bytes:
     return frame_curves(panels)
 
 
-def _table(samples: Sequence[Mapping[str, Any]], truth: Mapping[str, Any] | None) -> Table:
+def _table(
+    samples: Sequence[Mapping[str, Any]], truth: Mapping[str, Any] | None, num_drawn: int
+) -> Table:
     names = ("nll_per_code", "js_to_context", "js_to_truth", "psnr")
 
     def row(label: str, of: Mapping[str, Sequence[float]]) -> list[str]:
@@ -193,4 +198,12 @@ def _table(samples: Sequence[Mapping[str, Any]], truth: Mapping[str, Any] | None
         rows.append(row("truth through the tokenizer", {"psnr": truth["reconstruction_psnr"]}))
     titles = ["mean of", "nats per code", "divergence from context", "from truth", "PSNR, dB"]
     align = ["left", *["right"] * len(names)]
-    return Table(titles, rows, "Means over what was drawn.", align=align)  # type: ignore[arg-type]
+    caption = "Means over what was drawn."
+    if truth and truth["num_frames"] < num_drawn:
+        known, latents = truth["num_frames"], len(truth["nll_per_code"])
+        caption = (
+            f"Means over what was drawn: {num_drawn} frames in {len(samples[0]['nll_per_code'])} "
+            f"latent frames. The truth ends after {known} of them (latent frames: {latents}): "
+            "means of the truth, and of what is compared with it, are over these."
+        )
+    return Table(titles, rows, caption, align=align)  # type: ignore[arg-type]
