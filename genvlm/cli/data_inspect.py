@@ -85,7 +85,7 @@ def _inspect(path: Path, limit: int | None) -> "Inspection":
 
     sources = _sources(path)
     with progress_bar("inspecting") as progress:
-        return inspect_sources(sources, progress, limit)
+        return inspect_sources(sources, progress, limit, guessed=not _is_yaml(path))
 
 
 def _inspect_archive(path: Path, limit: int | None) -> "Inspection":
@@ -112,7 +112,7 @@ def _sources(path: Path) -> "list[FileSource]":
     from genvlm.config.schema import load_config
     from genvlm.data.curation.inspection import guess_sources
 
-    if path.suffix not in (".yaml", ".yml"):
+    if not _is_yaml(path):
         return guess_sources(path)
     config: Any = load_config(config_class(path), path)
     if isinstance(config, CurationConfig):
@@ -124,6 +124,10 @@ def _sources(path: Path) -> "list[FileSource]":
     return found
 
 
+def _is_yaml(path: Path) -> bool:
+    return path.suffix in (".yaml", ".yml")
+
+
 def _print(found: dict[str, Any]) -> None:
     for name in _NUMBERS:
         if found[name]:
@@ -131,8 +135,11 @@ def _print(found: dict[str, Any]) -> None:
     for kind in ("pictures", "videos"):
         if found["damaged"][kind] or found[kind]:
             print(f"{'damaged ' + kind:24} {found['damaged'][kind]:>14,}")
-    for example in found["damaged"]["examples"][:3]:
+    examples = found["damaged"]["examples"]
+    for example in examples:
         print(f"  {example}")
+    if more := found["damaged"]["pictures"] + found["damaged"]["videos"] - len(examples):
+        print(f"  and {more:,} more")
     for name in _SPREADS:
         if found[name]:
             spread = "  ".join(f"{key} {value:g}" for key, value in found[name].items())

@@ -66,7 +66,7 @@ def add_parser(commands: Subparsers) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--video-frames", type=positive, metavar="N",
-        help="a video of N = 1 + r k frames follows the prompt",
+        help="a video of N = 1 + r k frames follows the prompt and ends the document",
     )  # fmt: skip
     parser.add_argument("--num", type=positive, default=4, help="continuations of each prompt")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
@@ -127,6 +127,7 @@ def _generate_documents(arguments: argparse.Namespace) -> Path:
         options |= {
             "max_tokens": arguments.max_tokens, "video_next": video_next,
             "image_next": arguments.prompt is not None and video_next is None,
+            "stop_after_visual": video_next is not None,
         }  # fmt: skip
     if not arguments.stream:
         documents = _sample(pretrained, repeated, settings, any(gapped), options)

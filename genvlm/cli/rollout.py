@@ -106,10 +106,24 @@ def _check_options(arguments: argparse.Namespace) -> None:
             raise ConfigError(
                 f"--context {arguments.context}: a picture is one frame, leave it out"
             )
+    if arguments.video is not None and _has_frames(arguments.video):
+        reason = f"is of videos with times, and {arguments.video} is a folder of frames"
+        refuse_options(arguments, ("fps", "start"), reason)
     if arguments.fps is not None and not 0 < arguments.fps <= 1000:
         raise ConfigError(f"--fps {arguments.fps:g}: give a number above 0, at most 1000")
     if arguments.start is not None and not 0 <= arguments.start < float("inf"):
         raise ConfigError(f"--start {arguments.start:g}: give seconds, 0 or more")
+
+
+def _has_frames(video: Path) -> bool:
+    """Whether it is a folder of frames; what is wrong with another folder is said by its reader."""
+    from genvlm.data.frame_folders import frame_paths
+    from genvlm.data.video_containers import VideoFault
+
+    try:
+        return video.is_dir() and bool(frame_paths(video))
+    except VideoFault:
+        return False
 
 
 def _roll_clip(

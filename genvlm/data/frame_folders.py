@@ -11,7 +11,7 @@ from PIL import Image
 
 from genvlm.data.clipper import Clipper, centre_square, fitted_sides, square_sides
 from genvlm.data.images import RGBImage, load_image
-from genvlm.data.video_containers import VideoFault
+from genvlm.data.video_containers import VIDEO_SUFFIXES, VideoFault
 from genvlm.errors import DataError, ImageError
 
 FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -40,17 +40,19 @@ def frame_paths(folder: Path) -> list[Path]:
         VideoFault: there is none, or the folder cannot be read.
     """
     try:
-        paths = [
-            path
-            for path in folder.iterdir()
-            if path.suffix.lower() in FRAME_SUFFIXES and not path.name.startswith(".")
-        ]
+        files = [path for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError as error:
         raise VideoFault(f"cannot be read ({error.strerror}): check the path") from None
+    paths = [path for path in files if path.suffix.lower() in FRAME_SUFFIXES]
     for path in paths:
         if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
             raise VideoFault(f"has a frame that is a link out of it: copy {path.name} there")
     if not paths:
+        videos = sorted(p.name for p in files if p.suffix.lower() in (*VIDEO_SUFFIXES, ".gif"))
+        if videos:
+            raise VideoFault(
+                f"is a folder of videos, not of frames: name a file in it, such as {videos[0]}"
+            )
         raise VideoFault(f"is a folder without frames ({', '.join(FRAME_SUFFIXES)})")
     return sorted(paths, key=_natural)
 

@@ -69,6 +69,8 @@ def _draw(axes: Axes, panel: FramePanel) -> None:
             places, curve.values, color=curve.colour, linewidth=width, alpha=alpha, marker=marker,
             markersize=4, label="_" if curve.faint else plain(curve.name),
         )  # fmt: skip
+    if max((len(curve.values) for curve in panel.curves), default=0) == 1:
+        axes.set_xlim(panel.first - 1, panel.first + 1)  # no room for fractions of a frame
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(panel.unit)
     axes.legend(

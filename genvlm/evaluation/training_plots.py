@@ -25,7 +25,10 @@ from genvlm.evaluation.svg_style import (
     to_svg,
 )
 
-LOSSES = {"loss_image": ("image", BLUE), "loss_text": ("text", ORANGE), "loss": ("all", MUTED)}
+LOSSES = {
+    "loss_image": ("image", BLUE), "loss_text": ("text", ORANGE), "loss_video": ("video", TEAL),
+    "loss": ("all", MUTED),
+}  # fmt: skip
 MAX_POINTS = 600
 """More steps than this are averaged in equal bins, which keeps the file small."""
 
@@ -124,8 +127,8 @@ def loss_curves(
     """Loss per modality, and the learning rate, over training steps; `title` names its unit.
 
     Args:
-        records: lines of a training log. Every one has `step`; `loss`, `loss_text`, `loss_image`
-            and `learning_rate` are drawn where they are present and not null.
+        records: lines of a training log. Every one has `step`; `loss`, `loss_text`, `loss_image`,
+            `loss_video` and `learning_rate` are drawn where they are present and not null.
     """
     curves = {key: _curve(records, key) for key in (*LOSSES, "learning_rate")}
     drawn = {key: curves[key] for key in LOSSES if len(curves[key])}

@@ -12,7 +12,7 @@ from genvlm.generation.sampled import SampledDocument, sampled_document
 from genvlm.generation.sampling import SamplingSettings, row_generators
 from genvlm.generation.stream import Event, run, run_with_events
 from genvlm.models.mixed_modal.transformer import MixedModalTransformer
-from genvlm.models.pretrained import PretrainedModel
+from genvlm.models.pretrained import PretrainedModel, find_video_tokenizer
 from genvlm.tokenization.document import Document, Segment, Text, encode_document
 from genvlm.tokenization.grammar import Grammar
 
@@ -157,9 +157,21 @@ def _encode_prompts(
         prefix = [*encoded.token_ids.tolist()[:-1], *begins]
         if len(prefix) + needed > limit:
             texts = " ".join(s.text for s in prompt if isinstance(s, Text))
+            mend = "shorten it"
+            if video_next is not None:
+                mend = _video_that_fits(pretrained, limit - len(prefix) - 1)
             raise TokenError(
                 f"the prompt {texts[:40]!r} has {len(prefix)} tokens and {what} does not fit into "
-                f"{limit}: shorten it"
+                f"{limit}: {mend}"
             )
         prefixes.append(prefix)
     return prefixes, limit
+
+
+def _video_that_fits(pretrained: PretrainedModel, num_codes: int) -> str:
+    """What to do about a video that has no more room than this."""
+    most = num_codes // pretrained.grammar.codes_per_image
+    if most < 1:
+        return "shorten it, not even one frame fits"
+    frames = find_video_tokenizer(pretrained).config.num_frames(most)
+    return f"ask for {frames} frames, or fewer, or shorten it"

@@ -19,7 +19,7 @@ class SampledDocument:
     segments: Sequence[Segment]
     num_prompt_tokens: int
     ended: bool
-    """False when it ran into the token limit before its EOS."""
+    """Whether its EOS was drawn: False where the token limit, or its first visual, ended it."""
 
     @property
     def images(self) -> list[Int[np.ndarray, "rows columns"]]:

@@ -24,6 +24,10 @@ CONFIG, WEIGHTS, CARD, MANIFEST = (
 )  # fmt: skip
 
 
+_TOKENIZERS = ("image.yaml", "text.model", "text.json", "video.yaml")
+"""Of which the folder of a tokenizer holds one."""
+
+
 def publish_model_folder(
     folder: Path, write: Callable[[Path], None], *, disk: FileSystem = DISK
 ) -> None:
@@ -68,6 +72,9 @@ def verify_folder(folder: Path) -> list[str]:
         hint = f"; did you mean {inside}?" if is_finished(inside) else ""
         if (folder / "model_index.json").is_file():
             hint = "; a pipeline of diffusers goes with generate, score, classify and eval run"
+        kinds = [Path(name).stem for name in _TOKENIZERS if (folder / name).is_file()]
+        if kinds:
+            hint = f"; it holds tokenizers ({', '.join(kinds)}) and no model"
         raise CheckpointError(
             f"{folder} is not a finished model folder: it has no readable {MANIFEST}{hint}"
         ) from None

@@ -13,8 +13,8 @@ def write_inspection_page(inspection: Inspection, title: str, path: Path) -> Non
     """The page, with some of the pictures in it."""
     found = inspection.to_json()
     headlines = [
-        Headline("documents", f"{found['documents']:,}"),
-        Headline("pictures", f"{found['pictures']:,}", _size(found["bytes"])),
+        Headline("documents", f"{found['documents']:,}", _size(found["bytes"])),
+        Headline("pictures", f"{found['pictures']:,}"),
         Headline("damaged", f"{found['damaged']['pictures'] + found['damaged']['videos']:,}"),
         Headline(
             "duplicates",

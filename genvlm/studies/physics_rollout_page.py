@@ -24,6 +24,7 @@ from genvlm.evaluation.plots import Bar, bars_with_intervals
 from genvlm.evaluation.report import render_report, save_report
 from genvlm.nn.whole_files import write_whole
 from genvlm.studies.physics_rollout import CEILING, COPY, LINE, MODEL, WAYS, PhysicsRollout
+from genvlm.studies.rollout_page import remove_clips
 
 _COLOURS = {
     MODEL: frame_plots.MODEL,
@@ -36,8 +37,9 @@ _MARKS = "A tick: the model kept the number. Blue-grey border: given; orange: co
 
 
 def write_physics_rollout(found: PhysicsRollout, out: Path) -> Path:
-    """Write both into a folder; returns the page."""
+    """Write both into a folder, in place of an earlier rollout; returns the page."""
     out.mkdir(parents=True, exist_ok=True)
+    remove_clips(out)
     write_whole(out / "rollout.json", json.dumps(found.to_json(), indent=1) + "\n")
     page = out / "index.html"
     save_report(_page(found), page)

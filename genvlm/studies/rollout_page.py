@@ -39,7 +39,7 @@ _SCALE = 2
 def write_continuation(
     found: Continuation, out: Path, *, frames_per_second: float, about: Mapping[str, Any]
 ) -> Path:
-    """Write everything into a folder; returns the page.
+    """Write everything into a folder, in place of an earlier rollout; returns the page.
 
     MP4 is left out where PyAV is missing.
 
@@ -47,7 +47,10 @@ def write_continuation(
         about: what `rollout.json` says of the model, the video and the settings.
     """
     out.mkdir(parents=True, exist_ok=True)
-    known = {"truth": found.clip, "reconstruction": found.reconstruction}
+    remove_clips(out)
+    known: dict[str, VideoFrames] = {}
+    if found.drift["truth"]:  # else they are the context alone, with which each sample begins
+        known = {"truth": found.clip, "reconstruction": found.reconstruction}
     clips = {name: _known(frames, found) for name, frames in known.items()}
     clips |= {f"sample-{i}": mark_given(s, found.num_context) for i, s in enumerate(found.samples)}
     for name, frames in clips.items():
@@ -59,6 +62,23 @@ def write_continuation(
     page = out / "index.html"
     save_report(_page(found, clips, about), page)
     return page
+
+
+def remove_clips(out: Path) -> None:
+    """Remove the GIF and MP4 files of the rollout that `out` holds, and no others.
+
+    They are known from its `rollout.json`; one of another program is passed over.
+    """
+    try:
+        content = json.loads((out / "rollout.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return
+    samples = content.get("samples") if isinstance(content, dict) else None
+    if not isinstance(samples, list):
+        return
+    for name in ("truth", "reconstruction", *(f"sample-{i}" for i in range(len(samples)))):
+        for suffix in ("gif", "mp4"):
+            (out / f"{name}.{suffix}").unlink(missing_ok=True)
 
 
 def _known(frames: VideoFrames, found: Continuation) -> VideoFrames:
@@ -74,7 +94,7 @@ def _page(found: Continuation, clips: Mapping[str, VideoFrames], about: Mapping[
     played = (
         "Frames in a blue-grey border were given, those in an orange one were drawn. "
         + ("The clip goes on behind the context: the model has not seen that." if truth else "")
-        + ("" if truth else "The clip ends with the context (grey).")
+        + ("" if truth else "Nothing is known behind the context.")
     )
     explained = "\n\n".join(f"`{name}`: {text}." for name, text in EXPLAINED.items())
     sections = [
@@ -83,7 +103,7 @@ def _page(found: Continuation, clips: Mapping[str, VideoFrames], about: Mapping[
             "Drift",
             [
                 Figure(_curves(found), "Over the time behind the context.", "curves of drift"),
-                _table(samples, truth),
+                _table(samples, truth, num_drawn),
                 Prose(explained),
             ],
         ),
@@ -99,7 +119,8 @@ def _page(found: Continuation, clips: Mapping[str, VideoFrames], about: Mapping[
         headlines.append(Headline("NLL of a true code", f"{value:.2f}", "nats"))
     if truth:
         copied = float(np.mean(truth["copy_psnr"]))
-        note = f"dB; the last context frame repeated: {copied:.1f}"
+        over = "" if truth["num_frames"] == num_drawn else f" over {truth['num_frames']} frames"
+        note = f"dB{over}; the last context frame repeated: {copied:.1f}"
         headlines.append(Headline("PSNR to the truth", f"{_mean(samples, 'psnr'):.1f}", note))
     return render_report("Rollout", f"of `{about['video']}`", headlines, sections)
 
@@ -161,7 +182,9 @@ def _curves(found: Continuation) -> bytes:
     return frame_curves(panels)
 
 
-def _table(samples: Sequence[Mapping[str, Any]], truth: Mapping[str, Any] | None) -> Table:
+def _table(
+    samples: Sequence[Mapping[str, Any]], truth: Mapping[str, Any] | None, num_drawn: int
+) -> Table:
     names = ("nll_per_code", "js_to_context", "js_to_truth", "psnr")
 
     def row(label: str, of: Mapping[str, Sequence[float]]) -> list[str]:
@@ -175,4 +198,12 @@ def _table(samples: Sequence[Mapping[str, Any]], truth: Mapping[str, Any] | None
         rows.append(row("truth through the tokenizer", {"psnr": truth["reconstruction_psnr"]}))
     titles = ["mean of", "nats per code", "divergence from context", "from truth", "PSNR, dB"]
     align = ["left", *["right"] * len(names)]
-    return Table(titles, rows, "Means over what was drawn.", align=align)  # type: ignore[arg-type]
+    caption = "Means over what was drawn."
+    if truth and truth["num_frames"] < num_drawn:
+        known, latents = truth["num_frames"], len(truth["nll_per_code"])
+        caption = (
+            f"Means over what was drawn: {num_drawn} frames in {len(samples[0]['nll_per_code'])} "
+            f"latent frames. The truth ends after {known} of them (latent frames: {latents}): "
+            "means of the truth, and of what is compared with it, are over these."
+        )
+    return Table(titles, rows, caption, align=align)  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """Generated documents on disk: PNG and GIF files, one JSONL in our own schema, one HTML page."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from genvlm.generation.sampled import SampledDocument
 from genvlm.models.pretrained import PretrainedModel
 from genvlm.nn.whole_files import write_whole
 from genvlm.tokenization.document import Image, Text
+
+_SAMPLE = re.compile(r"[0-9]{4,}-[0-9]+\.(png|gif)")
 
 
 def write_samples(
@@ -51,6 +54,7 @@ def _write_stories(
     out: Path,
 ) -> Path:
     out.mkdir(parents=True, exist_ok=True)
+    _remove_samples(out)
     rows, sections = [], []
     for number, (story, whole) in enumerate(zip(stories, ended, strict=True)):
         segments: list[dict[str, str]] = []
@@ -73,6 +77,22 @@ def _write_stories(
     subtitle = f"{len(stories)} documents from model {fingerprint[:12]}"
     save_report(render_report("Generated documents", subtitle, sections=sections), page)
     return page
+
+
+def _remove_samples(out: Path) -> None:
+    """Remove the pictures and clips that an earlier `documents.jsonl` of `out` names, no others."""
+    try:
+        rows = [
+            json.loads(line)
+            for line in (out / "documents.jsonl").read_text("utf-8").split("\n")
+            if line
+        ]
+        names = [value for row in rows for part in row["segments"] for value in part.values()]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return  # none, or not ours
+    for name in names:
+        if isinstance(name, str) and _SAMPLE.fullmatch(name):
+            (out / name).unlink(missing_ok=True)
 
 
 def write_pictures(

@@ -45,7 +45,7 @@ def write_video_page(evaluation: VideoEvaluation, path: Path) -> None:
     sections = [_overview(summary, headline)]
     sections += [_category(evaluation, tag) for tag in summary.categories]
     sections.append(_about(evaluation))
-    title = f"{card.name} {summary.version}: is what breaks a law a surprise?"
+    title = f"{card.name} {summary.version}: are clips that break a law more surprising?"
     save_report(render_report(title, summary.scorer, tiles, sections), path)
 
 

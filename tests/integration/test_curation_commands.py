@@ -1,5 +1,6 @@
 """`genvlm data curate` and `genvlm data inspect`, as a user types them."""
 
+import io
 import json
 import re
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from genvlm.cli.main import main
 from genvlm.config.curation import CurationConfig
@@ -163,6 +165,34 @@ def test_inspect_decodes_clips_and_counts_the_damaged_ones(
     assert "the clip wide.webm" in shown
     assert main(["data", "inspect", str(folder)]) == 0
     assert "damaged videos" in capsys.readouterr().out
+
+
+def test_inspect_agrees_with_what_a_source_of_videos_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gif = io.BytesIO()
+    Image.new("RGB", (9, 9)).save(gif, "GIF")
+    frames = {f"scene/{i}.png": picture_bytes(i) for i in range(3)}
+    broken = {f"{i:02}.mp4": b"no video" for i in range(22)}
+    files = {**frames, **broken, "scene.txt": b"a scene", "a.gif": gif.getvalue()}
+    folder = write_files(tmp_path / "clips", {**files, "loose.png": picture_bytes(7)})
+    source = VideosSource(path=str(folder))
+    page = tmp_path / "page.html"
+    assert main(["data", "inspect", str(folder), "--json", "--out", str(page)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["videos"] + found["damaged"]["videos"] == len(list(open_source(source)))
+    assert (found["videos"], found["pictures"], found["documents"]) == (2, 1, 25)
+    assert found["bytes"] == sum(
+        p.stat().st_size for p in folder.rglob("*.*") if p.suffix != ".txt"
+    )
+    assert re.search(r"documents.*?kB.*?pictures", page.read_text("utf-8"), re.DOTALL)
+    assert main(["data", "inspect", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert out.count("is not a video") == 20
+    assert "and 2 more" in out
+    shutil.rmtree(folder)
+    only = write_files(tmp_path / "scenes", {**frames, "scene.txt": b"a scene"})
+    assert guess_sources(only) == [VideosSource(path=str(only))]
 
 
 @pytest.mark.parametrize("suffix", ["zip", "tar.gz", "tar"])

@@ -36,6 +36,8 @@ def test_a_video_is_continued_reported_and_shown(folder: Path, tmp_path: Path, c
     assert main([*command, "--out", str(tmp_path / "a")]) == 0
     page = Path(capsys.readouterr().out.strip())
     assert page.read_text().count('class="film"') == 4
+    assert "8 frames in 2 latent frames. The truth ends after 6 of them" in page.read_text()
+    assert "dB over 6 frames" in page.read_text()
     names = ("truth", "reconstruction", "sample-0", "sample-1")
     clips = {f"{name}.{suffix}" for name in names for suffix in ("gif", "mp4")}
     assert {p.name for p in page.parent.iterdir()} == clips | {"index.html", "rollout.json"}
@@ -53,6 +55,29 @@ def test_a_picture_is_the_first_frame_of_what_follows(folder: Path, tmp_path: Pa
     found = json.loads((tmp_path / "rollout.json").read_text())
     assert (found["num_context"], found["truth"]) == (1, None)
     assert num_frames(tmp_path / "sample-0.gif") == 5
+    assert (tmp_path / "index.html").read_text().count('class="film"') == 1
+    assert not (tmp_path / "truth.gif").exists()
+
+
+def test_a_second_rollout_leaves_nothing_of_the_first(folder: Path, tmp_path: Path) -> None:
+    command = ["rollout", "--model", str(folder / "m"), "--image", str(folder / "picture.png")]
+    command += ["--frames", "4", "--out", str(tmp_path)]
+    assert main([*command, "--num", "3"]) == 0
+    for name in ("sample-7.gif", "mine.gif"):
+        (tmp_path / name).write_bytes(b"of the user")
+    assert main([*command, "--num", "1"]) == 0
+    clips = {p.name for p in tmp_path.glob("*.gif")}
+    assert clips == {"sample-0.gif", "sample-7.gif", "mine.gif"}
+    assert {p.name for p in tmp_path.glob("sample-*.mp4")} == {"sample-0.mp4"}
+
+
+def test_a_second_generation_leaves_nothing_of_the_first(folder: Path, tmp_path: Path) -> None:
+    command = ["generate", "--model", str(folder / "m"), "--prompt", "red", "--video-frames", "5"]
+    command += ["--out", str(tmp_path)]
+    assert main([*command, "--num", "3"]) == 0
+    (tmp_path / "0007-1.gif").write_bytes(b"of the user")
+    assert main([*command, "--num", "1"]) == 0
+    assert {p.name for p in tmp_path.glob("*.gif")} == {"0000-1.gif", "0007-1.gif"}
 
 
 def test_a_video_behind_a_text_can_be_a_prompt_again(folder: Path, tmp_path: Path, capsys) -> None:
@@ -61,7 +86,7 @@ def test_a_video_behind_a_text_can_be_a_prompt_again(folder: Path, tmp_path: Pat
     assert main([*command, "--out", str(tmp_path / "a")]) == 0
     lines = [json.loads(x) for x in (tmp_path / "a/documents.jsonl").read_text().splitlines()]
     for line in lines:
-        assert [list(s) for s in line["segments"]][:2] == [["text"], ["video"]]
+        assert [list(s) for s in line["segments"]] == [["text"], ["video"]]
         assert num_frames(tmp_path / "a" / line["segments"][1]["video"]) == 5
     assert "data:image/gif" in (tmp_path / "a/index.html").read_text()
     prompt = {"id": "p", "segments": [lines[0]["segments"][1]]}
@@ -90,9 +115,18 @@ REFUSED = {
     "give a --text, or --captions": [
         "rollout", *MODEL, "--physics", "3", "--contrastive-top-k", "2",
     ],
+    "--fps is of videos with times": ["rollout", *MODEL, "--video", "{folder}", "--fps", "5"],
+    "name a file in it, such as clip.mp4": [
+        "rollout", *MODEL, "--video", "{tmp}/videos", "--fps", "5",
+    ],
+    "it holds tokenizers (image, text, video) and no model": [
+        "rollout", "--model", "{folder}/m/tokenizers", *VIDEO,
+    ],
     "--fps 0": ["rollout", *MODEL, *VIDEO, "--fps", "0"],
     "give it 5 or 9": ["generate", *MODEL, "--prompt", "red", "--video-frames", "7"],
-    "video of 17 latent frames": ["generate", *MODEL, "--prompt", "red", "--video-frames", "65"],
+    "does not fit into 60: ask for 49 frames, or fewer": [
+        "generate", *MODEL, "--prompt", "red", "--video-frames", "65",
+    ],
     "more than the 53 frames": ["generate", *MODEL, "--document", "{tmp}/long.jsonl"],
     "is more than the 53 that": ["generate", *MODEL, "--document", "{tmp}/many.jsonl"],
     'write "frames": 9': ["generate", *MODEL, "--document", "{tmp}/odd.jsonl"],
@@ -112,6 +146,8 @@ def test_what_cannot_be_done_is_one_sentence(said: str, folder: Path, tmp_path, 
     if said == "holds the input":
         (tmp_path / "out").mkdir()
         save_image(np.zeros((9, 9, 3), np.uint8), tmp_path / "out" / "0.png")
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "clip.mp4").write_bytes(b"")
     command = [w.format(folder=folder, tmp=tmp_path) for w in REFUSED[said]]
     assert main([*command, "--out", str(tmp_path / "out")]) == 2
     message = capsys.readouterr().err

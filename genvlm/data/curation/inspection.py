@@ -24,14 +24,16 @@ from genvlm.data.curation.looks import Alike, LookIndex
 from genvlm.data.curation.measures import PictureMeasures, measure_picture
 from genvlm.data.curation.percentiles import percentiles
 from genvlm.data.curation.tar_writer import suffix_of
+from genvlm.data.frame_folders import is_frame_folder
 from genvlm.data.hashed import hash_rank
 from genvlm.data.images import RGBImage, decode_image
-from genvlm.data.layouts.folders import VIDEO_SUFFIXES
+from genvlm.data.layouts.folders import loose_pictures, read_folder
 from genvlm.data.layouts.open import open_source
 from genvlm.data.raw import Media, RawDocument
 from genvlm.data.readers import PICTURE_SUFFIXES
 from genvlm.data.skipping import SkipBudget
 from genvlm.data.tar_members import walk_tar
+from genvlm.data.video_containers import VIDEO_SUFFIXES
 from genvlm.errors import ConfigError, ImageError
 
 ARCHIVE_SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
@@ -164,10 +166,15 @@ def inspect_sources(
     sources: Sequence[FileSource],
     progress: Callable[[int, int | None], None],
     limit: int | None = None,
+    *,
+    guessed: bool = False,
 ) -> Inspection:
     """Read all documents of some sources, or the first `limit` of each.
 
     Damage is counted, whatever its share.
+
+    Args:
+        guessed: by `guess_sources`; what is a video of a folder is no picture of it too.
 
     Raises:
         DataError: a source is missing or not of its layout, or there are clips and no PyAV.
@@ -176,7 +183,11 @@ def inspect_sources(
     skips = SkipBudget(max_share=1.0)
     with inspection.clips:
         for number, source in enumerate(sources):
-            for place, document in enumerate(open_source(source, skips)):
+            if guessed and len(sources) > 1 and isinstance(source, FolderSource):
+                documents = read_folder(source, skips, loose=True)
+            else:
+                documents = open_source(source, skips)
+            for place, document in enumerate(documents):
                 if place == limit:
                     break
                 _add(inspection, document, f"{number}/{document.id}")
@@ -203,11 +214,19 @@ def _bytes_of(media: Media) -> int:
         return len(media.content)
     if media.size is not None:
         return media.size
-    return media.path.stat().st_size if media.path is not None and media.path.is_file() else 0
+    path = media.path
+    if path is None or not path.exists():
+        return 0
+    files = [path] if path.is_file() else [file for file in path.iterdir() if file.is_file()]
+    return sum(file.stat().st_size for file in files)
 
 
 def guess_sources(path: Path) -> list[FileSource]:
     """The sources that a folder or file is, by what lies in it.
+
+    A folder of videos is one with a video file, or with a subfolder of frames and its caption
+    beside it. There, GIFs and all subfolders of frames are videos, as `kind: videos` reads them;
+    elsewhere they are pictures.
 
     Raises:
         ConfigError: nothing that a reader takes.
@@ -222,10 +241,13 @@ def guess_sources(path: Path) -> list[FileSource]:
         return [ParquetSource(paths=tuple(parquets))]
     found: list[FileSource] = []
     pictures = _of(names, PICTURE_SUFFIXES)
+    has_videos = path.is_dir() and _holds_videos(names)
+    if has_videos and pictures:
+        pictures = [path / name for name in loose_pictures(path)]
     if path.is_dir() and pictures:
         beside = all(picture.with_suffix(".txt") in names for picture in pictures)
         found.append(FolderSource(path=str(path), captions="sidecar" if beside else "file_name"))
-    if path.is_dir() and _of(names, VIDEO_SUFFIXES):
+    if has_videos:
         found.append(VideosSource(path=str(path)))
     if not found and path.is_file():
         raise ConfigError(
@@ -237,6 +259,13 @@ def guess_sources(path: Path) -> list[FileSource]:
             "videos: name a YAML whose `sources` say what there is"
         )
     return found
+
+
+def _holds_videos(names: Sequence[Path]) -> bool:
+    texts = [path.with_suffix("") for path in _of(names, [".txt"])]
+    return bool(_of(names, VIDEO_SUFFIXES)) or any(
+        path.is_dir() and is_frame_folder(path) for path in texts
+    )
 
 
 def to_unpack(path: Path) -> bool:

@@ -13,16 +13,23 @@ from genvlm.data.raw import Media, RawDocument
 from genvlm.data.readers import PICTURE_SUFFIXES
 from genvlm.data.rows import checked_text, read_text_file
 from genvlm.data.skipping import SkipBudget
+from genvlm.data.video_containers import VIDEO_SUFFIXES
 from genvlm.errors import DataError
 
-VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v")
-"""Of files that are videos wherever they lie; a GIF is one in a folder of videos alone."""
 Captions = Literal["sidecar", "file_name", "folder_name"]
 
 
-def read_folder(source: FolderSource, skips: SkipBudget) -> Iterator[RawDocument]:
-    """Pairs in the order of paths; ids are paths below the folder."""
-    return _read(Path(source.path), "image", source.captions, skips)
+def read_folder(
+    source: FolderSource, skips: SkipBudget, *, loose: bool = False
+) -> Iterator[RawDocument]:
+    """Pairs in the order of paths; ids are paths below the folder.
+
+    Args:
+        loose: without the pictures that are videos, or frames of one, to `read_videos`.
+    """
+    folder = Path(source.path)
+    names = loose_pictures(folder) if loose else list_files(folder, PICTURE_SUFFIXES)
+    return _read(folder, "image", names, source.captions, skips)
 
 
 def read_videos(source: VideosSource, skips: SkipBudget) -> Iterator[RawDocument]:
@@ -30,16 +37,35 @@ def read_videos(source: VideosSource, skips: SkipBudget) -> Iterator[RawDocument
 
     A subfolder that holds pictures and nothing else is one video, its caption `name.txt` beside it.
     """
-    return _read(Path(source.path), "video", "sidecar", skips)
+    folder = Path(source.path)
+    return _read(folder, "video", _list_videos(folder), "sidecar", skips)
+
+
+def loose_pictures(folder: Path) -> list[str]:
+    """Pictures of a folder of videos, below it, that are neither a video nor a frame of one.
+
+    Raises:
+        DataError: as `list_files`.
+    """
+    videos = set(_list_videos(folder))
+    return [
+        name
+        for name in list_files(folder, PICTURE_SUFFIXES)
+        if not videos & {name, *(parent.as_posix() for parent in PurePosixPath(name).parents)}
+    ]
+
+
+def _list_videos(folder: Path) -> list[str]:
+    return list_files(folder, (*VIDEO_SUFFIXES, ".gif"), is_frame_folder)
 
 
 def _read(
-    folder: Path, kind: Literal["image", "video"], captions: Captions, skips: SkipBudget
+    folder: Path,
+    kind: Literal["image", "video"],
+    names: Sequence[str],
+    captions: Captions,
+    skips: SkipBudget,
 ) -> Iterator[RawDocument]:
-    if kind == "image":
-        names = list_files(folder, PICTURE_SUFFIXES)
-    else:
-        names = list_files(folder, (*VIDEO_SUFFIXES, ".gif"), is_frame_folder)
     if captions == "sidecar":
         _check_shared(folder, names)
         if kind == "image":

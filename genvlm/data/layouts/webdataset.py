@@ -10,13 +10,13 @@ from typing import IO, Any
 
 from genvlm.config.data import WebDatasetSource
 from genvlm.data.layouts.file_lists import list_files
-from genvlm.data.layouts.folders import VIDEO_SUFFIXES
 from genvlm.data.layouts.samples import documents_of, image_pair
 from genvlm.data.raw import Media, RawDocument
 from genvlm.data.readers import PICTURE_SUFFIXES
 from genvlm.data.rows import checked_text, text_field
 from genvlm.data.skipping import SkipBudget
 from genvlm.data.tar_members import walk_tar
+from genvlm.data.video_containers import VIDEO_SUFFIXES
 from genvlm.errors import DataError
 
 _MAX_TEXT = 1 << 24

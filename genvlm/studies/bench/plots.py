@@ -33,7 +33,10 @@ def draw_ratios(rows: Sequence[NamedRatio]) -> bytes:
     with _style():
         figure = Figure(figsize=(7.6, 0.9 + 0.36 * len(rows)), layout="constrained")
         axes = figure.subplots()
-        _finish(axes, "how many times better genvlm is (1: equal; dashed: what it has to reach)")
+        _finish(axes, "")
+        title = "how many times better genvlm is (1: equal; dashed: what it has to reach)"
+        # Of the figure, not the axes: long labels leave these too little room for it.
+        figure.suptitle(title, x=0.01, ha="left", fontsize=9.5, color=MUTED)
         for y, (_, ratio, low, high, bar) in enumerate(rows):
             axes.barh(y, ratio, height=0.62, color=BLUE if ratio >= 1 else GREY)
             if low is not None and high is not None:

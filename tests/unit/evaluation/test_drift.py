@@ -1,6 +1,7 @@
 """Drift of a continued video: divergences of codes and of pixels."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -57,3 +58,9 @@ def test_a_plot_over_frames_names_its_curves_and_is_the_same_again() -> None:
     assert b"not named" not in svg
     with pytest.raises(EvaluationError, match="at least one panel"):
         frame_curves([])
+
+
+def test_one_latent_frame_stands_above_its_whole_number() -> None:
+    svg = frame_curves([FramePanel("nats", [FrameCurve("drawn", [80.0], "#3355cc")], 3)])
+    below = svg.split(b">frame<")[0]
+    assert re.findall(rb">([234][^<]*)<", below) == [b"2", b"3", b"4"]

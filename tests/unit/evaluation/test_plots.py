@@ -88,6 +88,11 @@ def test_loss_curves_name_each_modality_with_its_last_value() -> None:
     assert {"image 0.10", "text 0.05", "all 0.08", "loss, nats per token"} <= set(shown)
 
 
+def test_loss_curves_tell_of_videos_too() -> None:
+    records = [record | {"loss_video": 8 / record["step"]} for record in RECORDS]
+    assert {"image 0.10", "video 0.21"} <= set(texts(loss_curves(records)))
+
+
 def test_loss_curves_skip_what_a_record_lacks() -> None:
     records = [*RECORDS, {"step": 40, "loss": None}, {"step": 41, "loss": math.nan}]
     assert "all 0.08" in texts(loss_curves(records))

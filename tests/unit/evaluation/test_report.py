@@ -290,3 +290,10 @@ def test_saving_replaces_the_page_and_leaves_nothing_else(tmp_path: Path) -> Non
     assert [p.name for p in path.parent.iterdir()] == ["report.html"]
     with pytest.raises(EvaluationError, match="is a folder"):
         save_report("x", tmp_path)
+
+
+def test_a_long_file_name_in_a_table_is_broken_and_hides_no_numbers() -> None:
+    page = render_report(
+        "t", "", sections=[Section("s", [Table(["video", "n"], [["a" * 200, 1]])])]
+    )
+    assert re.search(r"\.block\.scroll tbody th \{[^}]*overflow-wrap: anywhere", page)

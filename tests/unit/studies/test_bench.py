@@ -1,5 +1,6 @@
 """The machinery of `genvlm bench`: intervals, equal answers before time, bars, files, memory."""
 
+import io
 import json
 import pickle
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from genvlm.cli.main import main
@@ -29,6 +31,7 @@ from genvlm.studies.bench.models import (
     random_codes,
     random_texts,
 )
+from genvlm.studies.bench.plots import draw_ratios
 from genvlm.studies.bench.report import Result, memory_row, save_result, time_row
 from genvlm.studies.bench.timing import (
     Ratio,
@@ -250,6 +253,12 @@ def test_a_result_is_written_as_json_table_and_picture(tmp_path: Path) -> None:
         tmp_path / "out/x.md"
     ).read_text(encoding="utf-8")
     assert (tmp_path / "out/x.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_title_of_a_plot_with_long_labels_is_not_cut() -> None:
+    drawn = draw_ratios([("a label that is as long as those of videos are, nearly", 2, 1, 3, 1)])
+    with Image.open(io.BytesIO(drawn)) as image:
+        assert np.asarray(image.convert("L"))[:40, -6:].min() == 255  # rows of the title
 
 
 @pytest.mark.parametrize(
