@@ -105,7 +105,7 @@ def test_retrieved_pairs_stand_in_front_of_the_prompt(model, tmp_path, capsys):
         (["generate", "--prompt", "a", "--num-retrieved", "2"], "needs a folder"),
         (
             ["generate", "--document", str(DATA / "gaps.jsonl"), "--max-tokens", "99"],
-            "leave it out where gaps are filled",
+            "here gaps are filled: leave it out",
         ),
         (["edit", "--image", SCENE, "--instruction", " "], "the text is empty"),
         (["generate", "--document", "{mixed}"], "with gaps and without"),
