@@ -3,8 +3,12 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,7 +21,8 @@ from genvlm.errors import CheckpointError
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write all tensors into one safetensors file, which appears whole or not at all."""
     temporary = path.with_name(path.name + ".tmp")
-    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary)
+    with _signals_afterwards():
+        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary)
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
@@ -32,7 +37,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(f"no weights at {path}: the folder is incomplete, copy it again")
     try:
-        with safe_open(path, framework="pt") as file:
+        with _signals_afterwards(), safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise CheckpointError(
@@ -80,6 +85,32 @@ def fingerprint_of(payload: object) -> str:
     """sha256 of canonical JSON: sorted keys, no blanks, ASCII."""
     text = json.dumps(payload, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+@contextmanager
+def _signals_afterwards() -> Iterator[None]:
+    """SIGINT and SIGTERM wait: what a handler raises inside safetensors comes out as another error.
+
+    Only the main thread runs handlers.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+
+    def remember(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    for number in handlers:
+        signal.signal(number, remember)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        for waiting in received:
+            signal.raise_signal(waiting)
 
 
 def _some(names: list[str], limit: int = 5) -> str:
