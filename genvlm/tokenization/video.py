@@ -33,7 +33,7 @@ CONFIG_FILE = "video.yaml"
 WEIGHTS_FILE = "video.safetensors"
 # Latent frames of one pass of the encoder. Always so many, filled up with nothing: matrix products
 # of another size differ in the last bits, and a code that is as near as another would depend on
-# what else is encoded. One at a time takes 1.6 times as long; a live stream pays for all of them.
+# what else is encoded. One at a time takes longer; a live stream pays for all of them.
 _PASS = 4
 
 Frames = np.ndarray
