@@ -4,9 +4,7 @@ Order of a run: reconstruction alone; then the discriminator learns alone for a 
 does its gradient reach the generator, weighted so that it never outweighs reconstruction.
 """
 
-import json
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -25,11 +23,11 @@ from genvlm.errors import TrainingError
 from genvlm.nn.foreign_tensors import load_state
 from genvlm.tokenization.image import to_pixels
 from genvlm.tokenization.vqgan import VQGAN
-from genvlm.training.checkpoint import checkpoint_step, newest_valid, save_checkpoint
+from genvlm.training.checkpoint import checkpoint_step
 from genvlm.training.launch import check_alone
 from genvlm.training.muon import Muon
-from genvlm.training.run_folder import CHECKPOINTS, LOG_FILE, cut_log, hold_run
-from genvlm.training.stopping import StoppedError, stop_signals
+from genvlm.training.run_folder import hold_run
+from genvlm.training.tokenizer_steps import resume_state, run_tokenizer_steps
 
 Images = Tensor
 """Float (B, 3, H, W), pixels in [-1, 1]."""
@@ -91,54 +89,18 @@ def train_vqgan(
     """
     check_alone("an image tokenizer")
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bfloat16")
-    checkpoints = out / CHECKPOINTS
     with hold_run(config, out, resume):
         torch.manual_seed(config.seed)
         state = _build_state(config, initial)
-        if resume and (folder := newest_valid(checkpoints, say)):
-            state.load(folder)
-            say(f"resumed at step {state.step}")
-        elif resume:
-            say(f"{checkpoints} holds no checkpoint: beginning at step 0")
-        cut_log(out / LOG_FILE, state.step, say)
-        _run(state, config, out, perceptual, autocast, on_step)
-    return state.model
+        resume_state(state, out, resume, say)
 
-
-def _run(
-    state: VQGANState,
-    config: VQGANTrainConfig,
-    out: Path,
-    perceptual: PerceptualLoss | None,
-    autocast: torch.autocast,
-    on_step: Callable[[int, dict[str, float]], None],
-) -> None:
-    """All steps that are left, with log and checkpoints."""
-    checkpoints = out / CHECKPOINTS
-    start = time.monotonic()
-    with (out / LOG_FILE).open("a") as log, stop_signals() as stopped:
-        while state.step < config.num_steps:
-            # Keyed by the step: a resumed run sees the batches that it would have seen.
-            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + state.step)
+        def step(generator: torch.Generator) -> dict[str, float]:
             images = sample_batch(config, generator)
             with autocast:
-                terms = _train_step(state, config, images, perceptual, generator)
-            state.step += 1
-            if state.step % 20 == 0:
-                terms |= {"step": state.step, "seconds": round(time.monotonic() - start, 1)}
-                log.write(json.dumps(terms) + "\n")
-                log.flush()
-                on_step(state.step, terms)
-            due = state.step % config.checkpoint_every == 0 or state.step == config.num_steps
-            stop = stopped[0] if stopped else None
-            if due or stop:
-                save_checkpoint(
-                    checkpoints,
-                    state.step,
-                    lambda folder: torch.save(state.state_dict(), folder / "state.pt"),
-                )
-            if stop and state.step < config.num_steps:
-                raise StoppedError(state.step, stop)
+                return _train_step(state, config, images, perceptual, generator)
+
+        run_tokenizer_steps(state, config, out, step, on_step)
+    return state.model
 
 
 def sample_batch(config: VQGANTrainConfig, generator: torch.Generator) -> Images:

@@ -4,9 +4,7 @@ By default image encoder and codebook stay as they are, so that first frames kee
 pictures: what learns is how r frames become one frame of codes, and how codes become frames.
 """
 
-import json
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +24,10 @@ from genvlm.nn.safetensors_folder import fingerprint_tensors
 from genvlm.tokenization.image import fit_square
 from genvlm.tokenization.video_vqgan import PICTURE_CODES, VideoVQ
 from genvlm.training.adversarial import build_optimizers, set_learning_rate
-from genvlm.training.checkpoint import checkpoint_step, newest_valid, save_checkpoint
+from genvlm.training.checkpoint import checkpoint_step
 from genvlm.training.launch import check_alone
-from genvlm.training.run_folder import CHECKPOINTS, LOG_FILE, claim_inputs, cut_log, hold_run
-from genvlm.training.stopping import StoppedError, stop_signals
+from genvlm.training.run_folder import claim_inputs, hold_run
+from genvlm.training.tokenizer_steps import resume_state, run_tokenizer_steps
 
 Videos = Tensor
 """Float (B, T, 3, H, W), pixels in [-1, 1]."""
@@ -93,12 +91,7 @@ def train_video_vq(
         claim_inputs(inputs, out)
         model = prepare(network, config).to(device)
         state = VideoVQState(model, build_optimizers(model, config.learning_rate))
-        if resume and (folder := newest_valid(out / CHECKPOINTS, say)):
-            state.load(folder)
-            say(f"resumed at step {state.step}")
-        elif resume:
-            say(f"{out / CHECKPOINTS} holds no checkpoint: beginning at step 0")
-        cut_log(out / LOG_FILE, state.step, say)
+        resume_state(state, out, resume, say)
         if state.step < config.num_steps:
             say("drawing the clips")
             skips = SkipBudget(
@@ -108,7 +101,12 @@ def train_video_vq(
             pool = load_pool(config.sources, network.config.image.resolution, skips)
             if skips.num_skipped:
                 say(skips.summary())
-            _run(state, config, pool, out, device, on_step)
+
+            def step(generator: torch.Generator) -> dict[str, Tensor]:
+                videos = sample_clips(pool, config, generator, device)
+                return train_step(state, config, videos, generator)
+
+            run_tokenizer_steps(state, config, out, step, on_step)
     return model.cpu()
 
 
@@ -185,41 +183,6 @@ def reconstruction_loss(
     error = decoded - videos
     l1, l2 = (weights * error.abs()).mean(), (weights * error.square()).mean()
     return config.l1_weight * l1 + config.l2_weight * l2, error.square().mean()
-
-
-def _run(
-    state: VideoVQState,
-    config: VideoVQTrainConfig,
-    pool: Pool,
-    out: Path,
-    device: str,
-    on_step: Callable[[int, dict[str, float]], None],
-) -> None:
-    """All steps that are left, with log and checkpoints."""
-    start = time.monotonic()
-    with (out / LOG_FILE).open("a") as log, stop_signals() as stopped:
-        while state.step < config.num_steps:
-            # Keyed by the step: a resumed run sees the batches that it would have seen.
-            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + state.step)
-            videos = sample_clips(pool, config, generator, device)
-            terms = train_step(state, config, videos, generator)
-            state.step += 1
-            if state.step % 20 == 0 or state.step == config.num_steps:
-                logged = {name: round(float(value), 5) for name, value in terms.items()}
-                logged |= {"step": state.step, "seconds": round(time.monotonic() - start, 1)}
-                log.write(json.dumps(logged) + "\n")
-                log.flush()
-                on_step(state.step, logged)
-            due = state.step % config.checkpoint_every == 0 or state.step == config.num_steps
-            stop = stopped[0] if stopped else None
-            if due or stop:
-                save_checkpoint(
-                    out / CHECKPOINTS,
-                    state.step,
-                    lambda folder: torch.save(state.state_dict(), folder / "state.pt"),
-                )
-            if stop and state.step < config.num_steps:
-                raise StoppedError(state.step, stop)
 
 
 def train_step(
