@@ -18,7 +18,7 @@ class TokenizersConfig:
     text: str = "tokenizers/text-emoji"
     image: str = "tokenizers/image-emoji-64"
     num_codes: Positive | None = None
-    """Merge the image tokenizer's codes into so many coarser ones; None: as they are."""
+    """Merge codes of pictures, and those of clips, into so many coarser ones; None: as they are."""
     video: str | None = None
     """Folder of a video tokenizer whose grid is the image tokenizer's; None: no videos. Pictures
     and frames share their token ids where both tokenizers have one codebook."""

@@ -1,7 +1,8 @@
-"""A coarser image tokenizer from a trained one: its codes merged into fewer, nothing trained.
+"""A coarser tokenizer from a trained one: its codes merged into fewer, nothing trained.
 
 Like patches of two artists most often have different codes of 8,192 and the same of 100: what is
-learned about the coarse codes of one artist's drawings holds for the other's.
+learned about the coarse codes of one artist's drawings holds for the other's. So it is with what
+moves: of two codes for nearly the same, nobody could know which comes next.
 """
 
 from dataclasses import replace
@@ -11,11 +12,15 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from genvlm.config.image_tokenizer import VQGANConfig
 from genvlm.errors import ConfigError
 from genvlm.tokenization.image import ImageTokenizer
+from genvlm.tokenization.video import VideoTokenizer
+from genvlm.tokenization.video_vqgan import VideoVQ
 from genvlm.tokenization.vqgan import VQGAN
 
 _ROUNDS = 100
+_CODEBOOK = "quantize.embedding.weight"
 
 
 def merge_codes(tokenizer: ImageTokenizer, num_codes: int) -> ImageTokenizer:
@@ -26,15 +31,32 @@ def merge_codes(tokenizer: ImageTokenizer, num_codes: int) -> ImageTokenizer:
     Raises:
         ConfigError: the tokenizer does not have more codes than that.
     """
-    size = tokenizer.config.codebook_size
-    if num_codes >= size:
-        raise ConfigError(f"{size} codes cannot be merged into {num_codes}: ask for fewer")
-    centres = _k_means(tokenizer.codebook.float(), num_codes, sphere=tokenizer.config.l2_normalized)
     config = replace(tokenizer.config, codebook_size=num_codes)
+    centres = _merged(tokenizer.codebook, tokenizer.config, num_codes)
     network = VQGAN(config)
-    weights = tokenizer.network.state_dict() | {"quantize.embedding.weight": centres}
-    network.load_state_dict(weights)
+    network.load_state_dict(tokenizer.network.state_dict() | {_CODEBOOK: centres})
     return ImageTokenizer(config, network)
+
+
+def merge_video_codes(tokenizer: VideoTokenizer, num_codes: int) -> VideoTokenizer:
+    """The same for clips. What had one codebook with an image tokenizer still has.
+
+    Raises:
+        ConfigError: the tokenizer does not have more codes than that.
+    """
+    config = replace(
+        tokenizer.config, image=replace(tokenizer.config.image, codebook_size=num_codes)
+    )
+    centres = _merged(tokenizer.codebook, tokenizer.config.image, num_codes)
+    network = VideoVQ(config)
+    network.load_state_dict(tokenizer.network.state_dict() | {f"image.{_CODEBOOK}": centres})
+    return VideoTokenizer(config, network)
+
+
+def _merged(codebook: Tensor, config: VQGANConfig, num: int) -> Float[Tensor, "num dim"]:
+    if num >= len(codebook):
+        raise ConfigError(f"{len(codebook)} codes cannot be merged into {num}: ask for fewer")
+    return _k_means(codebook.float(), num, sphere=config.l2_normalized)
 
 
 def _k_means(

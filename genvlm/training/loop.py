@@ -23,7 +23,7 @@ from genvlm.models.pretrained import (
     save_pretrained,
 )
 from genvlm.nn.safetensors_folder import load_into
-from genvlm.tokenization.coarse import merge_codes
+from genvlm.tokenization.coarse import merge_codes, merge_video_codes
 from genvlm.tokenization.image import load_image_tokenizer
 from genvlm.tokenization.text import load_text_tokenizer
 from genvlm.tokenization.video import load_video_tokenizer
@@ -84,13 +84,16 @@ def train(
 def load_tokenizers(config: TrainConfig) -> Tokenizers:
     """What a run's texts, pictures and clips become tokens with."""
     image = load_image_tokenizer(resolve_path(config.tokenizers.image))
-    if config.tokenizers.num_codes is not None:
-        image = merge_codes(image, config.tokenizers.num_codes)
-    video = config.tokenizers.video
+    folder, video = config.tokenizers.video, None
+    if folder is not None:
+        video = load_video_tokenizer(resolve_path(folder))
+    if (num_codes := config.tokenizers.num_codes) is not None:
+        image = merge_codes(image, num_codes)
+        video = merge_video_codes(video, num_codes) if video is not None else None
     return Tokenizers(
         text=load_text_tokenizer(resolve_path(config.tokenizers.text)),
         image=image,
-        video=load_video_tokenizer(resolve_path(video)) if video is not None else None,
+        video=video,
         max_side=config.syntax.max_side,
     )
 

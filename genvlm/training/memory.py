@@ -62,9 +62,9 @@ def _own_video_codes(config: TrainConfig) -> int:
         return 0
     video = load_video_tokenizer(resolve_path(config.tokenizers.video))
     image = load_image_tokenizer(resolve_path(config.tokenizers.image))
-    merged = config.tokenizers.num_codes is not None
-    shared = not merged and video.codebook_fingerprint == image.codebook_fingerprint
-    return 0 if shared else video.config.image.codebook_size
+    if video.codebook_fingerprint == image.codebook_fingerprint:
+        return 0
+    return config.tokenizers.num_codes or video.config.image.codebook_size
 
 
 def check_memory(config: TrainConfig, say: Say) -> None:

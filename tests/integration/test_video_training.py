@@ -83,7 +83,8 @@ def test_shards_of_a_run_train_it_as_its_sources_do(
 
 
 @pytest.mark.parametrize(
-    ("video_seed", "merged", "more_ids"), [(0, "null", 0), (1, "null", 16), (0, "7", 7)]
+    ("video_seed", "merged", "more_ids"),
+    [(0, "null", 0), (1, "null", 16), (0, "7", -9), (1, "7", -2)],
 )
 def test_a_plan_counts_the_ids_of_videos(
     run_folder: Path,
@@ -93,7 +94,7 @@ def test_a_plan_counts_the_ids_of_videos(
     merged: str,
     more_ids: int,
 ) -> None:
-    """A merged codebook is another one, so that 7 image codes and 16 video codes stand apart."""
+    """Merged, 7 codes stand for 16 of pictures; clips have the same ones, or 7 of their own."""
     overrides = tokenizers_in(tmp_path, video_seed=video_seed)
     named = (
         Path(CONFIG)

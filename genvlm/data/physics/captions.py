@@ -33,9 +33,9 @@ def describe(scene: Scene, tracks: Tracks) -> str:
             act = "move{s} about" + (" in a tray" if scene.tray else "")
         else:
             act = _act(track, scene, brief=len(moving) > 1)
-        acts.setdefault("collide{s}" if collides else act, []).append(_name(ball))
+        acts.setdefault("collide{s}" if collides else act, []).append(f"a {ball.colour} ball")
     for ball, _ in resting:
-        acts.setdefault("rest{s}", []).append(_name(ball))
+        acts.setdefault("rest{s}", []).append(f"a {ball.colour} ball")
     phrases = [_sentence(names, act) for act, names in acts.items()]
     return ", ".join(phrases) or f"nothing moves{_near(scene)}"
 
@@ -138,10 +138,6 @@ def _collide(moving: Sequence[tuple[Ball, Track]], scene: Scene) -> bool:
     push_each_other = np.abs(push + counter_push) < 0.01 * np.abs(push)
     pushed = np.abs(push) > _SPEED / 5 * first.reach**2
     return bool((seen[1:-1] & near[1:-1] & push_each_other & pushed).any())
-
-
-def _name(ball: Ball) -> str:
-    return f"{'an' if ball.colour[0] in 'aeiou' else 'a'} {ball.colour} ball"
 
 
 def _sentence(names: Sequence[str], act: str) -> str:

@@ -24,11 +24,9 @@ Colour = tuple[int, int, int]
 
 BALL_COLOURS: dict[str, Colour] = {
     "red": (220, 40, 40),
-    "orange": (245, 135, 30),
     "yellow": (245, 215, 40),
     "green": (40, 160, 70),
     "blue": (40, 90, 220),
-    "purple": (150, 50, 180),
 }
 BOX_COLOURS: dict[str, Colour] = {
     "brown": (120, 75, 45),

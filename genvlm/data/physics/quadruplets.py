@@ -17,9 +17,12 @@ from genvlm.data.physics.drawing import draw
 from genvlm.data.physics.scenes import (
     NEXT_STREAM,
     NUM_FRAMES,
-    RADII,
+    RADIUS,
+    REACH,
     SPEEDS,
     WALL_HEIGHTS,
+    on_lattice,
+    sample_cells,
     sample_colours,
     sample_screen,
     sample_toss,
@@ -48,6 +51,8 @@ GROUP = 4
 """Frames of one latent frame; frame 0 is one alone."""
 MIN_FRAMES = 33
 _MAX_ATTEMPTS = 100_000
+_MOST = 2
+"""Pixels on both sides of a ball's centre: where they are seen, most of its disc is."""
 _BYSTANDER = 0.3
 """Probability of a ball that rests where nothing happens, in all four clips alike."""
 
@@ -117,14 +122,14 @@ def _spliced(first: VideoFrames, second: VideoFrames, time: int) -> VideoFrames:
 
 def _permanence(rng: np.random.Generator, num_frames: int) -> _Candidate | None:
     """One screen: a ball that passes behind it, and a ball of another colour, or none."""
-    width = int(rng.integers(15, 35))
-    left = int(rng.integers(10, SIZE - width - 9))
+    width = sample_cells(rng, 16, 34)
+    left = sample_cells(rng, 10, SIZE - width - 10)
     screen = sample_screen(rng, left, width)
     colours = sample_colours(rng, 3)
     ball = _sample_rolling(rng, colours[0])
     columns = ball.x + ball.vx * np.arange(num_frames)
-    times = _hidden_times(columns, ball.radius, screen)
-    if not times or not _is_watched(columns, ball.radius, (screen,), times[-1]):
+    times = _hidden_times(columns, screen)
+    if not times or not _is_watched(columns, (screen,), times[-1]):
         return None
     scene = Scene(screens=(screen,))
     others = () if rng.random() < 0.5 else (replace(ball, colour=colours[2]),)
@@ -135,21 +140,21 @@ def _permanence(rng: np.random.Generator, num_frames: int) -> _Candidate | None:
 
 def _continuity(rng: np.random.Generator, num_frames: int) -> _Candidate | None:
     """Two screens and a gap: a ball from the left and one from the right, then behind a screen."""
-    widths = rng.integers(13, 21, 2).tolist()
-    left, gap = int(rng.integers(6, 20)), int(rng.integers(8, 19))
-    if left + sum(widths) + gap > SIZE - 5:
+    widths = [sample_cells(rng, 14, 20) for _ in range(2)]
+    left, gap = sample_cells(rng, 6, 20), sample_cells(rng, 8, 18)
+    if left + sum(widths) + gap > SIZE - 6:
         return None
     near = sample_screen(rng, left, widths[0])
     far = replace(near, left=left + widths[0] + gap, width=widths[1])
     scene = Scene(screens=(near, far))
     colours = sample_colours(rng, 2)
     ball = _sample_rolling(rng, colours[0])
-    from_right = replace(ball, vx=-ball.vx, x=SIZE - ball.x - ball.vx * rng.uniform(-4, 4))
+    from_right = _from_right(rng, ball)
     screens = ((ball, near), (from_right, far))
     columns = [b.x + b.vx * np.arange(num_frames) for b, _ in screens]
-    both = [_hidden_times(c, ball.radius, s) for c, (_, s) in zip(columns, screens, strict=True)]
+    both = [_hidden_times(c, s) for c, (_, s) in zip(columns, screens, strict=True)]
     times = sorted(set(both[0]) & set(both[1]))
-    if not times or not all(_is_watched(c, ball.radius, (near, far), times[-1]) for c in columns):
+    if not times or not all(_is_watched(c, (near, far), times[-1]) for c in columns):
         return None
     first, second = (replace(scene, balls=(b,)) for b in (ball, from_right))
     first, second = _with_bystander(rng, first, second, colours[1])
@@ -158,8 +163,8 @@ def _continuity(rng: np.random.Generator, num_frames: int) -> _Candidate | None:
 
 def _solidity(rng: np.random.Generator, num_frames: int) -> _Candidate | None:
     """A wall whose lower part a screen hides: a ball from the left and one from the right."""
-    width = int(rng.integers(26, 39))
-    left = int(rng.integers(12, SIZE - width - 11))
+    width = sample_cells(rng, 26, 38)
+    left = sample_cells(rng, 12, SIZE - width - 12)
     post = left + (width - WALL_WIDTH) // 2 + int(rng.integers(-3, 4))
     screen = sample_screen(rng, left, width)
     scene = Scene(
@@ -167,15 +172,15 @@ def _solidity(rng: np.random.Generator, num_frames: int) -> _Candidate | None:
     )
     colours = sample_colours(rng, 2)
     ball = _sample_rolling(rng, colours[0])
-    from_right = replace(ball, vx=-ball.vx, x=SIZE - ball.x - ball.vx * rng.uniform(-4, 4))
+    from_right = _from_right(rng, ball)
     every = np.arange(num_frames)
     there = post - ball.reach - np.abs(post - ball.reach - ball.x - ball.vx * every)
     face = post + WALL_WIDTH + ball.reach
     back = face + np.abs(from_right.x + from_right.vx * every - face)
-    both = [_hidden_times(columns, ball.radius, screen) for columns in (there, back)]
+    both = [_hidden_times(columns, screen) for columns in (there, back)]
     times = sorted(set(both[0]) & set(both[1]))
     if not times or not all(
-        _is_watched(columns, ball.radius, (screen,), times[-1]) for columns in (there, back)
+        _is_watched(columns, (screen,), times[-1]) for columns in (there, back)
     ):
         return None
     first, second = (replace(scene, balls=(b,)) for b in (ball, from_right))
@@ -207,13 +212,8 @@ def _gravity(rng: np.random.Generator, num_frames: int) -> _Candidate | None:
         return None
     first, second = replace(scene, balls=(falling,)), scene
     if rng.random() < _BYSTANDER:
-        radius = int(rng.choice(RADII))
-        resting = Ball(
-            colour=colours[1],
-            radius=radius,
-            x=rng.uniform(radius + 1, SIZE - radius - 1),
-            y=FLOOR - radius - 0.5,
-        )
+        x = on_lattice(rng.uniform(RADIUS + 1, SIZE - RADIUS - 1))
+        resting = Ball(colour=colours[1], radius=RADIUS, x=x, y=FLOOR - REACH)
         first, second = (replace(s, balls=(*s.balls, resting)) for s in (first, second))
         if not all(_keeps_clear(s, num_frames) for s in (first, second)):
             return None
@@ -230,10 +230,14 @@ _CANDIDATES: dict[Law, Callable[[np.random.Generator, int], _Candidate | None]] 
 
 def _sample_rolling(rng: np.random.Generator, colour: str) -> Ball:
     """A ball that rolls right and enters the picture soon, or has entered it."""
-    radius = int(rng.choice(RADII))
-    reach, speed = radius + 0.5, rng.uniform(*SPEEDS)
-    x = rng.uniform(-reach - 5 * speed, reach + 10)
-    return Ball(colour=colour, radius=radius, x=x, y=FLOOR - reach, vx=speed)
+    speed = float(rng.choice(SPEEDS))
+    x = on_lattice(rng.uniform(-REACH - 5 * speed, REACH + 10))
+    return Ball(colour=colour, radius=RADIUS, x=x, y=FLOOR - REACH, vx=speed)
+
+
+def _from_right(rng: np.random.Generator, ball: Ball) -> Ball:
+    """One that rolls left as fast and enters up to four frames earlier or later."""
+    return replace(ball, vx=-ball.vx, x=on_lattice(SIZE - ball.x - ball.vx * rng.uniform(-4, 4)))
 
 
 def _times(num_frames: int) -> range:
@@ -242,20 +246,21 @@ def _times(num_frames: int) -> range:
     return range(first, num_frames - GROUP, GROUP)
 
 
-def _hidden_times(columns: Columns, radius: int, screen: Screen) -> list[int]:
+def _hidden_times(columns: Columns, screen: Screen) -> list[int]:
     """Times at which the disc is all behind the screen, at the frame before, too."""
     centre = np.floor(columns)
-    hidden = (centre - radius >= screen.left) & (centre + radius < screen.left + screen.width)
+    hidden = (centre - RADIUS >= screen.left) & (centre + RADIUS < screen.left + screen.width)
     return [t for t in _times(len(columns)) if hidden[t - 1] and hidden[t]]
 
 
-def _is_watched(columns: Columns, radius: int, screens: tuple[Screen, ...], time: int) -> bool:
-    """Whether the whole disc is seen in the context, and again after this time."""
+def _is_watched(columns: Columns, screens: tuple[Screen, ...], time: int) -> bool:
+    """Whether most of the disc is seen in three frames of the context, and again after this."""
     centre = np.floor(columns)
-    inside = (centre >= radius) & (centre < SIZE - radius)
+    inside = (centre >= _MOST) & (centre < SIZE - _MOST)
     for screen in screens:
-        inside &= (centre + radius < screen.left) | (centre - radius >= screen.left + screen.width)
-    return bool(inside[:CONTEXT].sum() >= 2 and inside[time:].sum() >= 2)
+        right = screen.left + screen.width
+        inside &= (centre + _MOST < screen.left) | (centre - _MOST >= right)
+    return bool(inside[:CONTEXT].sum() >= 3 and inside[time:].sum() >= 3)
 
 
 def _with_bystander(

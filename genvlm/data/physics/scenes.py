@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import sqrt
+from math import ceil, floor, sqrt
 
 import numpy as np
 
@@ -29,11 +29,15 @@ from genvlm.data.physics.simulation import (
 from genvlm.data.videos import VideoFrames
 
 NUM_FRAMES = 33
-SPEEDS = (1.8, 3.2)
-"""Of rolling balls, in pixels per frame."""
-RADII = (4, 5)
-SCREEN_HEIGHTS = (14, 27)
+RADIUS = 5
+REACH = RADIUS + 0.5
+SPEEDS = (1.5, 2.0, 2.5)
+"""Of rolling balls, in pixels per frame. Few, so that what a ball does in the context says exactly
+what it does next: otherwise surprise is mostly about half pixels that nobody could know."""
 WALL_HEIGHTS = (32, 42)
+CELL = 2
+"""Pixels: screens stand and end at multiples of it."""
+_SCREEN_HEIGHTS = (16, 20, 24)
 _TRAINING_STREAM, _COUNTING_STREAM, NEXT_STREAM = 1, 2, 3
 """First words of seeds, so that no seed makes two streams equal; quadruplets have the next ones."""
 
@@ -91,24 +95,36 @@ def sample_colours(rng: np.random.Generator, num: int) -> list[str]:
     return [list(BALL_COLOURS)[i] for i in rng.choice(len(BALL_COLOURS), num, replace=False)]
 
 
+def sample_cells(rng: np.random.Generator, low: int, high: int) -> int:
+    """A multiple of `CELL` from `low` to `high`, both included."""
+    return CELL * int(rng.integers(-(-low // CELL), high // CELL + 1))
+
+
 def sample_screen(rng: np.random.Generator, left: int, width: int) -> Screen:
     """A screen that is taller than any ball and lower than any wall."""
-    return Screen(left=left, width=width, height=int(rng.integers(*SCREEN_HEIGHTS)))
+    return Screen(left=left, width=width, height=int(rng.choice(_SCREEN_HEIGHTS)))
+
+
+def on_lattice(x: float) -> float:
+    """A place a quarter above or below a whole one, near this one.
+
+    Multiples of half a pixel away from it, all places are of this kind, also in the mirror, and
+    none is on the border of two pixels.
+    """
+    return floor(2 * x) / 2 + 0.25
 
 
 def sample_toss(rng: np.random.Generator, colour: str, columns: tuple[int, int]) -> Ball:
     """A ball in the air that is let go or tossed, never so high that it leaves the picture."""
-    radius = int(rng.choice(RADII))
-    reach = radius + 0.5
-    x = rng.uniform(columns[0] + reach, columns[1] - reach)
+    x = on_lattice(rng.uniform(columns[0] + REACH, columns[1] - REACH - 0.5))
     if rng.random() < 0.35:
-        y = rng.uniform(reach + 1, FLOOR - 24)
-        return Ball(colour=colour, radius=radius, x=x, y=y)
-    y = rng.uniform(reach + 6, FLOOR - reach)
-    fastest = sqrt(2 * GRAVITY * (y - reach - 1))
-    vy = rng.uniform(-fastest, min(1.0, fastest))
-    vx = rng.uniform(-1.6, 1.6) if rng.random() < 0.7 else 0.0
-    return Ball(colour=colour, radius=radius, x=x, y=y, vx=vx, vy=vy)
+        y = on_lattice(rng.uniform(REACH + 1, FLOOR - 24))
+        return Ball(colour=colour, radius=RADIUS, x=x, y=y)
+    y = on_lattice(rng.uniform(REACH + 6, FLOOR - REACH - 0.5))
+    fastest = sqrt(2 * GRAVITY * (y - REACH - 1))
+    vy = GRAVITY * ceil(rng.uniform(-fastest, min(1.0, fastest)) / GRAVITY)
+    vx = float(rng.choice((-1.5, -1.0, -0.5, 0.5, 1.0, 1.5))) if rng.random() < 0.7 else 0.0
+    return Ball(colour=colour, radius=RADIUS, x=x, y=y, vx=vx, vy=vy)
 
 
 def with_shelf(rng: np.random.Generator, scene: Scene, colour: str) -> Scene:
@@ -116,14 +132,13 @@ def with_shelf(rng: np.random.Generator, scene: Scene, colour: str) -> Scene:
 
     Where walls stand on both sides there is no room, and the scene stays as it is.
     """
-    radius = int(rng.choice(RADII))
     width, top = int(rng.integers(12, 16)), int(rng.integers(14, 20))
     lefts = [left for left in (0, SIZE - width) if not _reaches(scene.walls, left, width)]
     if not lefts:
         return scene
     left = int(rng.choice(lefts))
     shelf = Shelf(left=left, width=width, top=top)
-    ball = Ball(colour=colour, radius=radius, x=left + width // 2 + 0.5, y=top - radius - 0.5)
+    ball = Ball(colour=colour, radius=RADIUS, x=left + width // 2 + 0.5, y=top - REACH)
     return replace(scene, balls=(*scene.balls, ball), shelves=(shelf,))
 
 
@@ -138,10 +153,9 @@ def _falling(rng: np.random.Generator) -> Scene:
     columns = [(0, SIZE)] if num == 1 else [(0, SIZE // 2), (SIZE // 2, SIZE)]
     balls = tuple(sample_toss(rng, c, span) for c, span in zip(colours[:num], columns, strict=True))
     if num == 1 and rng.random() < 0.25:
-        radius = int(rng.choice(RADII))
-        x, y = rng.uniform(radius + 1, SIZE - radius - 1), FLOOR - radius - 0.5
+        x = on_lattice(rng.uniform(RADIUS + 1, SIZE - RADIUS - 1))
         if abs(x - balls[0].x) > 12:
-            balls += (Ball(colour=colours[1], radius=radius, x=x, y=y),)
+            balls += (Ball(colour=colours[1], radius=RADIUS, x=x, y=FLOOR - REACH),)
     return Scene(balls=balls, enclosed=True)
 
 
@@ -150,16 +164,15 @@ def roll_in(rng: np.random.Generator, colour: str, until: float) -> Ball:
 
     It enters before frame 8 or is in the picture already.
     """
-    radius = int(rng.choice(RADII))
-    reach, speed = radius + 0.5, rng.uniform(*SPEEDS)
-    x = min(-reach - speed * rng.uniform(-8, 8), until - reach - 1)
-    return Ball(colour=colour, radius=radius, x=x, y=FLOOR - reach, vx=speed)
+    speed = float(rng.choice(SPEEDS))
+    x = on_lattice(min(-REACH - speed * rng.uniform(-8, 8), until - REACH - 1))
+    return Ball(colour=colour, radius=RADIUS, x=x, y=FLOOR - REACH, vx=speed)
 
 
 def _past_one_screen(rng: np.random.Generator) -> Scene:
     walled = rng.random() < 0.45
-    width = int(rng.integers(18, 40) if walled else rng.integers(14, 37))
-    left = int(rng.integers(10, SIZE - width - 9))
+    width = sample_cells(rng, 18, 40) if walled else sample_cells(rng, 14, 36)
+    left = sample_cells(rng, 10, SIZE - width - 10)
     screens = (sample_screen(rng, left, width),) if rng.random() < 0.9 else ()
     walls: tuple[Wall, ...] = ()
     if walled:
@@ -173,17 +186,13 @@ def _past_one_screen(rng: np.random.Generator) -> Scene:
 
 def _past_two_screens(rng: np.random.Generator) -> Scene:
     while True:
-        widths = rng.integers(13, 21, 2)
-        left, gap = int(rng.integers(5, 20)), int(rng.integers(6, 19))
-        second = left + int(widths[0]) + gap
-        if second + widths[1] <= SIZE - 3:
+        left, gap = sample_cells(rng, 6, 20), sample_cells(rng, 6, 18)
+        widths = [sample_cells(rng, 14, 20) for _ in range(2)]
+        if left + sum(widths) + gap <= SIZE - 6:
             break
-    height = int(rng.integers(*SCREEN_HEIGHTS))
-    screens = (
-        Screen(left=left, width=int(widths[0]), height=height),
-        Screen(left=second, width=int(widths[1]), height=height),
-    )
-    return _rolling(rng, Scene(screens=screens), left)
+    near = sample_screen(rng, left, widths[0])
+    far = replace(near, left=left + widths[0] + gap, width=widths[1])
+    return _rolling(rng, Scene(screens=(near, far)), left)
 
 
 def _rolling(rng: np.random.Generator, scene: Scene, until: int) -> Scene:
@@ -193,12 +202,10 @@ def _rolling(rng: np.random.Generator, scene: Scene, until: int) -> Scene:
     balls = [roll_in(rng, colours[0], until)] if num else []
     if num == 2 and rng.random() < 0.5:
         first = balls[0]
-        behind = first.x - 2 * first.reach - rng.uniform(4, 16)
+        behind = first.x - 2 * REACH - int(rng.integers(4, 16))
         balls.append(replace(first, colour=colours[1], x=behind))
     elif num == 2:
         other = roll_in(rng, colours[1], 0)
-        # Discs of one size: else the larger one would hop over the smaller one's edge.
-        other = replace(other, radius=balls[0].radius, y=balls[0].y)
         balls.append(replace(other, x=SIZE - other.x, vx=-other.vx))
     scene = replace(scene, balls=tuple(balls))
     return with_shelf(rng, scene, colours[2]) if num < 2 and rng.random() < 0.25 else scene
@@ -206,34 +213,33 @@ def _rolling(rng: np.random.Generator, scene: Scene, until: int) -> Scene:
 
 def _sliding(rng: np.random.Generator) -> Scene:
     size = int(rng.choice((7, 9, 11)))
-    friction, speed = rng.uniform(0.25, 0.7), rng.uniform(*SPEEDS)
-    start = rng.uniform(size / 2 + 1, 26)
+    friction, speed = float(rng.choice((0.3, 0.4, 0.6))), float(rng.choice(SPEEDS))
+    start = on_lattice(rng.uniform(size / 2 + 1, 26))
     colour = str(rng.choice(list(BOX_COLOURS)))
     scene = Scene(boxes=(Box(colour=colour, size=size, x=start, vx=speed, friction=friction),))
     return with_shelf(rng, scene, sample_colours(rng, 1)[0]) if rng.random() < 0.25 else scene
 
 
 def _into_container(rng: np.random.Generator) -> Scene:
-    ball = Ball(
-        colour=sample_colours(rng, 1)[0], radius=int(rng.choice(RADII)), x=0, y=rng.uniform(6, 26)
-    )
-    inner = 2 * ball.radius + 1 + int(rng.integers(3, 10))
+    inner = 2 * RADIUS + 1 + int(rng.integers(3, 10))
     width = inner + 2 * THICKNESS
     left = int(rng.integers(2, SIZE - width - 1))
-    slack = inner / 2 - ball.reach - 1
-    x = left + width / 2 + rng.uniform(-slack, slack)
+    slack = inner / 2 - REACH - 1
+    x = on_lattice(left + width / 2 + rng.uniform(-slack, slack))
+    y = on_lattice(rng.uniform(6, 26))
+    ball = Ball(colour=sample_colours(rng, 1)[0], radius=RADIUS, x=x, y=y)
     box = Container(left=left, width=width, height=int(rng.integers(14, 21)))
-    return Scene(balls=(replace(ball, x=x),), containers=(box,))
+    return Scene(balls=(ball,), containers=(box,))
 
 
 def _colliding(rng: np.random.Generator) -> Scene:
     colours = sample_colours(rng, 3)
     first = roll_in(rng, colours[0], SIZE // 2 - 8)
     if rng.random() < 0.5:
-        other = replace(first, colour=colours[1], x=rng.uniform(28, 50), vx=0.0)
+        other = replace(first, colour=colours[1], x=on_lattice(rng.uniform(28, 50)), vx=0.0)
     else:
         other = roll_in(rng, colours[1], SIZE // 2 - 8)
-        other = replace(other, radius=first.radius, y=first.y, x=SIZE - other.x, vx=-other.vx)
+        other = replace(other, x=SIZE - other.x, vx=-other.vx)
     scene = Scene(balls=(first, other))
     return with_shelf(rng, scene, colours[2]) if rng.random() < 0.15 else scene
 
@@ -247,24 +253,23 @@ def _bouncing(rng: np.random.Generator) -> Scene:
         balls = [sample_toss(rng, c, span) for c, span in zip(colours, spans, strict=True)]
         return Scene(balls=tuple(balls), enclosed=True)
     balls = []
+    border = TRAY_BORDER + RADIUS + 1
     while len(balls) < num:
-        radius = int(rng.choice(RADII))
-        x, y = rng.uniform(TRAY_BORDER + radius + 1, SIZE - TRAY_BORDER - radius - 1, 2)
-        if all(np.hypot(x - b.x, y - b.y) > radius + b.radius + 3 for b in balls):
-            speed, angle = rng.uniform(1.0, 2.5), rng.uniform(0, 2 * np.pi)
-            vx, vy = speed * np.cos(angle), speed * np.sin(angle)
+        x, y = (on_lattice(place) for place in rng.uniform(border, SIZE - border - 0.5, 2))
+        if all(np.hypot(x - b.x, y - b.y) > 2 * RADIUS + 3 for b in balls):
+            vx, vy = (float(v) for v in rng.choice((-2.0, -1.5, -1.0, 1.0, 1.5, 2.0), 2))
             colour = colours[len(balls)]
-            balls.append(Ball(colour=colour, radius=radius, x=x, y=y, vx=vx, vy=vy))
+            balls.append(Ball(colour=colour, radius=RADIUS, x=x, y=y, vx=vx, vy=vy))
     return Scene(balls=tuple(balls), tray=True)
 
 
 FAMILIES: dict[Callable[[np.random.Generator], Scene], float] = {
-    _falling: 0.26,
+    _falling: 0.20,
     _past_one_screen: 0.27,
-    _past_two_screens: 0.17,
-    _sliding: 0.06,
-    _into_container: 0.06,
+    _past_two_screens: 0.16,
+    _sliding: 0.05,
+    _into_container: 0.05,
     _colliding: 0.07,
-    _bouncing: 0.11,
+    _bouncing: 0.20,
 }
 """Families with their share of the clips."""

@@ -8,11 +8,13 @@ import torch
 
 from genvlm.data.emoji import load_drawings
 from genvlm.errors import ConfigError
-from genvlm.testing.tiny import tiny_image_tokenizer
-from genvlm.tokenization.coarse import merge_codes
+from genvlm.testing.tiny import tiny_image_tokenizer, tiny_video_tokenizer
+from genvlm.tokenization.coarse import merge_codes, merge_video_codes
 from genvlm.tokenization.image import load_image_tokenizer
+from genvlm.tokenization.video import load_video_tokenizer
 
 FINE = tiny_image_tokenizer(codebook_size=64)
+FINE_VIDEO = tiny_video_tokenizer(codebook_size=64)
 DRAWINGS = list(load_drawings("noto")[:40])
 
 
@@ -54,3 +56,17 @@ def test_a_coarse_tokenizer_survives_its_folder(tmp_path: Path) -> None:
 def test_codes_cannot_be_merged_into_as_many(num_codes: int) -> None:
     with pytest.raises(ConfigError, match="64 codes cannot be merged into"):
         merge_codes(FINE, num_codes)
+    with pytest.raises(ConfigError, match="64 codes cannot be merged into"):
+        merge_video_codes(FINE_VIDEO, num_codes)
+
+
+def test_codes_that_pictures_and_clips_share_are_merged_into_codes_that_they_share(
+    tmp_path: Path,
+) -> None:
+    image, video = merge_codes(FINE, 5), merge_video_codes(FINE_VIDEO, 5)
+    assert video.codebook_fingerprint == image.codebook_fingerprint != FINE.codebook_fingerprint
+    first = np.concatenate(video.encode([drawing[None] for drawing in DRAWINGS]))
+    np.testing.assert_array_equal(first, image.encode(DRAWINGS))
+    assert len(np.unique(first)) > 1
+    video.save(tmp_path)
+    assert load_video_tokenizer(tmp_path).fingerprint == video.fingerprint

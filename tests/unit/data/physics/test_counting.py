@@ -38,7 +38,7 @@ def test_a_ball_in_two_pieces_counts_twice_and_a_crumb_not_at_all() -> None:
 def test_two_balls_that_touch_are_two() -> None:
     balls = (
         Ball(colour="red", radius=5, x=20.5, y=30.5),
-        Ball(colour="orange", radius=5, x=31.5, y=30.5),
+        Ball(colour="yellow", radius=5, x=31.5, y=30.5),
     )
     frame = draw(Scene(balls=balls, tray=True), np.array([[[20.5, 30.5], [31.5, 30.5]]]))[0]
     assert count_balls(frame) == 2
@@ -52,6 +52,6 @@ def test_the_centre_is_the_pixel_that_the_ball_is_drawn_at() -> None:
 
 def test_the_centre_is_that_of_the_largest_piece() -> None:
     frame = np.full((64, 64, 3), 240, np.uint8)
-    frame[10:20, 10:20] = BALL_COLOURS["purple"]
-    frame[40:44, 40:44] = BALL_COLOURS["purple"]
-    assert ball_centres(frame) == {"purple": (14.5, 14.5)}
+    frame[10:20, 10:20] = BALL_COLOURS["blue"]
+    frame[40:44, 40:44] = BALL_COLOURS["blue"]
+    assert ball_centres(frame) == {"blue": (14.5, 14.5)}
