@@ -19,9 +19,9 @@ from torch import Tensor
 
 from genvlm.errors import ConfigError, GenerationError, GuidanceWarning, ModelError
 from genvlm.generation.sampling import row_generators
-from genvlm.models.diffusion.foreign import import_diffusers
 from genvlm.models.diffusion.model import Conditioning, DiffusionModel
 from genvlm.models.diffusion.schedule import NoiseSchedule
+from genvlm.models.foreign import import_diffusers
 
 Sampler = Literal["ddim", "dpm-solver++", "euler", "flow-euler"]
 Progress = Callable[[int, int], None]

@@ -204,7 +204,7 @@ def _write_text_encoder(folder: Path) -> None:
 
 
 def _read_text_encoder(folder: Path, content: bytes) -> object:
-    from genvlm.models.diffusion.text_encoder import load_frozen_texts
+    from genvlm.models.text_encoder import load_frozen_texts
 
     (folder / "model.safetensors").unlink(missing_ok=True)
     _put(folder, ["pytorch_model.bin"], content)

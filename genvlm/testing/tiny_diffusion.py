@@ -16,15 +16,15 @@ from genvlm.config.diffusion import (
     Prediction,
     ScheduleConfig,
     ScheduleKind,
-    SmallTextEncoderConfig,
     UNetConfig,
     VQLatentsConfig,
 )
+from genvlm.config.text_encoder import SmallTextEncoderConfig
 from genvlm.config.training import OptimizerConfig
 from genvlm.models.diffusion.build import assemble, build_denoiser
 from genvlm.models.diffusion.latents import PixelSpace, VQLatents, measure_scale, raw_latents
 from genvlm.models.diffusion.model import DiffusionModel, LatentSpace
-from genvlm.models.diffusion.text_encoder import small_texts
+from genvlm.models.text_encoder import small_texts
 from genvlm.testing.foreign_models import tiny_tokenizer
 from genvlm.testing.tiny import (
     tiny_image_tokenizer,

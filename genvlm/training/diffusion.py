@@ -10,18 +10,18 @@ from torch import Tensor
 from genvlm.config.assets import resolve_path
 from genvlm.config.diffusion import (
     DiffusionTrainConfig,
-    FrozenTextEncoderConfig,
     VQLatentsConfig,
 )
 from genvlm.config.schema import to_plain
+from genvlm.config.text_encoder import FrozenTextEncoderConfig
 from genvlm.data.pairs import Pairs, PairSource, build_pairs, standardised
 from genvlm.models.diffusion.build import assemble, build_denoiser
 from genvlm.models.diffusion.folder import restore_denoiser, save_diffusion, trained_state
 from genvlm.models.diffusion.latents import VQLatents, build_latents, measure_scale, raw_latents
-from genvlm.models.diffusion.model import DiffusionModel, LatentSpace, TextCoder
+from genvlm.models.diffusion.model import DiffusionModel, LatentSpace
 from genvlm.models.diffusion.schedule import build_schedule
-from genvlm.models.diffusion.text_encoder import build_texts
 from genvlm.models.model_folder import is_finished
+from genvlm.models.text_encoder import TextCoder, build_texts
 from genvlm.nn.safetensors_folder import fingerprint_tensors
 from genvlm.tokenization.image import load_image_tokenizer
 from genvlm.training.card import licences, list_sources

@@ -15,17 +15,17 @@ from genvlm.config.diffusion import (
     AutoencoderKLConfig,
     DiffusionTrainConfig,
     DiTConfig,
-    FrozenTextEncoderConfig,
     VQLatentsConfig,
 )
 from genvlm.config.schema import dump_config
+from genvlm.config.text_encoder import FrozenTextEncoderConfig
 from genvlm.data.pairs import PairBatch, PairSource
 from genvlm.errors import CheckpointError, DataError, TokenError
 from genvlm.models.diffusion.build import build_denoiser
 from genvlm.models.diffusion.folder import load_diffusion
 from genvlm.models.diffusion.model import Denoiser, DiffusionModel
 from genvlm.models.diffusion.schedule import build_schedule
-from genvlm.models.diffusion.text_encoder import build_texts
+from genvlm.models.text_encoder import build_texts
 from genvlm.nn.safetensors_folder import fingerprint_tensors, load_tensors
 from genvlm.testing.logs import logged
 from genvlm.testing.processes import train_elsewhere

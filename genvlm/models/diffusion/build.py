@@ -5,13 +5,13 @@ from dataclasses import replace
 from genvlm.config.diffusion import (
     DiffusionConfig,
     PixelSpaceConfig,
-    SmallTextEncoderConfig,
 )
 from genvlm.config.schema import to_plain
-from genvlm.models.diffusion.model import Denoiser, DiffusionModel, LatentSpace, TextCoder
+from genvlm.config.text_encoder import SmallTextEncoderConfig
+from genvlm.models.diffusion.model import Denoiser, DiffusionModel, LatentSpace
 from genvlm.models.diffusion.network import build_network
 from genvlm.models.diffusion.schedule import build_schedule
-from genvlm.models.diffusion.text_encoder import Texts
+from genvlm.models.text_encoder import TextCoder, Texts
 from genvlm.nn.safetensors_folder import fingerprint_of, fingerprint_tensors
 
 SCHEMA = 1

@@ -27,19 +27,19 @@ from genvlm.models.diffusion.build import (
 )
 from genvlm.models.diffusion.latents import KLLatents, LatentScale, VQLatents, build_latents
 from genvlm.models.diffusion.model import Denoiser, DiffusionModel
-from genvlm.models.diffusion.text_encoder import (
-    ForeignCoder,
-    FrozenTextEncoder,
-    PieceCoder,
-    Texts,
-    build_texts,
-)
 from genvlm.models.model_folder import (
     CARD,
     CONFIG,
     WEIGHTS,
     publish_model_folder,
     verify_folder,
+)
+from genvlm.models.text_encoder import (
+    ForeignCoder,
+    FrozenTextEncoder,
+    PieceCoder,
+    Texts,
+    build_texts,
 )
 from genvlm.nn.safetensors_folder import load_into, load_tensors, save_tensors
 

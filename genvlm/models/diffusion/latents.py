@@ -18,14 +18,14 @@ from torch import Tensor
 from genvlm.config.assets import resolve_path
 from genvlm.config.diffusion import AutoencoderKLConfig, PixelSpaceConfig, VQLatentsConfig
 from genvlm.errors import CheckpointError, ConfigError
-from genvlm.models.diffusion.foreign import (
+from genvlm.models.diffusion.model import LatentSpace
+from genvlm.models.foreign import (
     copy_part,
     import_diffusers,
     load_part,
     meant,
     read_config,
 )
-from genvlm.models.diffusion.model import LatentSpace
 from genvlm.nn.safetensors_folder import fingerprint_of, fingerprint_tensors
 from genvlm.tokenization.image import (
     ImageTokenizer,

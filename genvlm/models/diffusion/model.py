@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from genvlm.errors import ModelError
 from genvlm.models.diffusion.schedule import NoiseSchedule, Prediction
+from genvlm.models.text_encoder import TextCoder
 from genvlm.nn.devices import move_to
 
 
@@ -51,23 +52,6 @@ class LatentSpace(Protocol):
         self, latents: Float[Tensor, "images c h w"]
     ) -> UInt8[np.ndarray, "images height width 3"]:
         """Pictures of latents."""
-        ...
-
-
-class TextCoder(Protocol):
-    """Text to padded pieces, never cut."""
-
-    @property
-    def fingerprint(self) -> str: ...
-
-    def encode(
-        self, texts: Sequence[str]
-    ) -> tuple[Int[Tensor, "texts tokens"], Bool[Tensor, "texts tokens"]]:
-        """Pieces and where they stand; "" is the text that says nothing.
-
-        Raises:
-            TokenError: a text longer than the encoder takes, named.
-        """
         ...
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from genvlm.config.diffusion import DiTConfig, UNetConfig
 from genvlm.errors import ConfigError
-from genvlm.models.diffusion.foreign import import_diffusers
+from genvlm.models.foreign import import_diffusers
 
 
 class UNet(nn.Module):

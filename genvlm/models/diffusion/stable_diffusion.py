@@ -16,7 +16,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from genvlm.errors import CheckpointError, CheckpointWarning, TokenError
-from genvlm.models.diffusion.foreign import (
+from genvlm.models.diffusion.latents import load_kl
+from genvlm.models.diffusion.model import Denoiser, DiffusionModel
+from genvlm.models.diffusion.schedule import NoiseSchedule, Prediction, schedule_of
+from genvlm.models.foreign import (
     import_diffusers,
     import_transformers,
     load_part,
@@ -24,10 +27,7 @@ from genvlm.models.diffusion.foreign import (
     meant,
     read_config,
 )
-from genvlm.models.diffusion.latents import load_kl
-from genvlm.models.diffusion.model import Denoiser, DiffusionModel
-from genvlm.models.diffusion.schedule import NoiseSchedule, Prediction, schedule_of
-from genvlm.models.diffusion.text_encoder import FrozenTextEncoder, refuse_controls
+from genvlm.models.text_encoder import FrozenTextEncoder, refuse_controls
 from genvlm.nn.devices import move_to
 from genvlm.nn.safetensors_folder import fingerprint_of, fingerprint_tensors
 

@@ -24,7 +24,7 @@ from genvlm.data.pairs import PairBatch, Pairs, PairSource, build_pairs, standar
 from genvlm.data.sources import Sample
 from genvlm.errors import ConfigError, DataError, TokenError
 from genvlm.models.diffusion.latents import PixelSpace, measure_scale
-from genvlm.models.diffusion.text_encoder import PieceCoder
+from genvlm.models.text_encoder import PieceCoder
 from genvlm.testing.tiny import tiny_text_tokenizer, write_tiny_captions
 
 CODER = PieceCoder(tiny_text_tokenizer(), 64)

@@ -12,15 +12,15 @@ from genvlm.config.diffusion import (
     AutoencoderKLConfig,
     DiffusionConfig,
     DiTConfig,
-    FrozenTextEncoderConfig,
 )
+from genvlm.config.text_encoder import FrozenTextEncoderConfig
 from genvlm.errors import CheckpointError
 from genvlm.models.diffusion.build import assemble, build_denoiser
 from genvlm.models.diffusion.folder import is_diffusion, load_diffusion, save_diffusion
 from genvlm.models.diffusion.latents import build_latents
 from genvlm.models.diffusion.model import DiffusionModel
-from genvlm.models.diffusion.text_encoder import build_texts
 from genvlm.models.pretrained import load_pretrained, save_pretrained
+from genvlm.models.text_encoder import build_texts
 from genvlm.nn.safetensors_folder import load_tensors
 from genvlm.nn.whole_files import hash_file
 from genvlm.testing.tiny import tiny_image_tokenizer, tiny_pairs, tiny_pretrained

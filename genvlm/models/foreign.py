@@ -46,9 +46,7 @@ def _imported(name: str) -> ModuleType:
                 import transformers as library
                 from transformers.utils import logging
     except ImportError:
-        raise ConfigError(
-            f"diffusion models need {name}: pip install 'genvlm[diffusion]'"
-        ) from None
+        raise ConfigError(f"this model needs {name}: pip install 'genvlm[diffusion]'") from None
     logging.disable_progress_bar()
     module: ModuleType = library
     return module

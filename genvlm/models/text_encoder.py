@@ -6,16 +6,16 @@ that token alone and no row is all padding.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, assert_never
+from typing import Any, NamedTuple, Protocol, assert_never
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from genvlm.config.assets import resolve_path
-from genvlm.config.diffusion import FrozenTextEncoderConfig, SmallTextEncoderConfig
+from genvlm.config.text_encoder import FrozenTextEncoderConfig, SmallTextEncoderConfig
 from genvlm.errors import CheckpointError, ConfigError, TokenError
-from genvlm.models.diffusion.foreign import (
+from genvlm.models.foreign import (
     copy_part,
     fingerprint_tokenizer_files,
     import_transformers,
@@ -23,14 +23,31 @@ from genvlm.models.diffusion.foreign import (
     load_tokenizer,
     read_config,
 )
-from genvlm.models.diffusion.model import TextCoder
-from genvlm.nn.layers import Attention, SwiGLU, rotary_table
+from genvlm.nn.encoder import EncoderBlock
+from genvlm.nn.layers import rotary_table
 from genvlm.nn.safetensors_folder import fingerprint_of
 from genvlm.tokenization.text import TextTokenizer, load_text_tokenizer
 
 _NORM_EPS = 1e-5
 _THETA = 10_000.0
 _INITIALIZER_STD = 0.02
+
+
+class TextCoder(Protocol):
+    """Text to padded pieces, never cut."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def encode(
+        self, texts: Sequence[str]
+    ) -> tuple[Int[Tensor, "texts tokens"], Bool[Tensor, "texts tokens"]]:
+        """Pieces and where they stand; "" is the text that says nothing.
+
+        Raises:
+            TokenError: a text longer than the encoder takes, named.
+        """
+        ...
 
 
 class Texts(NamedTuple):
@@ -70,7 +87,10 @@ class SmallTextEncoder(nn.Module):
         super().__init__()
         self.head_dim = config.hidden_size // config.num_heads
         self.embedding = nn.Embedding(num_pieces, config.hidden_size)
-        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.num_layers))
+        self.blocks = nn.ModuleList(
+            EncoderBlock(config.hidden_size, num_heads=config.num_heads, norm_eps=_NORM_EPS)
+            for _ in range(config.num_layers)
+        )
         self.norm = nn.RMSNorm(config.hidden_size, eps=_NORM_EPS)
 
     def forward(
@@ -92,29 +112,6 @@ class SmallTextEncoder(nn.Module):
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.normal_(parameter, std=_INITIALIZER_STD, generator=generator)
-
-
-class _Block(nn.Module):
-    def __init__(self, config: SmallTextEncoderConfig) -> None:
-        super().__init__()
-        hidden = config.hidden_size
-        self.attention_norm = nn.RMSNorm(hidden, eps=_NORM_EPS)
-        self.attention = Attention(
-            hidden,
-            num_heads=config.num_heads,
-            num_kv_heads=config.num_heads,
-            head_dim=hidden // config.num_heads,
-            qk_norm="rms",
-            qk_norm_per_head=False,
-            norm_eps=_NORM_EPS,
-        )
-        self.mlp_norm = nn.RMSNorm(hidden, eps=_NORM_EPS)
-        self.mlp = SwiGLU(hidden, 3 * hidden)
-
-    def forward(self, x: Tensor, rotary: Any, mask: Tensor) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), (rotary, rotary), mask, None, None)
-        out: Tensor = x + self.mlp(self.mlp_norm(x))
-        return out
 
 
 class FrozenTextEncoder(nn.Module):

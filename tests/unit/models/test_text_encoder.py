@@ -8,9 +8,9 @@ from typing import Literal
 import pytest
 import torch
 
-from genvlm.config.diffusion import FrozenTextEncoderConfig, SmallTextEncoderConfig
+from genvlm.config.text_encoder import FrozenTextEncoderConfig, SmallTextEncoderConfig
 from genvlm.errors import CheckpointError, ConfigError, TokenError
-from genvlm.models.diffusion.text_encoder import Texts, build_texts, small_texts
+from genvlm.models.text_encoder import Texts, build_texts, small_texts
 from genvlm.testing.tiny import tiny_text_tokenizer
 from genvlm.testing.tiny_diffusion import write_tiny_text_encoder
 
