@@ -14,6 +14,7 @@ from genvlm.cli.parsing import Subparsers, add_command
 if TYPE_CHECKING:
     from genvlm.config.diffusion import DiffusionTrainConfig
     from genvlm.config.image_tokenizer import VQGANTrainConfig
+    from genvlm.config.projector import ProjectorTrainConfig
     from genvlm.config.training import TrainConfig
     from genvlm.config.video_tokenizer import VideoVQTrainConfig
 
@@ -41,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     from genvlm.config.diffusion import DiffusionTrainConfig
     from genvlm.config.image_tokenizer import VQGANTrainConfig
     from genvlm.config.kinds import config_class
+    from genvlm.config.projector import ProjectorTrainConfig
     from genvlm.config.training import RunConfig, TrainConfig
     from genvlm.config.transformer import PublishedShape
     from genvlm.config.video_tokenizer import VideoVQTrainConfig
@@ -53,6 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
         folder = _train_transformer(config, arguments)
     elif isinstance(config, DiffusionTrainConfig):
         folder = _train_diffusion(config, arguments)
+    elif isinstance(config, ProjectorTrainConfig):
+        folder = _train_projector(config, arguments)
     elif isinstance(config, VQGANTrainConfig):
         folder = _train_image_tokenizer(config, arguments)
     elif isinstance(config, VideoVQTrainConfig):
@@ -91,6 +95,14 @@ def _train_diffusion(config: "DiffusionTrainConfig", arguments: argparse.Namespa
 
     with training_progress() as progress:
         return train_diffusion(config, arguments.out, resume=arguments.resume, progress=progress)
+
+
+def _train_projector(config: "ProjectorTrainConfig", arguments: argparse.Namespace) -> Path:
+    from genvlm.cli.training_progress import training_progress
+    from genvlm.training.projector import train_projector
+
+    with training_progress() as progress:
+        return train_projector(config, arguments.out, resume=arguments.resume, progress=progress)
 
 
 def _train_image_tokenizer(config: "VQGANTrainConfig", arguments: argparse.Namespace) -> Path:

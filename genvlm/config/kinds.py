@@ -5,6 +5,7 @@ from pathlib import Path
 from genvlm.config.curation import CurationConfig
 from genvlm.config.diffusion import DiffusionTrainConfig
 from genvlm.config.image_tokenizer import VQGANTrainConfig
+from genvlm.config.projector import ProjectorTrainConfig
 from genvlm.config.schema import read_yaml
 from genvlm.config.text_tokenizer import TextTokenizerConfig
 from genvlm.config.training import TrainConfig
@@ -13,12 +14,18 @@ from genvlm.config.video_tokenizer import VideoVQTrainConfig
 from genvlm.errors import ConfigError
 
 Trainable = (
-    TrainConfig | DiffusionTrainConfig | VQGANTrainConfig | VideoVQTrainConfig | TextTokenizerConfig
+    TrainConfig
+    | DiffusionTrainConfig
+    | ProjectorTrainConfig
+    | VQGANTrainConfig
+    | VideoVQTrainConfig
+    | TextTokenizerConfig
 )
 AnyConfig = Trainable | CurationConfig | PublishedShape
 _KINDS: dict[str, type[AnyConfig]] = {
     "mixed_modal": TrainConfig,
     "diffusion": DiffusionTrainConfig,
+    "projector": ProjectorTrainConfig,
     "vqgan": VQGANTrainConfig,
     "video_vq": VideoVQTrainConfig,
     "sentencepiece": TextTokenizerConfig,

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from genvlm.config.deepspeed import zero_stage
 from genvlm.config.training import OptimizerConfig
 from genvlm.data.batches import Batch, to_device
+from genvlm.data.captioning import CaptioningBatch
 from genvlm.data.pairs import PairBatch
 from genvlm.errors import CheckpointError, TrainingError
 from genvlm.nn.foreign_tensors import load_state
@@ -119,7 +120,9 @@ class Engine:
         """True in the one process that prints and writes."""
         return bool(self._accelerator.is_main_process)
 
-    def train_step(self, step: int, batches: Sequence[Batch | PairBatch]) -> StepResult:
+    def train_step(
+        self, step: int, batches: Sequence[Batch | PairBatch | CaptioningBatch]
+    ) -> StepResult:
         """One optimizer step from this process's micro-batches.
 
         Raises:

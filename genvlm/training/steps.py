@@ -16,6 +16,7 @@ from genvlm.config.assets import resolve_path
 from genvlm.config.deepspeed import read_deepspeed, refused_by_deepspeed
 from genvlm.config.training import RunConfig
 from genvlm.data.batches import Batch
+from genvlm.data.captioning import CaptioningBatch
 from genvlm.data.pairs import PairBatch
 from genvlm.data.prefetch import prefetch
 from genvlm.training.blocks import checkpoint_blocks, compile_blocks
@@ -44,7 +45,7 @@ class BatchesOfSteps(Protocol):
 
     def batch(
         self, step: int, *, rank: int, num_ranks: int, accum: int
-    ) -> list[Batch] | list[PairBatch]:
+    ) -> list[Batch] | list[PairBatch] | list[CaptioningBatch]:
         """The micro-batches of one process."""
         ...
 
