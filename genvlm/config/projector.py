@@ -21,7 +21,7 @@ class ForeignPatchesConfig:
 
     kind: Literal["transformers"] = "transformers"
     path: str
-    """A local folder with `preprocessor_config.json`."""
+    """A local folder with `preprocessor_config.json`, or a newer `processor_config.json`."""
     layer: int = -2
     """Whose states: -1 is the last layer, -2 the one before it (LLaVA)."""
 

@@ -69,6 +69,7 @@ class TextOnlyTokens:
         self._tokenizer = tokenizer
         self.end = tokenizer.size
         self.begin = (tokenizer.size + 1,)
+        self.unknown: int | None = None
         self.fingerprint = fingerprint_of(["text of genvlm", tokenizer.fingerprint])
 
     def encode(self, text: str) -> list[int]:

@@ -26,6 +26,11 @@ class TokenCoder(Protocol):
         ...
 
     @property
+    def unknown(self) -> int | None:
+        """What stands for text that has no token; None: there is no such text."""
+        ...
+
+    @property
     def fingerprint(self) -> str: ...
 
     def encode(self, text: str) -> list[int]:
@@ -86,9 +91,7 @@ def lay_out(
     Raises:
         TokenError: pictures and slots are not as many, or the row is too long.
     """
-    slots = sum(isinstance(segment, ImageSlot) for segment in prompt)
-    if slots != num_images:
-        raise TokenError(_mismatch(prompt, slots, num_images))
+    check_slots(prompt, num_images)
     token_ids, is_image = list(coder.begin), [False] * len(coder.begin)
     for segment in prompt:
         wide = isinstance(segment, ImageSlot)
@@ -106,20 +109,24 @@ def lay_out(
     if context is not None and len(row.token_ids) > context:
         said = "the prompt" if answer is None else repr(answer[:60])
         raise TokenError(
-            f"{said} makes a row of {len(row.token_ids)} tokens with {num_images} pictures of "
-            f"{num_patches}, and the language model reads {context}: shorten it"
+            f"{said} makes a row of {len(row.token_ids)} tokens, {num_patches} of them for each "
+            f"picture, and the language model reads {context}: shorten it"
         )
     return row
 
 
-def _mismatch(prompt: Prompt, slots: int, num_images: int) -> str:
-    said = "".join(s.text if isinstance(s, Text) else IMAGE_SLOT for s in prompt)
+def check_slots(prompt: Prompt, num_images: int) -> None:
+    """Raises TokenError: pictures and slots are not as many."""
+    slots = sum(isinstance(segment, ImageSlot) for segment in prompt)
+    if slots == num_images:
+        return
+    said = "".join(s.text if isinstance(s, Text) else IMAGE_SLOT for s in prompt)[:60]
     if not slots:
-        return (
-            f"{num_images} pictures are given and the prompt {said[:60]!r} has no image slot: "
-            f"write {IMAGE_SLOT} where a picture stands"
+        raise TokenError(
+            f"{num_images} pictures are given and the prompt {said!r} has no image slot: write "
+            f"{IMAGE_SLOT} where a picture stands"
         )
-    return (
-        f"the prompt {said[:60]!r} has {slots} image slots and {num_images} pictures are given: "
-        f"write {IMAGE_SLOT} once for each"
+    raise TokenError(
+        f"the prompt {said!r} has {slots} image slots and {num_images} pictures are given: write "
+        f"{IMAGE_SLOT} once for each"
     )

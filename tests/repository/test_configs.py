@@ -10,6 +10,7 @@ import torch
 from genvlm.config.curation import CurationConfig
 from genvlm.config.diffusion import DiffusionTrainConfig
 from genvlm.config.image_tokenizer import VQGANConfig, VQGANTrainConfig
+from genvlm.config.projector import ProjectorTrainConfig
 from genvlm.config.schema import dump_config, load_config, parse_config, read_yaml
 from genvlm.config.text_tokenizer import TextTokenizerConfig
 from genvlm.config.training import TrainConfig
@@ -22,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KINDS = {
     "mixed_modal": TrainConfig,
     "diffusion": DiffusionTrainConfig,
+    "projector": ProjectorTrainConfig,
     "vqgan": VQGANTrainConfig,
     "video_vq": VideoVQTrainConfig,
     "sentencepiece": TextTokenizerConfig,

@@ -22,7 +22,8 @@ from genvlm.nn.safetensors_folder import fingerprint_of, fingerprint_tensors
 from genvlm.tokenization.image import ImageTokenizer, load_image_tokenizer
 from genvlm.tokenization.vqgan import VQGAN
 
-_PREPROCESSOR = "preprocessor_config.json"
+# Of which newer releases have the second, with the first one's content in `image_processor`.
+_PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
 _STATISTICS = ("image_mean", "image_std")
 # What a release is called whose vision half is read alone.
 _HALVES = {"CLIPModel": "CLIPVisionModel", "SiglipModel": "SiglipVisionModel"}
@@ -171,14 +172,16 @@ def load_foreign_patches(folder: Path, layer: int) -> PatchReader:
 
 def _statistics(folder: Path) -> tuple[Tensor, Tensor]:
     """By channel. Raises CheckpointError: the folder does not tell how pictures are prepared."""
-    content = read_config(folder, _PREPROCESSOR)
+    name = next((n for n in _PREPROCESSORS if (folder / n).is_file()), _PREPROCESSORS[0])
+    content = read_config(folder, name)
     try:
+        content = content.get("image_processor", content)
         mean, std = (torch.tensor(content[key], dtype=torch.float32) for key in _STATISTICS)
         if mean.shape != (3,) or std.shape != (3,) or not bool((std > 0).all()):
             raise ValueError
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise CheckpointError(
-            f"{folder / _PREPROCESSOR} lacks three numbers each of {' and '.join(_STATISTICS)}: "
+            f"{folder / name} lacks three numbers each of {' and '.join(_STATISTICS)}: "
             "copy it from the release"
         ) from None
     return mean, std
