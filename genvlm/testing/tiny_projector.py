@@ -140,7 +140,7 @@ def tiny_projector_train_config(
         data=CaptionedDataConfig(
             sources=(CaptionsSource(path=str(write_tiny_captions(folder / "pairs"))),)
         ),
-        optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=2),
+        optimizer=OptimizerConfig(learning_rate=3e-2, warmup_steps=2),
         num_steps=num_steps,
         global_batch_size=4,
         micro_batch_size=micro_batch_size,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from genvlm.data.captioning import CaptioningBatch
@@ -30,7 +31,8 @@ class CaptioningObjective(nn.Module):
 
     def forward(self, batch: CaptioningBatch) -> Losses:
         """Losses of one micro-batch; nothing is computed of what stands in front of captions."""
-        states = self.image_encoder(batch.images.float() / 127.5 - 1)
+        pixels = batch.images.to(self.projector.linear_1.weight.dtype) / 127.5 - 1
+        states = self.image_encoder(pixels)
         rows = fill_rows(
             self.language_model, batch.token_ids, batch.is_image, self.projector(states)
         )
@@ -39,7 +41,8 @@ class CaptioningObjective(nn.Module):
         logits = self.language_model(rows[:, :-1], weights.shape[1] - first)
         weights, targets = weights[:, first:], batch.token_ids[:, 1:][:, first:]
         learned = weights > 0
-        log_probs = logits[learned].float().log_softmax(-1)
+        chosen = logits[learned]
+        log_probs = (chosen if chosen.dtype == torch.float64 else chosen.float()).log_softmax(-1)
         nll = -log_probs.gather(-1, targets[learned][:, None])[:, 0]
         num = learned.sum().float()
         return Losses(
