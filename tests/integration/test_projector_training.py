@@ -251,6 +251,11 @@ def test_eval_run_takes_a_projector_with_its_controls(
     assert main([*command, "--method", "cosine"]) == 2
 
 
+def test_a_run_has_a_report(learned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(learned)]) == 0
+    assert "<title>A projector: run</title>" in (learned / "report.html").read_text()
+
+
 # --- answers -------------------------------------------------------------------------------------
 
 

@@ -74,6 +74,10 @@ def test_a_configuration_names_shipped_files_only(path: Path) -> None:
         model = parse_config(DiffusionTrainConfig, content, _name(path)).model
         names = [getattr(model.text_encoder, "tokenizer", None)]
         names.append(getattr(model.latents, "path", None))
+    elif content["kind"] == "projector":
+        # The language model is one of the user's own.
+        encoder = parse_config(ProjectorTrainConfig, content, _name(path)).model.image_encoder
+        names = [encoder.path]
     else:
         return
     for named in names:
