@@ -12,6 +12,7 @@ from genvlm.cli.inputs import check_output_folder, record_command
 from genvlm.cli.parsing import Subparsers, add_command
 
 if TYPE_CHECKING:
+    from genvlm.config.contrastive import ContrastiveTrainConfig
     from genvlm.config.diffusion import DiffusionTrainConfig
     from genvlm.config.image_tokenizer import VQGANTrainConfig
     from genvlm.config.training import TrainConfig
@@ -37,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train and print the model folder."""
     from genvlm.cli.overrides import load_with_overrides
     from genvlm.config.assets import resolve_path
+    from genvlm.config.contrastive import ContrastiveTrainConfig
     from genvlm.config.curation import CurationConfig
     from genvlm.config.diffusion import DiffusionTrainConfig
     from genvlm.config.image_tokenizer import VQGANTrainConfig
@@ -53,6 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
         folder = _train_transformer(config, arguments)
     elif isinstance(config, DiffusionTrainConfig):
         folder = _train_diffusion(config, arguments)
+    elif isinstance(config, ContrastiveTrainConfig):
+        folder = _train_contrastive(config, arguments)
     elif isinstance(config, VQGANTrainConfig):
         folder = _train_image_tokenizer(config, arguments)
     elif isinstance(config, VideoVQTrainConfig):
@@ -91,6 +95,14 @@ def _train_diffusion(config: "DiffusionTrainConfig", arguments: argparse.Namespa
 
     with training_progress() as progress:
         return train_diffusion(config, arguments.out, resume=arguments.resume, progress=progress)
+
+
+def _train_contrastive(config: "ContrastiveTrainConfig", arguments: argparse.Namespace) -> Path:
+    from genvlm.cli.training_progress import training_progress
+    from genvlm.training.contrastive import train_contrastive
+
+    with training_progress() as progress:
+        return train_contrastive(config, arguments.out, resume=arguments.resume, progress=progress)
 
 
 def _train_image_tokenizer(config: "VQGANTrainConfig", arguments: argparse.Namespace) -> Path:

@@ -5,17 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from genvlm.config.data import (
-    CaptionsSource,
-    CocoSource,
-    EmojiSource,
-    FolderSource,
-    KarpathySource,
-    ParquetSource,
-    ScenesSource,
-    Source,
-    WebDatasetSource,
-)
+from genvlm.config.captioned import CaptionedDataConfig
 from genvlm.config.schema import Beta, Positive, PositiveFloat, Probability, strict
 from genvlm.config.text_encoder import TextEncoderConfig
 from genvlm.config.training import RunConfig
@@ -156,38 +146,13 @@ class DiffusionConfig:
             )
 
 
-CaptionedSource = (
-    ScenesSource
-    | EmojiSource
-    | CaptionsSource
-    | FolderSource
-    | CocoSource
-    | KarpathySource
-    | WebDatasetSource
-    | ParquetSource
-)
-"""Sources whose documents are pairs of a text and a picture."""
-
-
 @strict
 @dataclass(frozen=True, kw_only=True)
-class PairDataConfig:
-    """Sources of captioned pictures, mixed by their sizes."""
+class PairDataConfig(CaptionedDataConfig):
+    """Captioned pictures, some of which lose their caption."""
 
-    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
     condition_dropout: Probability = 0.1
     """Probability that a picture loses its caption: p(image), which guidance needs, is learned."""
-    max_bad_share: Probability = 0.0
-    """Most of the samples of files that may be damaged, as of `DataConfig`."""
-
-    def __post_init__(self) -> None:
-        for number, source in enumerate(self.sources):
-            if not isinstance(source, CaptionedSource):
-                raise ConfigError(
-                    f"sources.{number} is of kind {source.kind}, whose documents are no pairs of "
-                    "one text and one picture: a diffusion model learns from scenes, emoji, "
-                    "captions, folder, coco, karpathy, webdataset and parquet"
-                )
 
 
 @strict

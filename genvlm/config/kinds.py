@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from genvlm.config.contrastive import ContrastiveTrainConfig
 from genvlm.config.curation import CurationConfig
 from genvlm.config.diffusion import DiffusionTrainConfig
 from genvlm.config.image_tokenizer import VQGANTrainConfig
@@ -13,12 +14,18 @@ from genvlm.config.video_tokenizer import VideoVQTrainConfig
 from genvlm.errors import ConfigError
 
 Trainable = (
-    TrainConfig | DiffusionTrainConfig | VQGANTrainConfig | VideoVQTrainConfig | TextTokenizerConfig
+    TrainConfig
+    | DiffusionTrainConfig
+    | ContrastiveTrainConfig
+    | VQGANTrainConfig
+    | VideoVQTrainConfig
+    | TextTokenizerConfig
 )
 AnyConfig = Trainable | CurationConfig | PublishedShape
 _KINDS: dict[str, type[AnyConfig]] = {
     "mixed_modal": TrainConfig,
     "diffusion": DiffusionTrainConfig,
+    "contrastive": ContrastiveTrainConfig,
     "vqgan": VQGANTrainConfig,
     "video_vq": VideoVQTrainConfig,
     "sentencepiece": TextTokenizerConfig,

@@ -17,12 +17,12 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 from scipy.special import expit, ndtri
 from torch import Tensor
 
+from genvlm.config.captioned import CaptionedDataConfig
 from genvlm.config.data import DrawnSource, FileSource, ShardsSource
-from genvlm.config.diffusion import PairDataConfig
 from genvlm.data.distinct import CHUNK, DistinctVisuals
 from genvlm.data.images import RGBImage
 from genvlm.data.order import Epochs
@@ -49,11 +49,12 @@ _LEVELS, _NOISE = 1, 2
 
 @dataclass(frozen=True)
 class Pairs:
-    """Captions and latents; captions may share a picture."""
+    """Captions and pictures; captions may share one."""
 
     samples: Sequence[Sample]
     """A text and the number of a latent."""
-    latents: Float[Tensor, "pictures c h w"]
+    latents: Num[Tensor, "pictures c h w"]
+    """What pictures are encoded as: latents, or pixels as they are."""
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -75,8 +76,8 @@ class Pairs:
 
 
 def build_pairs(
-    config: PairDataConfig,
-    encode: Callable[[Sequence[RGBImage]], Float[Tensor, "pictures c h w"]],
+    config: CaptionedDataConfig,
+    encode: Callable[[Sequence[RGBImage]], Num[Tensor, "pictures c h w"]],
     key: str,
     cache: Path | None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -103,13 +104,13 @@ def build_pairs(
     return _encode_sources(config, encode, progress)
 
 
-def _sources(config: PairDataConfig) -> list[DrawnSource | FileSource]:
+def _sources(config: CaptionedDataConfig) -> list[DrawnSource | FileSource]:
     return [source for source in config.sources if not isinstance(source, ShardsSource)]
 
 
 def _encode_sources(
-    config: PairDataConfig,
-    encode: Callable[[Sequence[RGBImage]], Float[Tensor, "pictures c h w"]],
+    config: CaptionedDataConfig,
+    encode: Callable[[Sequence[RGBImage]], Num[Tensor, "pictures c h w"]],
     progress: Callable[[int, int], None],
 ) -> Pairs:
     total = sum(count_visuals(source) for source in _sources(config))

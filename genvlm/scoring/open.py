@@ -4,11 +4,17 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from genvlm.errors import CheckpointError, ConfigError
+from genvlm.models.auxiliary.contrastive_folder import is_contrastive, load_contrastive
 from genvlm.models.diffusion.open import holds_diffusion, open_diffusion
 from genvlm.models.model_folder import is_finished, verify_folder
 from genvlm.models.pretrained import load_pretrained
 from genvlm.scoring.autoregressive import Direction, LikelihoodScorer, Reduction
-from genvlm.scoring.contrastive import ContrastiveScorer, Formula
+from genvlm.scoring.contrastive import (
+    ContrastiveScorer,
+    DualEncoderEmbedder,
+    ForeignEmbedder,
+    Formula,
+)
 from genvlm.scoring.diffusion import NUM_SAMPLES, DiffusionMethod, DiffusionScorer
 from genvlm.scoring.image_text_to_text import (
     VQASCORE_TEMPLATE,
@@ -30,6 +36,7 @@ Method = (
 METHODS: dict[str, tuple[Method, ...]] = {
     "genvlm": ("text_given_image", "image_given_text", "p_yes"),
     "contrastive": ("cosine", "clipscore"),
+    "dual_encoder": ("cosine",),
     "image_text_to_text": ("text_given_image", "p_yes"),
     "diffusion": ("squared_error", "absolute_error", "elbo", "learned"),
 }
@@ -96,7 +103,10 @@ def open_scorer(
         return LikelihoodScorer(pretrained, direction, alpha=alpha, reduction=reduction)
     if kind == "contrastive":
         foreign = load_foreign(folder, "contrastive", dtype=dtype, device=device)
-        return ContrastiveScorer(foreign, cast(Formula, method))
+        return ContrastiveScorer(ForeignEmbedder(foreign), cast(Formula, method))
+    if kind == "dual_encoder":
+        model = load_contrastive(Path(folder), device)
+        return ContrastiveScorer(DualEncoderEmbedder(model), cast(Formula, method))
     foreign = load_foreign(folder, "image_text_to_text", dtype=dtype, device=device)
     if method == "p_yes":
         return ForeignPYesScorer(foreign, template=template or VQASCORE_TEMPLATE)
@@ -142,6 +152,8 @@ def _kind(folder: str | Path) -> str:
     """A key of METHODS."""
     if holds_diffusion(Path(folder)):
         return "diffusion"
+    if is_contrastive(Path(folder)):
+        return "dual_encoder"
     if is_foreign(folder):
         return kind_of(folder)
     if not Path(folder).is_dir():

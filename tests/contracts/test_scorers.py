@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from genvlm.models.auxiliary.contrastive import Loss
 from genvlm.scoring.autoregressive import LikelihoodScorer
-from genvlm.scoring.contrastive import ContrastiveScorer
+from genvlm.scoring.contrastive import ContrastiveScorer, DualEncoderEmbedder, ForeignEmbedder
 from genvlm.scoring.controls import ConstantScorer, FormatScorer, LengthScorer
 from genvlm.scoring.copies import CopiesScorer
 from genvlm.scoring.diffusion import DiffusionScorer
@@ -18,7 +19,7 @@ from genvlm.scoring.ngram import NGramScorer, fit_trigram
 from genvlm.scoring.p_yes import PYesScorer
 from genvlm.scoring.protocols import Grid, Scorer
 from genvlm.scoring.timestep_weights import TimestepWeights
-from genvlm.scoring.transformers_folder import Kind, load_foreign
+from genvlm.scoring.transformers_folder import ForeignModel, Kind, load_foreign
 from genvlm.testing.foreign_models import (
     CHAT_TEMPLATE,
     write_tiny_chameleon,
@@ -28,6 +29,7 @@ from genvlm.testing.foreign_models import (
     write_tiny_siglip2,
 )
 from genvlm.testing.tiny import tiny_pairs, tiny_pretrained
+from genvlm.testing.tiny_contrastive import tiny_contrastive
 from genvlm.testing.tiny_diffusion import NetworkKind, tiny_diffusion
 
 PAIRS = tiny_pairs()
@@ -51,6 +53,17 @@ def foreign(
 
 def clip(scorer: Callable[..., Scorer], **settings: Any) -> Build:
     return foreign(write_tiny_clip, "contrastive", scorer, **settings)
+
+
+def cosine(foreign: ForeignModel, **settings: Any) -> Scorer:
+    return ContrastiveScorer(ForeignEmbedder(foreign), **settings)
+
+
+def our_contrastive(loss: Loss, seed: int) -> Scorer:
+    model = tiny_contrastive(loss, seed=seed)
+    # Sums of float32 differ in their last digits by the batch.
+    model.network.double()
+    return ContrastiveScorer(DualEncoderEmbedder(model))
 
 
 def llava(scorer: Callable[..., Scorer], **settings: Any) -> Build:
@@ -86,10 +99,12 @@ LEARNED: dict[str, Build] = {
     ),
     "P(yes)": ours(PYesScorer),
     "P(yes), another template": ours(PYesScorer, template="{text}: {answer}"),
-    "CLIP": clip(ContrastiveScorer),
-    "CLIPScore": clip(ContrastiveScorer, formula="clipscore"),
-    "SigLIP": foreign(write_tiny_siglip, "contrastive", ContrastiveScorer),
-    "SigLIP 2": foreign(write_tiny_siglip2, "contrastive", ContrastiveScorer),
+    "CLIP": clip(cosine),
+    "CLIPScore": clip(cosine, formula="clipscore"),
+    "SigLIP": foreign(write_tiny_siglip, "contrastive", cosine),
+    "SigLIP 2": foreign(write_tiny_siglip2, "contrastive", cosine),
+    "our CLIP": lambda seed, folder: our_contrastive("infonce", seed),
+    "our SigLIP": lambda seed, folder: our_contrastive("sigmoid", seed),
     "Chameleon": foreign(write_tiny_chameleon, "image_text_to_text", ForeignLikelihoodScorer),
     "Llava": llava(ForeignLikelihoodScorer),
     "Llava per token": llava(ForeignLikelihoodScorer, reduction="mean"),

@@ -1,0 +1,1 @@
+"""Models of other paradigms, for comparison with the mixed-modal transformer."""

@@ -1,0 +1,122 @@
+"""A contrastive model: one encoder for pictures, one for texts, and the angle between both.
+
+B pictures, N texts, T tokens, E embedding.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor, nn
+
+from genvlm.models.image_encoder import ImageReader
+from genvlm.models.text_encoder import TextCoder, Texts
+from genvlm.nn.devices import move_to
+from genvlm.tokenization.image import fit_square, to_pixels
+
+Loss = Literal["infonce", "sigmoid"]
+_MOST_SCALE = math.log(100.0)
+_INITIAL = {"infonce": (math.log(1 / 0.07), None), "sigmoid": (math.log(10.0), -10.0)}
+"""log scale and bias at the beginning (CLIP section 2.5, SigLIP section 3.2)."""
+
+
+class DualEncoder(nn.Module):
+    """Both encoders, their states averaged, projected and scaled to length 1.
+
+    Args:
+        loss: infonce has a learned scale, sigmoid a bias too.
+    """
+
+    def __init__(self, images: ImageReader, texts: Texts, embedding_dim: int, loss: Loss) -> None:
+        super().__init__()
+        self.image_encoder, self.text_encoder = images.encoder, texts.encoder
+        self.image_projection = nn.Linear(images.width, embedding_dim, bias=False)
+        self.text_projection = nn.Linear(texts.width, embedding_dim, bias=False)
+        scale, bias = _INITIAL[loss]
+        self.log_scale = nn.Parameter(torch.tensor(scale))
+        self.bias = None if bias is None else nn.Parameter(torch.tensor(bias))
+
+    @property
+    def scale(self) -> Float[Tensor, ""]:
+        """Factor of cosines, at most 100 as in CLIP."""
+        return self.log_scale.clamp(max=_MOST_SCALE).exp()
+
+    def embed_images(
+        self, images: Float[Tensor, "batch 3 side side"]
+    ) -> Float[Tensor, "batch embedding"]:
+        """Embeddings of length 1 of pixels in [-1, 1], in float32 at least."""
+        return _unit(self.image_projection(self.image_encoder(images).mean(1)))
+
+    def embed_texts(
+        self, pieces: Int[Tensor, "texts tokens"], mask: Bool[Tensor, "texts tokens"]
+    ) -> Float[Tensor, "texts embedding"]:
+        """Embeddings of length 1, in float32 at least."""
+        states = self.text_encoder(pieces, mask)
+        weights = mask[..., None].to(states.dtype)
+        return _unit(self.text_projection((states * weights).sum(1) / weights.sum(1)))
+
+    def forward(
+        self,
+        images: Float[Tensor, "batch 3 side side"],
+        pieces: Int[Tensor, "texts tokens"],
+        mask: Bool[Tensor, "texts tokens"],
+    ) -> tuple[Float[Tensor, "batch embedding"], Float[Tensor, "texts embedding"]]:
+        """Embeddings of both."""
+        return self.embed_images(images), self.embed_texts(pieces, mask)
+
+    def init_projections(self, seed: int) -> None:
+        """Normal with the inverse of the square root of the width (CLIP)."""
+        generator = torch.Generator().manual_seed(seed)
+        for projection in (self.image_projection, self.text_projection):
+            std = projection.in_features**-0.5
+            nn.init.normal_(projection.weight, std=std, generator=generator)
+
+
+def _unit(x: Float[Tensor, "rows embedding"]) -> Float[Tensor, "rows embedding"]:
+    return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastiveModel:
+    """Everything that scoring needs."""
+
+    network: DualEncoder
+    texts: TextCoder
+    side: int
+    """Of the square picture, in pixels."""
+    fingerprint: str
+    """sha256 over weights, configuration and text coder. No paths."""
+
+    @property
+    def device(self) -> torch.device:
+        """Of the network."""
+        return next(self.network.parameters()).device
+
+    def to(self, device: str | torch.device) -> "ContrastiveModel":
+        """This model, moved there. Raises ConfigError: no such device."""
+        move_to(self.network, device)
+        return self
+
+    @torch.no_grad()
+    def embed_images(
+        self, images: Sequence[UInt8[np.ndarray, "height width 3"]]
+    ) -> Float[Tensor, "images embedding"]:
+        """Embeddings of pictures of any size, on the CPU; they are scaled to fit, padded white."""
+        if not images:
+            return torch.zeros(0, self.network.image_projection.out_features)
+        fitted = np.stack([fit_square(image, self.side) for image in images])
+        pixels = to_pixels(fitted).to(self.device, self.network.image_projection.weight.dtype)
+        return self.network.embed_images(pixels).cpu()
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "texts embedding"]:
+        """Embeddings of texts, on the CPU. Raises TokenError: a text that is too long."""
+        if not texts:
+            return torch.zeros(0, self.network.text_projection.out_features)
+        pieces, mask = self.texts.encode(texts)
+        return self.network.embed_texts(pieces.to(self.device), mask.to(self.device)).cpu()
