@@ -40,9 +40,7 @@ class Progress:
 class BatchesOfSteps(Protocol):
     """A pure function of the step."""
 
-    def batch(
-        self, step: int, *, rank: int, num_ranks: int, accum: int
-    ) -> Sequence[MicroBatch]:
+    def batch(self, step: int, *, rank: int, num_ranks: int, accum: int) -> Sequence[MicroBatch]:
         """The micro-batches of one process."""
         ...
 
