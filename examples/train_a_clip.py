@@ -13,7 +13,7 @@ from genvlm.config.image_encoder import SmallImageEncoderConfig
 from genvlm.config.text_encoder import SmallTextEncoderConfig
 from genvlm.config.training import OptimizerConfig
 from genvlm.data.images import load_image
-from genvlm.models.auxiliary.contrastive_folder import load_contrastive
+from genvlm.models.auxiliary.contrastive import load_contrastive
 from genvlm.training.contrastive import train_contrastive
 
 

@@ -12,6 +12,7 @@ from genvlm.cli.inputs import check_output_folder, record_command
 from genvlm.cli.parsing import Subparsers, add_command
 
 if TYPE_CHECKING:
+    from genvlm.config.coca import CoCaTrainConfig
     from genvlm.config.contrastive import ContrastiveTrainConfig
     from genvlm.config.diffusion import DiffusionTrainConfig
     from genvlm.config.image_tokenizer import VQGANTrainConfig
@@ -38,6 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train and print the model folder."""
     from genvlm.cli.overrides import load_with_overrides
     from genvlm.config.assets import resolve_path
+    from genvlm.config.coca import CoCaTrainConfig
     from genvlm.config.contrastive import ContrastiveTrainConfig
     from genvlm.config.curation import CurationConfig
     from genvlm.config.diffusion import DiffusionTrainConfig
@@ -57,6 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
         folder = _train_diffusion(config, arguments)
     elif isinstance(config, ContrastiveTrainConfig):
         folder = _train_contrastive(config, arguments)
+    elif isinstance(config, CoCaTrainConfig):
+        folder = _train_coca(config, arguments)
     elif isinstance(config, VQGANTrainConfig):
         folder = _train_image_tokenizer(config, arguments)
     elif isinstance(config, VideoVQTrainConfig):
@@ -103,6 +107,14 @@ def _train_contrastive(config: "ContrastiveTrainConfig", arguments: argparse.Nam
 
     with training_progress() as progress:
         return train_contrastive(config, arguments.out, resume=arguments.resume, progress=progress)
+
+
+def _train_coca(config: "CoCaTrainConfig", arguments: argparse.Namespace) -> Path:
+    from genvlm.cli.training_progress import training_progress
+    from genvlm.training.coca import train_coca
+
+    with training_progress() as progress:
+        return train_coca(config, arguments.out, resume=arguments.resume, progress=progress)
 
 
 def _train_image_tokenizer(config: "VQGANTrainConfig", arguments: argparse.Namespace) -> Path:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from genvlm.config.coca import CoCaTrainConfig
 from genvlm.config.contrastive import ContrastiveTrainConfig
 from genvlm.config.curation import CurationConfig
 from genvlm.config.diffusion import DiffusionTrainConfig
@@ -17,6 +18,7 @@ Trainable = (
     TrainConfig
     | DiffusionTrainConfig
     | ContrastiveTrainConfig
+    | CoCaTrainConfig
     | VQGANTrainConfig
     | VideoVQTrainConfig
     | TextTokenizerConfig
@@ -26,6 +28,7 @@ _KINDS: dict[str, type[AnyConfig]] = {
     "mixed_modal": TrainConfig,
     "diffusion": DiffusionTrainConfig,
     "contrastive": ContrastiveTrainConfig,
+    "coca": CoCaTrainConfig,
     "vqgan": VQGANTrainConfig,
     "video_vq": VideoVQTrainConfig,
     "sentencepiece": TextTokenizerConfig,

@@ -42,6 +42,8 @@ class CaptionSource:
     pairs: Pairs
     """Of pixels as they are, uint8."""
     encode_texts: EncodeTexts
+    texts_fingerprint: str
+    """Of what encodes texts."""
     negatives: bool
     """Whether captions that compare get a negative: what is compared, swapped."""
     global_batch_size: int

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from genvlm.data.images import RGBImage, image_digest
 from genvlm.errors import EvaluationError, TokenError
+from genvlm.models.auxiliary.coca import CoCaModel
 from genvlm.models.auxiliary.contrastive import ContrastiveModel
 from genvlm.scoring.protocols import Grid, ScorerInfo, Scores
 from genvlm.scoring.transformers_folder import ForeignModel
@@ -146,11 +147,11 @@ class ForeignEmbedder:
 
 
 class DualEncoderEmbedder:
-    """A contrastive model of ours."""
+    """A model of ours with embeddings."""
 
-    def __init__(self, model: ContrastiveModel) -> None:
+    def __init__(self, model: ContrastiveModel | CoCaModel) -> None:
         self._model = model
-        self.settings = {"kind": "contrastive", "model": model.fingerprint}
+        self.settings = {"kind": "dual encoder", "model": model.fingerprint}
 
     def check(self, item_id: str, text: str) -> None:
         """As `Embedder`."""

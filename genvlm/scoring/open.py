@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from genvlm.errors import CheckpointError, ConfigError
-from genvlm.models.auxiliary.contrastive_folder import is_contrastive, load_contrastive
+from genvlm.models.auxiliary.coca import COCA, load_coca
+from genvlm.models.auxiliary.contrastive import CONTRASTIVE, load_contrastive
 from genvlm.models.diffusion.open import holds_diffusion, open_diffusion
 from genvlm.models.model_folder import is_finished, verify_folder
 from genvlm.models.pretrained import load_pretrained
 from genvlm.scoring.autoregressive import Direction, LikelihoodScorer, Reduction
+from genvlm.scoring.captioner import CaptionerScorer
 from genvlm.scoring.contrastive import (
     ContrastiveScorer,
     DualEncoderEmbedder,
@@ -37,6 +39,7 @@ METHODS: dict[str, tuple[Method, ...]] = {
     "genvlm": ("text_given_image", "image_given_text", "p_yes"),
     "contrastive": ("cosine", "clipscore"),
     "dual_encoder": ("cosine",),
+    "coca": ("text_given_image", "cosine"),
     "image_text_to_text": ("text_given_image", "p_yes"),
     "diffusion": ("squared_error", "absolute_error", "elbo", "learned"),
 }
@@ -107,6 +110,11 @@ def open_scorer(
     if kind == "dual_encoder":
         model = load_contrastive(Path(folder), device)
         return ContrastiveScorer(DualEncoderEmbedder(model), cast(Formula, method))
+    if kind == "coca":
+        captioner = load_coca(Path(folder), device)
+        if method == "cosine":
+            return ContrastiveScorer(DualEncoderEmbedder(captioner))
+        return CaptionerScorer(captioner, reduction=reduction)
     foreign = load_foreign(folder, "image_text_to_text", dtype=dtype, device=device)
     if method == "p_yes":
         return ForeignPYesScorer(foreign, template=template or VQASCORE_TEMPLATE)
@@ -152,8 +160,10 @@ def _kind(folder: str | Path) -> str:
     """A key of METHODS."""
     if holds_diffusion(Path(folder)):
         return "diffusion"
-    if is_contrastive(Path(folder)):
+    if CONTRASTIVE.owns(Path(folder)):
         return "dual_encoder"
+    if COCA.owns(Path(folder)):
+        return "coca"
     if is_foreign(folder):
         return kind_of(folder)
     if not Path(folder).is_dir():

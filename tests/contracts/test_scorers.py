@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from genvlm.models.auxiliary.coca import CoCaModel
 from genvlm.models.auxiliary.contrastive import Loss
 from genvlm.scoring.autoregressive import LikelihoodScorer
+from genvlm.scoring.captioner import CaptionerScorer
 from genvlm.scoring.contrastive import ContrastiveScorer, DualEncoderEmbedder, ForeignEmbedder
 from genvlm.scoring.controls import ConstantScorer, FormatScorer, LengthScorer
 from genvlm.scoring.copies import CopiesScorer
@@ -29,7 +31,7 @@ from genvlm.testing.foreign_models import (
     write_tiny_siglip2,
 )
 from genvlm.testing.tiny import tiny_pairs, tiny_pretrained
-from genvlm.testing.tiny_contrastive import tiny_contrastive
+from genvlm.testing.tiny_auxiliary import tiny_coca, tiny_contrastive
 from genvlm.testing.tiny_diffusion import NetworkKind, tiny_diffusion
 
 PAIRS = tiny_pairs()
@@ -64,6 +66,12 @@ def our_contrastive(loss: Loss, seed: int) -> Scorer:
     # Sums of float32 differ in their last digits by the batch.
     model.network.double()
     return ContrastiveScorer(DualEncoderEmbedder(model))
+
+
+def our_captioner(seed: int) -> CoCaModel:
+    model = tiny_coca(seed=seed)
+    model.network.double()
+    return model
 
 
 def llava(scorer: Callable[..., Scorer], **settings: Any) -> Build:
@@ -105,6 +113,13 @@ LEARNED: dict[str, Build] = {
     "SigLIP 2": foreign(write_tiny_siglip2, "contrastive", cosine),
     "our CLIP": lambda seed, folder: our_contrastive("infonce", seed),
     "our SigLIP": lambda seed, folder: our_contrastive("sigmoid", seed),
+    "our CoCa": lambda seed, folder: CaptionerScorer(our_captioner(seed)),
+    "our CoCa, by piece": lambda seed, folder: CaptionerScorer(
+        our_captioner(seed), reduction="mean"
+    ),
+    "our CoCa, cosine": lambda seed, folder: ContrastiveScorer(
+        DualEncoderEmbedder(our_captioner(seed))
+    ),
     "Chameleon": foreign(write_tiny_chameleon, "image_text_to_text", ForeignLikelihoodScorer),
     "Llava": llava(ForeignLikelihoodScorer),
     "Llava per token": llava(ForeignLikelihoodScorer, reduction="mean"),

@@ -13,7 +13,8 @@ import torch
 from genvlm.config.contrastive import ContrastiveTrainConfig
 from genvlm.config.schema import load_config
 from genvlm.errors import TrainingError
-from genvlm.training.contrastive import prepare_contrastive
+from genvlm.training.caption_run import prepare_captions
+from genvlm.training.contrastive import contrastive_run
 from genvlm.training.engine import Engine
 from genvlm.training.gathered import gather_rows
 from genvlm.training.launch import leave
@@ -22,7 +23,7 @@ given = load_config(ContrastiveTrainConfig, Path(sys.argv[1]))
 found: dict[str, object] = {}
 for loss in ("infonce", "sigmoid"):
     config = replace(given, model=replace(given.model, loss=loss))
-    source, objective, _ = prepare_contrastive(config, None)
+    source, objective = prepare_captions(config, contrastive_run(config), None)
     engine = Engine(
         objective, config.optimizer, num_steps=3, precision="float32", grad_accum_steps=1,
         seed=0, max_skipped_steps=1,

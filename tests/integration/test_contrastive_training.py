@@ -11,14 +11,13 @@ from genvlm.cli.main import main
 from genvlm.config.contrastive import ContrastiveObjectiveConfig
 from genvlm.config.schema import dump_config
 from genvlm.errors import ConfigError, TrainingError
-from genvlm.models.auxiliary.contrastive import Loss
-from genvlm.models.auxiliary.contrastive_folder import load_contrastive
+from genvlm.models.auxiliary.contrastive import Loss, load_contrastive
 from genvlm.nn.safetensors_folder import load_tensors
 from genvlm.scoring.open import open_scorer
 from genvlm.scoring.protocols import Grid
 from genvlm.testing.processes import run_elsewhere
 from genvlm.testing.tiny import tiny_pairs
-from genvlm.testing.tiny_contrastive import tiny_contrastive_train_config
+from genvlm.testing.tiny_auxiliary import tiny_contrastive_train_config
 from genvlm.training.contrastive import train_contrastive
 from genvlm.training.steps import Progress
 from genvlm.training.stopping import StoppedError
@@ -50,7 +49,7 @@ def test_two_processes_are_one_with_the_joined_batch(tmp_path: Path) -> None:
 def test_a_trained_model_tells_its_own_captions_and_knows_nothing_of_shuffled_ones(
     loss: Loss, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = tiny_contrastive_train_config(tmp_path, loss, num_steps=60, global_batch_size=8)
+    config = tiny_contrastive_train_config(tmp_path, loss, num_steps=200, global_batch_size=8)
     (tmp_path / "run.yaml").write_text(dump_config(config))
     run = tmp_path / "run"
     assert main(["train", str(tmp_path / "run.yaml"), "--out", str(run)]) == 0

@@ -6,6 +6,7 @@ B pictures, N texts, T tokens, E embedding.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,14 +15,17 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
-from genvlm.models.image_encoder import ImageReader
-from genvlm.models.text_encoder import TextCoder, Texts
+from genvlm.config.contrastive import ContrastiveConfig
+from genvlm.models.auxiliary.folder import Built, Family
+from genvlm.models.image_encoder import ImageReader, build_image_encoder
+from genvlm.models.text_encoder import TextCoder, Texts, build_texts
 from genvlm.nn.devices import move_to
 from genvlm.tokenization.image import fit_square, to_pixels
 
 Loss = Literal["infonce", "sigmoid"]
-_MOST_SCALE = math.log(100.0)
-_INITIAL = {"infonce": (math.log(1 / 0.07), None), "sigmoid": (math.log(10.0), -10.0)}
+MOST_LOG_SCALE = math.log(100.0)
+INITIAL_LOG_SCALE = math.log(1 / 0.07)
+_INITIAL = {"infonce": (INITIAL_LOG_SCALE, None), "sigmoid": (math.log(10.0), -10.0)}
 """log scale and bias at the beginning (CLIP section 2.5, SigLIP section 3.2)."""
 
 
@@ -44,13 +48,13 @@ class DualEncoder(nn.Module):
     @property
     def scale(self) -> Float[Tensor, ""]:
         """Factor of cosines, at most 100 as in CLIP."""
-        return self.log_scale.clamp(max=_MOST_SCALE).exp()
+        return self.log_scale.clamp(max=MOST_LOG_SCALE).exp()
 
     def embed_images(
         self, images: Float[Tensor, "batch 3 side side"]
     ) -> Float[Tensor, "batch embedding"]:
         """Embeddings of length 1 of pixels in [-1, 1], in float32 at least."""
-        return _unit(self.image_projection(self.image_encoder(images).mean(1)))
+        return unit_rows(self.image_projection(self.image_encoder(images).mean(1)))
 
     def embed_texts(
         self, pieces: Int[Tensor, "texts tokens"], mask: Bool[Tensor, "texts tokens"]
@@ -58,7 +62,7 @@ class DualEncoder(nn.Module):
         """Embeddings of length 1, in float32 at least."""
         states = self.text_encoder(pieces, mask)
         weights = mask[..., None].to(states.dtype)
-        return _unit(self.text_projection((states * weights).sum(1) / weights.sum(1)))
+        return unit_rows(self.text_projection((states * weights).sum(1) / weights.sum(1)))
 
     def forward(
         self,
@@ -77,8 +81,26 @@ class DualEncoder(nn.Module):
             nn.init.normal_(projection.weight, std=std, generator=generator)
 
 
-def _unit(x: Float[Tensor, "rows embedding"]) -> Float[Tensor, "rows embedding"]:
+def unit_rows(x: Float[Tensor, "rows embedding"]) -> Float[Tensor, "rows embedding"]:
+    """Rows scaled to length 1, in float32 at least."""
     return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
+
+
+def build_dual_encoder(config: ContrastiveConfig, seed: int) -> Built[DualEncoder]:
+    """The network, freshly initialised, with its texts and the side of its pictures.
+
+    Raises:
+        CheckpointError: a folder of a frozen encoder is missing or incomplete.
+        ConfigError: it holds something else.
+    """
+    images = build_image_encoder(config.image_encoder, seed=seed)
+    texts = build_texts(config.text_encoder, seed=seed)
+    network = DualEncoder(images, texts, config.embedding_dim, config.loss)
+    network.init_projections(seed)
+    return Built(network, texts.coder, images.side)
+
+
+CONTRASTIVE = Family("contrastive", ContrastiveConfig, build_dual_encoder)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +112,7 @@ class ContrastiveModel:
     side: int
     """Of the square picture, in pixels."""
     fingerprint: str
-    """sha256 over weights, configuration and text coder. No paths."""
+    """As `Family.fingerprint`."""
 
     @property
     def device(self) -> torch.device:
@@ -120,3 +142,24 @@ class ContrastiveModel:
             return torch.zeros(0, self.network.text_projection.out_features)
         pieces, mask = self.texts.encode(texts)
         return self.network.embed_texts(pieces.to(self.device), mask.to(self.device)).cpu()
+
+
+def load_contrastive(folder: Path, device: str | torch.device = "cpu") -> ContrastiveModel:
+    """Read a folder; in eval mode, without gradients.
+
+    Raises:
+        CheckpointError: as `Family.load`.
+        ConfigError: no such device.
+    """
+    config, built = CONTRASTIVE.load(folder)
+    return contrastive_model(config, built).to(device)
+
+
+def contrastive_model(config: ContrastiveConfig, built: Built[DualEncoder]) -> ContrastiveModel:
+    """The model of a network."""
+    return ContrastiveModel(
+        network=built.network,
+        texts=built.texts,
+        side=built.side,
+        fingerprint=CONTRASTIVE.fingerprint(config, built),
+    )

@@ -25,6 +25,7 @@ def source(size: int = 4, *, negatives: bool = False, max_tokens: int = 24) -> C
     return CaptionSource(
         pairs=Pairs(samples, fit_pixels(PICTURES, 16)),
         encode_texts=PieceCoder(tiny_text_tokenizer(), max_tokens).encode,
+        texts_fingerprint="",
         negatives=negatives,
         global_batch_size=size,
         seed=3,

@@ -8,16 +8,22 @@ import pytest
 import torch
 
 from genvlm.errors import CheckpointError, TokenError
-from genvlm.models.auxiliary.contrastive import Loss
-from genvlm.models.auxiliary.contrastive_folder import (
-    is_contrastive,
-    load_contrastive,
-    save_contrastive,
-)
+from genvlm.models.auxiliary.contrastive import CONTRASTIVE, Loss, load_contrastive
 from genvlm.testing.tiny import tiny_pairs
-from genvlm.testing.tiny_contrastive import tiny_contrastive, tiny_contrastive_config
+from genvlm.testing.tiny_auxiliary import (
+    tiny_contrastive,
+    tiny_contrastive_config,
+    tiny_dual_encoder,
+)
 
 CAPTIONS, PICTURES = zip(*tiny_pairs(), strict=True)
+
+
+def save(folder: Path, loss: Loss = "infonce", *, seed: int = 0) -> None:
+    built = tiny_dual_encoder(loss, seed=seed)
+    CONTRASTIVE.save(tiny_contrastive_config(loss), built, folder, "# card\n")
+
+
 TEXTS = ["a red bar", "a blue square on a white page", "white"]
 
 
@@ -65,10 +71,10 @@ def test_a_text_that_is_too_long_is_named() -> None:
 @pytest.mark.parametrize("loss", ["infonce", "sigmoid"])
 def test_a_folder_gives_back_the_model(loss: Loss, tmp_path: Path) -> None:
     model = tiny_contrastive(loss)
-    save_contrastive(model, tiny_contrastive_config(loss), tmp_path / "model", "# card\n")
+    save(tmp_path / "model", loss)
     moved = Path(shutil.move(tmp_path / "model", tmp_path / "moved"))
     again = load_contrastive(moved)
-    assert is_contrastive(moved)
+    assert CONTRASTIVE.owns(moved)
     assert again.fingerprint == model.fingerprint
     torch.testing.assert_close(again.embed_texts(TEXTS), model.embed_texts(TEXTS), rtol=0, atol=0)
     torch.testing.assert_close(
@@ -77,11 +83,9 @@ def test_a_folder_gives_back_the_model(loss: Loss, tmp_path: Path) -> None:
 
 
 def test_a_folder_of_other_weights_or_another_kind_is_refused(tmp_path: Path) -> None:
-    save_contrastive(tiny_contrastive(), tiny_contrastive_config(), tmp_path / "a", "# card\n")
-    save_contrastive(
-        tiny_contrastive(seed=1), tiny_contrastive_config(), tmp_path / "b", "# card\n"
-    )
-    assert not is_contrastive(tmp_path)
+    save(tmp_path / "a")
+    save(tmp_path / "b", seed=1)
+    assert not CONTRASTIVE.owns(tmp_path)
     shutil.copy(tmp_path / "b/model.safetensors", tmp_path / "a/model.safetensors")
     with pytest.raises(CheckpointError, match="altered or damaged"):
         load_contrastive(tmp_path / "a")
