@@ -17,7 +17,7 @@ from genvlm.models.auxiliary.contrastive import load_contrastive
 from genvlm.training.contrastive import train_contrastive
 
 
-def main(folder: str, out: str, num_steps: int = 200) -> Path:
+def main(folder: str, out: str, num_steps: int = 200, batch_size: int = 8) -> Path:
     """Train, and print the cosine of each of the first pictures with the word "red"."""
     config = ContrastiveTrainConfig(
         model=ContrastiveConfig(
@@ -29,8 +29,8 @@ def main(folder: str, out: str, num_steps: int = 200) -> Path:
         data=CaptionedDataConfig(sources=(CaptionsSource(path=folder),)),
         optimizer=OptimizerConfig(learning_rate=1e-3),
         num_steps=num_steps,
-        global_batch_size=8,
-        micro_batch_size=8,
+        global_batch_size=batch_size,
+        micro_batch_size=batch_size,
     )
     model = load_contrastive(train_contrastive(config, Path(out)))
     pictures = sorted(Path(folder).glob("*.png"))[:4]

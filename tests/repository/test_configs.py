@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from genvlm.config.coca import CoCaTrainConfig
+from genvlm.config.contrastive import ContrastiveTrainConfig
 from genvlm.config.curation import CurationConfig
 from genvlm.config.diffusion import DiffusionTrainConfig
 from genvlm.config.image_tokenizer import VQGANConfig, VQGANTrainConfig
@@ -22,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 KINDS = {
     "mixed_modal": TrainConfig,
     "diffusion": DiffusionTrainConfig,
+    "contrastive": ContrastiveTrainConfig,
+    "coca": CoCaTrainConfig,
     "vqgan": VQGANTrainConfig,
     "video_vq": VideoVQTrainConfig,
     "sentencepiece": TextTokenizerConfig,
