@@ -25,11 +25,14 @@ def print_posterior(
     images: "list[RGBImage]",
     task: "Task",
     right: "np.ndarray | None",
+    *,
+    score_name: str | None = None,
 ) -> int:
     """Score every class of every picture, and print or write what comes of it.
 
     Args:
         model: fingerprint.
+        score_name: what the score of a class is called in JSON; by its unit by default.
     """
     from genvlm.scoring.rescoring import NearTieScorer
     from genvlm.scoring.zero_shot import classify, log_prior_of
@@ -41,7 +44,7 @@ def print_posterior(
     described: dict[str, object] = {
         "scorer": scorer.info.fingerprint, **task.settings, "unit": unit,
     }  # fmt: skip
-    results = _ranked(keys, task.classes, posterior, unit)
+    results = _ranked(keys, task.classes, posterior, score_name or score_key(unit))
     if isinstance(scorer, NearTieScorer):
         described["rescored"] = {"texts": scorer.num_rescored, "of": scorer.num_scored}
         if not arguments.json:
@@ -82,7 +85,7 @@ def print_posterior(
 
 
 def _ranked(
-    keys: list[str], classes: "Sequence[str]", posterior: "Posterior", unit: "Unit"
+    keys: list[str], classes: "Sequence[str]", posterior: "Posterior", score_name: str
 ) -> list[dict]:
     """Every class of every picture, best first."""
     return [
@@ -92,7 +95,7 @@ def _ranked(
                 {
                     "class": classes[i],
                     "log_posterior": float(row[i]),
-                    score_key(unit): float(likelihoods[i]),
+                    score_name: float(likelihoods[i]),
                 }
                 for i in row.argsort()[::-1]
             ],

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from genvlm.cli.class_lists import print_posterior
 from genvlm.cli.classify_diffusion import classify_with_diffusion
+from genvlm.cli.classify_texts import classify_by_texts
 from genvlm.cli.diffusion_options import (
     DIFFUSION_METHODS,
     add_sampling_options,
@@ -30,7 +31,8 @@ def add_parser(commands: Subparsers) -> None:
         "classify",
         run,
         summary="Classify pictures zero-shot: p(class | image) by Bayes' rule on "
-        "log p(image | class text), or by a diffusion model's loss.",
+        "log p(image | class text), by a diffusion model's loss, or by a captioner's or CLIP's "
+        "score of the class text.",
         example="genvlm classify --model runs/demo/model --images *.png --classes classes.txt "
         '--template "{}"',
     )
@@ -101,6 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
     from genvlm.data.readers import read_class_folders, read_classes, read_labels, read_prior
     from genvlm.models.diffusion.open import holds_diffusion
     from genvlm.models.pretrained import load_pretrained
+    from genvlm.scoring.open import is_mixed_modal
     from genvlm.scoring.zero_shot import check_temperature, class_texts
     from genvlm.studies.classification import right_classes
     from genvlm.studies.elimination import Task
@@ -129,6 +132,8 @@ def run(arguments: argparse.Namespace) -> int:
     if holds_diffusion(arguments.model):
         return classify_with_diffusion(arguments, keys, paths, task, right)
     _refuse_diffusion_options(arguments)
+    if not is_mixed_modal(arguments.model):
+        return classify_by_texts(arguments, keys, paths, task, right)
     pretrained = load_pretrained(arguments.model, device=arguments.device)
     images = [load_fitted(path, pretrained) for path in paths]
     if arguments.calibrate_elimination:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from genvlm.studies.evaluations import Evaluation
 
 _METHODS = (
-    "text_given_image", "image_given_text", "p_yes", "cosine", "clipscore", *DIFFUSION_METHODS,
+    "text_given_image", "image_given_text", "p_yes", "cosine", "clipscore", "logit",
+    *DIFFUSION_METHODS,
     "answers",
 )  # fmt: skip
 # Of benchmarks that are about one method.
@@ -155,10 +156,8 @@ def _judge(arguments: argparse.Namespace, data: "DataFolder | None") -> "Evaluat
 def _evaluate(arguments: argparse.Namespace, data: "DataFolder | None") -> "Evaluation":
     from genvlm.evaluation.benchmark import Benchmark
     from genvlm.evaluation.catalog import AnyBenchmark, find_benchmark
-    from genvlm.models.diffusion.open import holds_diffusion
     from genvlm.scoring.copies import CopiesScorer
-    from genvlm.scoring.open import open_answerer, open_scorer
-    from genvlm.scoring.transformers_folder import is_foreign
+    from genvlm.scoring.open import is_mixed_modal, open_answerer, open_scorer
     from genvlm.studies import evaluations
 
     name = arguments.benchmark
@@ -188,7 +187,7 @@ def _evaluate(arguments: argparse.Namespace, data: "DataFolder | None") -> "Eval
         with progress_bar(name) as bar:
             return evaluations.evaluate_answerer(benchmark, answerer, progress=bar, **options)
     method = arguments.method or _BY_BENCHMARK.get(name.partition("/")[0])
-    if method is None and not (is_foreign(arguments.model) or holds_diffusion(arguments.model)):
+    if method is None and is_mixed_modal(arguments.model):
         method = evaluations.default_direction(name)
     scorer = open_scorer(
         arguments.model,

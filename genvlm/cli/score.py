@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from genvlm.scoring.protocols import Scorer, Scores
 
 _METHODS = (
-    "text_given_image", "image_given_text", "p_yes", "cosine", "clipscore", *DIFFUSION_METHODS,
+    "text_given_image", "image_given_text", "p_yes", "cosine", "clipscore", "logit",
+    *DIFFUSION_METHODS,
 )  # fmt: skip
 # Pairs whose pictures are held at once.
 _PAIRS_PER_CALL = 256
@@ -34,8 +35,8 @@ def add_parser(commands: Subparsers) -> None:
         "score",
         run,
         summary="Score image-text pairs: log p(image | text), log p(text | image) and both "
-        "unconditional terms, in nats; or by one --method, also for a folder of transformers or "
-        "of a diffusion model.",
+        "unconditional terms, in nats; or by one --method, also for a folder of transformers, "
+        "of a diffusion model or of a projector.",
         example="genvlm score --model runs/demo/model --pairs pairs.jsonl --out scores.jsonl",
     )
     parser.add_argument(
@@ -54,16 +55,23 @@ def add_parser(commands: Subparsers) -> None:
         "--method",
         choices=_METHODS,
         help="one score a pair. Our models: text_given_image, image_given_text, p_yes (of a "
-        "question). Models such as CLIP, SigLIP: cosine (default), clipscore. Models such as "
-        "Llava, Chameleon: text_given_image (default), p_yes. Diffusion models: squared_error "
-        "(default), absolute_error, elbo, learned",
+        "question). Models such as CLIP, SigLIP: cosine (default), logit (times the learned "
+        "scale), clipscore (of transformers). CoCa: text_given_image (default), cosine, logit. Models such as "
+        "Llava, Chameleon, and projectors: text_given_image (default), p_yes. Diffusion models: "
+        "squared_error (default), absolute_error, elbo, learned",
     )
     parser.add_argument(
         "--reduction", choices=("sum", "mean"), default="sum",
         help="with --method: log-probability of the whole, or per token",
     )  # fmt: skip
-    parser.add_argument("--prompt", help="words between image and text, for models such as Llava")
-    parser.add_argument("--template", help="the question of p_yes, with {text} in it")
+    parser.add_argument(
+        "--prompt",
+        help="words between image and text, for models such as Llava; for a projector what stands "
+        "in front of the text, with {image} in it",
+    )
+    parser.add_argument(
+        "--template", help="the question of p_yes, with {text} in it (a projector's: and {image})"
+    )
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16", "float64"), default="float32",
         help="in which a folder of transformers, or a diffusion model, computes",
@@ -75,17 +83,12 @@ def add_parser(commands: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Score and write one line per pair."""
     from genvlm.data.readers import read_pairs
-    from genvlm.models.diffusion.open import holds_diffusion
     from genvlm.models.pretrained import load_pretrained
     from genvlm.nn.whole_files import write_whole
     from genvlm.scoring.autoregressive import Likelihood
-    from genvlm.scoring.transformers_folder import is_foreign
+    from genvlm.scoring.open import is_mixed_modal
 
-    if (
-        arguments.method is not None
-        or is_foreign(arguments.model)
-        or holds_diffusion(arguments.model)
-    ):
+    if arguments.method is not None or not is_mixed_modal(arguments.model):
         return _run_method(arguments)
     if arguments.reduction != "sum" or arguments.prompt or arguments.template:
         raise ConfigError("--reduction, --prompt and --template need --method")

@@ -7,6 +7,7 @@ from genvlm.config.contrastive import ContrastiveTrainConfig
 from genvlm.config.curation import CurationConfig
 from genvlm.config.diffusion import DiffusionTrainConfig
 from genvlm.config.image_tokenizer import VQGANTrainConfig
+from genvlm.config.projector import ProjectorTrainConfig
 from genvlm.config.schema import read_yaml
 from genvlm.config.text_tokenizer import TextTokenizerConfig
 from genvlm.config.training import TrainConfig
@@ -14,21 +15,21 @@ from genvlm.config.transformer import PublishedShape
 from genvlm.config.video_tokenizer import VideoVQTrainConfig
 from genvlm.errors import ConfigError
 
-Trainable = (
+ModelTrainConfig = (
     TrainConfig
     | DiffusionTrainConfig
     | ContrastiveTrainConfig
     | CoCaTrainConfig
-    | VQGANTrainConfig
-    | VideoVQTrainConfig
-    | TextTokenizerConfig
+    | ProjectorTrainConfig
 )
+Trainable = ModelTrainConfig | VQGANTrainConfig | VideoVQTrainConfig | TextTokenizerConfig
 AnyConfig = Trainable | CurationConfig | PublishedShape
 _KINDS: dict[str, type[AnyConfig]] = {
     "mixed_modal": TrainConfig,
     "diffusion": DiffusionTrainConfig,
     "contrastive": ContrastiveTrainConfig,
     "coca": CoCaTrainConfig,
+    "projector": ProjectorTrainConfig,
     "vqgan": VQGANTrainConfig,
     "video_vq": VideoVQTrainConfig,
     "sentencepiece": TextTokenizerConfig,

@@ -258,8 +258,8 @@ def load_pretrained(folder: Path, *, device: str = "cpu") -> PretrainedModel:
     """
     verify_folder(folder)
     content = read_yaml(folder / CONFIG)
-    if content.get("kind") == "diffusion":
-        raise CheckpointError(f"{folder} is a diffusion model: a mixed-modal one is needed here")
+    if (kind := content.get("kind")) is not None:
+        raise CheckpointError(f"{folder} is a {kind} model: a mixed-modal one is needed here")
     if content.get("schema_version") != _SCHEMA:
         raise CheckpointError(
             f"{folder} has schema {content.get('schema_version')}; this genvlm reads {_SCHEMA}: "

@@ -1,7 +1,7 @@
 """Scorers of models with one encoder for images and one for texts: CLIP, SigLIP and their like."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, assert_never
 
 import numpy as np
 import torch
@@ -10,13 +10,19 @@ from PIL import Image
 from torch import Tensor
 
 from genvlm.data.images import RGBImage, image_digest
-from genvlm.errors import EvaluationError, TokenError
+from genvlm.errors import ConfigError, EvaluationError, TokenError
 from genvlm.models.auxiliary.coca import CoCaModel
 from genvlm.models.auxiliary.contrastive import ContrastiveModel
-from genvlm.scoring.protocols import Grid, ScorerInfo, Scores
+from genvlm.scoring.protocols import Grid, ScorerInfo, Scores, Unit
 from genvlm.scoring.transformers_folder import ForeignModel
 
-Formula = Literal["cosine", "clipscore"]
+Formula = Literal["cosine", "clipscore", "logit"]
+
+_NAMES: dict[Formula, tuple[str, Unit]] = {
+    "cosine": ("cosine", "cosine"),
+    "clipscore": ("CLIPScore", "arbitrary"),
+    "logit": ("log p(text | image) / p(text)", "nats"),
+}
 
 _PREFIX = "A photo depicts "
 _WEIGHT = 2.5
@@ -32,6 +38,11 @@ class Embedder(Protocol):
         """What changes an embedding."""
         ...
 
+    @property
+    def scale(self) -> float:
+        """The learned factor of cosines. Raises ConfigError: there is none."""
+        ...
+
     def check(self, item_id: str, text: str) -> None:
         """Raises TokenError: a text longer than the context, or that spells a control token."""
         ...
@@ -45,7 +56,10 @@ class ContrastiveScorer:
     """Scorer by the angle between the embeddings of an image and of a text.
 
     `cosine` is the cosine similarity. `clipscore` is 2.5 max(cosine, 0) of texts that begin with
-    "A photo depicts " (Hessel et al. 2021), so that all texts at more than 90 degrees tie.
+    "A photo depicts " (Hessel et al. 2021), so that all texts at more than 90 degrees tie. `logit`
+    is the cosine times the model's learned scale: what a contrastive loss makes of log p(text |
+    image) / p(text), but for a constant of each image (van den Oord et al. 2018), so that Bayes'
+    rule on it is CLIP's zero-shot classifier.
     """
 
     def __init__(
@@ -54,9 +68,10 @@ class ContrastiveScorer:
         self._embedder, self._formula, self._batch_size = embedder, formula, batch_size
         self._prefix = _PREFIX if formula == "clipscore" else ""
         weight = {"weight": _WEIGHT} if formula == "clipscore" else {}
+        name, unit = _NAMES[formula]
         self.info = ScorerInfo(
-            name="CLIPScore" if formula == "clipscore" else "cosine",
-            unit="arbitrary" if formula == "clipscore" else "cosine",
+            name=name,
+            unit=unit,
             settings={
                 "formula": formula,
                 "template": self._prefix + "{text}",
@@ -90,9 +105,19 @@ class ContrastiveScorer:
                     f"item {grid.item_id!r}: the model embeds an image or a text as zero or as "
                     "something that is not a number: load it with dtype float32"
                 )
-            clipped = _WEIGHT * np.maximum(cosines, 0)
-            results.append(Scores(clipped if self._formula == "clipscore" else cosines))
+            results.append(Scores(self._values(cosines)))
         return results
+
+    def _values(self, cosines: Float64[np.ndarray, "images texts"]) -> np.ndarray:
+        match self._formula:
+            case "cosine":
+                return cosines
+            case "clipscore":
+                return _WEIGHT * np.maximum(cosines, 0)
+            case "logit":
+                return self._embedder.scale * cosines
+            case _:
+                assert_never(self._formula)
 
     def _embed(
         self, wanted: Sequence[str], embed: Callable[[Sequence[str]], Tensor]
@@ -117,6 +142,15 @@ class ForeignEmbedder:
         self.settings = {
             "padding": "context" if self._to_context else "longest", **foreign.settings,
         }  # fmt: skip
+
+    @property
+    def scale(self) -> float:
+        """The inverse of the temperature. Raises ConfigError: the model names it otherwise."""
+        log_scale = getattr(self._foreign.model, "logit_scale", None)
+        if log_scale is None:
+            kind = self._foreign.settings["model_type"]
+            raise ConfigError(f"a model of type {kind!r} has no logit_scale: score it by cosine")
+        return float(log_scale.double().exp())
 
     def check(self, item_id: str, text: str) -> None:
         """As `Embedder`."""
@@ -152,6 +186,11 @@ class DualEncoderEmbedder:
     def __init__(self, model: ContrastiveModel | CoCaModel) -> None:
         self._model = model
         self.settings = {"kind": "dual encoder", "model": model.fingerprint}
+
+    @property
+    def scale(self) -> float:
+        """Learned, at most 100."""
+        return float(self._model.network.scale)
 
     def check(self, item_id: str, text: str) -> None:
         """As `Embedder`."""

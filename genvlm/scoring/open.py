@@ -6,9 +6,11 @@ from typing import Literal, cast, get_args
 from genvlm.errors import CheckpointError, ConfigError
 from genvlm.models.auxiliary.coca import COCA, load_coca
 from genvlm.models.auxiliary.contrastive import CONTRASTIVE, load_contrastive
+from genvlm.models.auxiliary.projector_folder import is_projector, load_projector
 from genvlm.models.diffusion.open import holds_diffusion, open_diffusion
 from genvlm.models.model_folder import is_finished, verify_folder
 from genvlm.models.pretrained import load_pretrained
+from genvlm.models.text_only import build_language
 from genvlm.scoring.autoregressive import Direction, LikelihoodScorer, Reduction
 from genvlm.scoring.captioner import CaptionerScorer
 from genvlm.scoring.contrastive import (
@@ -26,21 +28,28 @@ from genvlm.scoring.image_text_to_text import (
 )
 from genvlm.scoring.p_yes import TEMPLATE, PYesScorer
 from genvlm.scoring.paired_errors import Precision
+from genvlm.scoring.projector import (
+    YES_TEMPLATE,
+    ProjectorAnswerer,
+    ProjectorLikelihoodScorer,
+    ProjectorPYesScorer,
+)
 from genvlm.scoring.protocols import Answerer, Scorer
 from genvlm.scoring.timestep_weights import load_timestep_weights
 from genvlm.scoring.transformers_folder import DType, is_foreign, kind_of, load_foreign
 
 Method = (
-    Literal["image_given_text", "text_given_image", "p_yes", "cosine", "clipscore"]
+    Literal["image_given_text", "text_given_image", "p_yes", "cosine", "clipscore", "logit"]
     | DiffusionMethod
 )
 
 METHODS: dict[str, tuple[Method, ...]] = {
     "genvlm": ("text_given_image", "image_given_text", "p_yes"),
-    "contrastive": ("cosine", "clipscore"),
-    "dual_encoder": ("cosine",),
-    "coca": ("text_given_image", "cosine"),
+    "contrastive": ("cosine", "clipscore", "logit"),
+    "dual_encoder": ("cosine", "logit"),
+    "coca": ("text_given_image", "cosine", "logit"),
     "image_text_to_text": ("text_given_image", "p_yes"),
+    "projector": ("text_given_image", "p_yes"),
     "diffusion": ("squared_error", "absolute_error", "elbo", "learned"),
 }
 """What each kind of model can do; the first is the default."""
@@ -59,15 +68,17 @@ def open_scorer(
     num_samples: int | None = None,
     seed: int | None = None,
 ) -> Scorer:
-    """A scorer of a model folder of genvlm, of transformers or of a diffusion model.
+    """A scorer of a model folder of genvlm, of transformers, of a diffusion model or a projector.
 
     Args:
         method: default: text_given_image, cosine for models such as CLIP, and squared_error for
             diffusion models.
         reduction: of text_given_image and image_given_text.
         alpha: of these on our own models: subtract alpha times the unconditional log-probability.
-        template: the question of p_yes, with `{text}` (our own models: and `{answer}`).
-        prompt: words between image and text, for text_given_image of a foreign model.
+        template: the question of p_yes, with `{text}` (our own models: and `{answer}`; projectors:
+            and `{image}`).
+        prompt: for text_given_image, words between image and text of a foreign model; what stands
+            in front of the text of a projector, with `{image}`.
         dtype: of foreign and diffusion models; the others compute as they were saved.
         device: where the model computes.
         num_samples, seed: of diffusion models: levels and noises of each score.
@@ -89,9 +100,11 @@ def open_scorer(
         raise ConfigError(f"reduction {reduction} is of log-probabilities, and {method} is none")
     if template is not None and method != "p_yes":
         raise ConfigError(f"a template is the question of p_yes, and {method} asks none")
-    if prompt is not None and (kind, method) != ("image_text_to_text", "text_given_image"):
+    prompted = kind in ("image_text_to_text", "projector") and method == "text_given_image"
+    if prompt is not None and not prompted:
         raise ConfigError(
-            "a prompt stands between image and text in text_given_image of a foreign model alone"
+            "a prompt stands between image and text in text_given_image of a foreign model or of "
+            "a projector alone"
         )
     if alpha and (kind != "genvlm" or not method.endswith(("_text", "_image"))):
         raise ConfigError(f"alpha {alpha:g} is of log-probabilities of our own models alone")
@@ -112,9 +125,14 @@ def open_scorer(
         return ContrastiveScorer(DualEncoderEmbedder(model), cast(Formula, method))
     if kind == "coca":
         captioner = load_coca(Path(folder), device)
-        if method == "cosine":
-            return ContrastiveScorer(DualEncoderEmbedder(captioner))
+        if method != "text_given_image":
+            return ContrastiveScorer(DualEncoderEmbedder(captioner), cast(Formula, method))
         return CaptionerScorer(captioner, reduction=reduction)
+    if kind == "projector":
+        projector = load_projector(Path(folder), build_language, device)
+        if method == "p_yes":
+            return ProjectorPYesScorer(projector, template=template or YES_TEMPLATE)
+        return ProjectorLikelihoodScorer(projector, prompt=prompt, reduction=reduction)
     foreign = load_foreign(folder, "image_text_to_text", dtype=dtype, device=device)
     if method == "p_yes":
         return ForeignPYesScorer(foreign, template=template or VQASCORE_TEMPLATE)
@@ -147,13 +165,26 @@ def open_diffusion_scorer(
 
 
 def open_answerer(folder: str | Path, *, dtype: DType = "float32", device: str = "cpu") -> Answerer:
-    """An answerer of a folder of transformers. Raises as `open_scorer` does."""
-    if _kind(folder) != "image_text_to_text":
+    """An answerer of a folder of transformers, or of a projector. Raises as `open_scorer` does."""
+    kind = _kind(folder)
+    if kind == "projector":
+        return ProjectorAnswerer(load_projector(Path(folder), build_language, device))
+    if kind != "image_text_to_text":
         raise ConfigError(
-            f"{folder} holds no model from images and text to text in transformers' layout, such "
-            "as Llava: only such a model answers here"
+            f"{folder} holds no model from images and text to text, such as Llava in "
+            "transformers' layout or a projector: only such a model answers here"
         )
     return ForeignAnswerer(load_foreign(folder, "image_text_to_text", dtype=dtype, device=device))
+
+
+def methods_of(folder: str | Path) -> tuple[Method, ...]:
+    """What its model can do, the default first. Raises CheckpointError: no model there."""
+    return METHODS[_kind(folder)]
+
+
+def is_mixed_modal(folder: str | Path) -> bool:
+    """Whether this is a model folder of our transformer. Raises CheckpointError: no model there."""
+    return _kind(folder) == "genvlm"
 
 
 def _kind(folder: str | Path) -> str:
@@ -164,6 +195,8 @@ def _kind(folder: str | Path) -> str:
         return "dual_encoder"
     if COCA.owns(Path(folder)):
         return "coca"
+    if is_projector(Path(folder)):
+        return "projector"
     if is_foreign(folder):
         return kind_of(folder)
     if not Path(folder).is_dir():

@@ -8,8 +8,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from genvlm.config.coca import CoCaTrainConfig
+from genvlm.config.contrastive import ContrastiveTrainConfig
 from genvlm.config.diffusion import DiffusionTrainConfig
-from genvlm.config.kinds import config_class
+from genvlm.config.kinds import AnyConfig, config_class
+from genvlm.config.projector import ProjectorTrainConfig
 from genvlm.config.schema import load_config
 from genvlm.config.training import RunConfig, TrainConfig
 from genvlm.data.emoji import LICENCES, load_drawings, split_concepts
@@ -39,6 +42,13 @@ from genvlm.training.run_folder import CONFIG_FILE, MODEL_FOLDER
 COMMANDS_FILE = "commands.txt"
 EVAL_FOLDER, SCENES_FOLDER, STORIES_FOLDER = "eval", "scene_generation", "stories"
 COMPLETIONS_FOLDER = "completions"
+# What the page and its loss are called, of models that learn from pairs.
+_OF_PAIRS: dict[type[AnyConfig], tuple[str, str]] = {
+    DiffusionTrainConfig: ("A diffusion model", "mean squared error"),
+    ContrastiveTrainConfig: ("A contrastive model", "loss, nats per pair"),
+    CoCaTrainConfig: ("A contrastive captioner", "losses, nats per pair and per piece"),
+    ProjectorTrainConfig: ("A projector", "loss, nats per token of a caption"),
+}
 _TITLES = {
     "scenes": "Compositional judgement: two pictures, two captions",
     "scenes-fluent": "The same with icons of the unseen vendor",
@@ -58,7 +68,7 @@ def build_report(run: Path) -> Path:
     if not (run / CONFIG_FILE).is_file():
         raise DataError(f"{run} is no run folder: it lacks {CONFIG_FILE}")
     found = config_class(run / CONFIG_FILE)
-    if found is not TrainConfig and found is not DiffusionTrainConfig:
+    if found is not TrainConfig and found not in _OF_PAIRS:
         raise DataError(
             f"{run} trained a tokenizer: its card and picture are in {run / 'tokenizer'}"
         )
@@ -68,8 +78,8 @@ def build_report(run: Path) -> Path:
             f"{run} has logged nothing yet, which it does every {config.log_every} steps: wait for "
             f"the first of them or, if it was stopped, go on with genvlm train --resume"
         )
-    if isinstance(config, DiffusionTrainConfig):
-        return _diffusion_report(config, run)
+    if not isinstance(config, TrainConfig):
+        return _report_of_pairs(config, run)
     training, headlines = training_section(config, run, loss_title="loss, nats per token")
     sections = [training]
     if is_finished(run / MODEL_FOLDER):  # it may be being written
@@ -104,11 +114,12 @@ def build_report(run: Path) -> Path:
     return page
 
 
-def _diffusion_report(config: DiffusionTrainConfig, run: Path) -> Path:
-    training, headlines = training_section(config, run, loss_title="mean squared error")
+def _report_of_pairs(config: RunConfig, run: Path) -> Path:
+    name, loss_title = _OF_PAIRS[type(config)]
+    training, headlines = training_section(config, run, loss_title=loss_title)
     page, subtitle = run / "report.html", _subtitle(config, "pairs")
     sections = [training, _provenance(run)]
-    title = f"A diffusion model: {run.resolve().name}"
+    title = f"{name}: {run.resolve().name}"
     save_report(render_report(title, subtitle, headlines, sections), page)
     return page
 

@@ -25,6 +25,7 @@ from genvlm.config.deepspeed import zero_stage
 from genvlm.config.training import OptimizerConfig
 from genvlm.data.batches import Batch, to_device
 from genvlm.data.caption_batches import CaptionBatch
+from genvlm.data.captioning import CaptioningBatch
 from genvlm.data.pairs import PairBatch
 from genvlm.errors import CheckpointError, TrainingError
 from genvlm.nn.foreign_tensors import load_state
@@ -50,7 +51,7 @@ _PATIENCE = timedelta(hours=2)
 """How long processes wait for the first one, which alone flushes, hashes and reads checkpoints."""
 _NOTHING = contextlib.nullcontext()
 
-MicroBatch = Batch | PairBatch | CaptionBatch
+MicroBatch = Batch | PairBatch | CaptionBatch | CaptioningBatch
 """What one forward pass of an objective takes."""
 
 

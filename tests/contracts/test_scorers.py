@@ -19,6 +19,7 @@ from genvlm.scoring.diffusion import DiffusionScorer
 from genvlm.scoring.image_text_to_text import ForeignLikelihoodScorer, ForeignPYesScorer
 from genvlm.scoring.ngram import NGramScorer, fit_trigram
 from genvlm.scoring.p_yes import PYesScorer
+from genvlm.scoring.projector import ProjectorLikelihoodScorer, ProjectorPYesScorer
 from genvlm.scoring.protocols import Grid, Scorer
 from genvlm.scoring.timestep_weights import TimestepWeights
 from genvlm.scoring.transformers_folder import ForeignModel, Kind, load_foreign
@@ -33,6 +34,7 @@ from genvlm.testing.foreign_models import (
 from genvlm.testing.tiny import tiny_pairs, tiny_pretrained
 from genvlm.testing.tiny_auxiliary import tiny_coca, tiny_contrastive
 from genvlm.testing.tiny_diffusion import NetworkKind, tiny_diffusion
+from genvlm.testing.tiny_projector import LanguageKind, PatchKind, tiny_projector
 
 PAIRS = tiny_pairs()
 Build = Callable[[int, Path], Scorer]
@@ -96,6 +98,17 @@ def diffusion(
     return build
 
 
+def projector(
+    scorer: Callable[..., Scorer],
+    language: LanguageKind = "llama",
+    patches: PatchKind = "vqgan",
+    **settings: Any,
+) -> Build:
+    return lambda seed, folder: scorer(
+        tiny_projector(folder, language, patches, seed=seed), **settings
+    )
+
+
 LEARNED: dict[str, Build] = {
     "log p(text | image)": ours(LikelihoodScorer, direction="text_given_image"),
     "log p(image | text)": ours(LikelihoodScorer, direction="image_given_text"),
@@ -109,6 +122,7 @@ LEARNED: dict[str, Build] = {
     "P(yes), another template": ours(PYesScorer, template="{text}: {answer}"),
     "CLIP": clip(cosine),
     "CLIPScore": clip(cosine, formula="clipscore"),
+    "CLIP's logit": clip(cosine, formula="logit"),
     "SigLIP": foreign(write_tiny_siglip, "contrastive", cosine),
     "SigLIP 2": foreign(write_tiny_siglip2, "contrastive", cosine),
     "our CLIP": lambda seed, folder: our_contrastive("infonce", seed),
@@ -127,6 +141,17 @@ LEARNED: dict[str, Build] = {
     "Llava, P(Yes)": llava(ForeignPYesScorer),
     "Llava, P(Yes) against P(No)": llava(ForeignPYesScorer, against="No"),
     "Llava, P(Yes), another template": llava(ForeignPYesScorer, template="{text}?"),
+    "projector": projector(ProjectorLikelihoodScorer),
+    "projector per token": projector(ProjectorLikelihoodScorer, reduction="mean"),
+    "projector, another prompt": projector(
+        ProjectorLikelihoodScorer, prompt="{image} What is it ?"
+    ),
+    "projector of CLIP onto GPT-2": projector(ProjectorLikelihoodScorer, "gpt2", "clip"),
+    "projector of SigLIP onto our own": projector(ProjectorLikelihoodScorer, "genvlm", "siglip"),
+    "projector, P(yes)": projector(ProjectorPYesScorer),
+    "projector onto our own, P(yes)": projector(
+        ProjectorPYesScorer, "genvlm", template="{image}{text}?"
+    ),
     "diffusion, squared error": diffusion(),
     "diffusion, absolute error": diffusion(method="absolute_error"),
     "diffusion, bound": diffusion(method="elbo"),

@@ -205,6 +205,8 @@ def test_every_example_runs(run_folder, tmp_path):
     coca = _example("train_a_captioner").main(str(captions), str(tmp_path / "coca"), 2, 2)
     assert (clip / "manifest.json").is_file()
     assert (coca / "manifest.json").is_file()
+    captioned = _example("caption_with_a_language_model")
+    assert (captioned.main(model, str(tmp_path / "projector"), 2, 16) / "manifest.json").is_file()
     assert _example("train_on_sequences").main(str(tmp_path / "sequences"), 2, 16).is_file()
 
 

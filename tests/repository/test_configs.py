@@ -12,6 +12,7 @@ from genvlm.config.contrastive import ContrastiveTrainConfig
 from genvlm.config.curation import CurationConfig
 from genvlm.config.diffusion import DiffusionTrainConfig
 from genvlm.config.image_tokenizer import VQGANConfig, VQGANTrainConfig
+from genvlm.config.projector import ProjectorTrainConfig
 from genvlm.config.schema import dump_config, load_config, parse_config, read_yaml
 from genvlm.config.text_tokenizer import TextTokenizerConfig
 from genvlm.config.training import TrainConfig
@@ -26,6 +27,7 @@ KINDS = {
     "diffusion": DiffusionTrainConfig,
     "contrastive": ContrastiveTrainConfig,
     "coca": CoCaTrainConfig,
+    "projector": ProjectorTrainConfig,
     "vqgan": VQGANTrainConfig,
     "video_vq": VideoVQTrainConfig,
     "sentencepiece": TextTokenizerConfig,
@@ -76,6 +78,10 @@ def test_a_configuration_names_shipped_files_only(path: Path) -> None:
         model = parse_config(DiffusionTrainConfig, content, _name(path)).model
         names = [getattr(model.text_encoder, "tokenizer", None)]
         names.append(getattr(model.latents, "path", None))
+    elif content["kind"] == "projector":
+        # The language model is one of the user's own.
+        encoder = parse_config(ProjectorTrainConfig, content, _name(path)).model.image_encoder
+        names = [encoder.path]
     else:
         return
     for named in names:

@@ -151,7 +151,7 @@ class MixedModalTransformer(nn.Module):
 
     def forward(
         self,
-        token_ids: Int[Tensor, "batch tokens"],
+        token_ids: Int[Tensor, "batch tokens"] | Float[Tensor, "batch tokens hidden"],
         *,
         positions: Int[Tensor, "batch tokens+1 3"] | None = None,
         indices: Int[Tensor, "batch tokens"] | None = None,
@@ -163,6 +163,7 @@ class MixedModalTransformer(nn.Module):
         """Hidden states after the last norm.
 
         Args:
+            token_ids: ids, or vectors that stand where those of the embedding would.
             positions: (frame, row, column) of each token and of the one behind the last, -1 where
                 it is no code: `EncodedDocument.positions`. Read with `rotary_dims` only.
             indices: places in the sequence; 0..T-1 by default, or on from each row's cached length.
@@ -191,7 +192,7 @@ class MixedModalTransformer(nn.Module):
         if indices is None:
             indices = torch.arange(start, start + num_tokens, device=device)[None]
         rotary = self._rotary(indices, positions)
-        x = self.embedding(token_ids)
+        x = token_ids if token_ids.is_floating_point() else self.embedding(token_ids)
         if mask is not None and torch.is_grad_enabled():
             mask = additive(mask, x)
         for i, block in enumerate(self.blocks):

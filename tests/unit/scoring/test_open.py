@@ -10,6 +10,7 @@ import pytest
 from genvlm.cli.main import main
 from genvlm.data.images import load_image
 from genvlm.errors import CheckpointError, ConfigError
+from genvlm.models.auxiliary.projector_folder import save_projector
 from genvlm.models.diffusion.folder import save_diffusion
 from genvlm.models.pretrained import save_pretrained
 from genvlm.scoring.open import METHODS, open_answerer, open_scorer
@@ -18,10 +19,11 @@ from genvlm.scoring.timestep_weights import TimestepWeights, save_timestep_weigh
 from genvlm.testing.foreign_models import write_tiny_clip, write_tiny_llava
 from genvlm.testing.tiny import tiny_pairs, tiny_pretrained, write_tiny_captions
 from genvlm.testing.tiny_diffusion import tiny_diffusion, tiny_diffusion_config
+from genvlm.testing.tiny_projector import build_tiny, tiny_projector_config
 
 KINDS = {
     "genvlm": "genvlm", "clip": "contrastive", "llava": "image_text_to_text",
-    "diffusion": "diffusion",
+    "diffusion": "diffusion", "projector": "projector",
 }  # fmt: skip
 
 
@@ -38,6 +40,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model=model.fingerprint, weights=(1.0, 2.0), num_images=1, num_samples=1
     )
     save_timestep_weights(weights, root / "diffusion")
+    config = tiny_projector_config(root / "parts")
+    save_projector(build_tiny(config), config, root / "projector", "A toy.\n")
     return root
 
 
@@ -63,6 +67,10 @@ def test_options_of_other_methods_are_refused(folders: Path) -> None:
         open_scorer(folders / "llava", "text_given_image", template="{text}?")
     with pytest.raises(ConfigError, match="prompt"):
         open_scorer(folders / "genvlm", "text_given_image", prompt="Describe it.")
+    with pytest.raises(ConfigError, match="has no image slot"):
+        open_scorer(folders / "projector", "text_given_image", prompt="Describe it.")
+    with pytest.raises(ConfigError, match="alpha 1 is of log-probabilities of our own"):
+        open_scorer(folders / "projector", alpha=1.0)
     with pytest.raises(ConfigError, match="num_samples and seed are of diffusion models"):
         open_scorer(folders / "clip", "cosine", seed=0)
     with pytest.raises(ConfigError, match="float32 or bfloat16, not in float16"):
@@ -73,8 +81,9 @@ def test_options_of_other_methods_are_refused(folders: Path) -> None:
 
 def test_only_a_model_that_writes_answers(folders: Path) -> None:
     question = Question(item_id="a", images=[tiny_pairs()[0][1]], prompt="What is it ?")
-    (answer,) = open_answerer(folders / "llava").answer([question])
-    assert answer.status == "ok"
+    for name in ("llava", "projector"):
+        (answer,) = open_answerer(folders / name).answer([question])
+        assert answer.status == "ok"
     for name in ("clip", "genvlm"):
         with pytest.raises(ConfigError, match="only such a model answers"):
             open_answerer(folders / name)

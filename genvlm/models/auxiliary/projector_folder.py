@@ -1,0 +1,134 @@
+"""Folders of projectors: self-contained, without pickles.
+
+config.yaml, model.safetensors (the projector), image_encoder/ and language_model/ (the frozen
+models, copied), manifest.json (sha256 of every file), README.md (the card).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from genvlm.config.projector import LanguageConfig, ProjectorConfig
+from genvlm.config.schema import dump_config, parse_config, read_yaml, strict
+from genvlm.errors import CheckpointError, ConfigError
+from genvlm.models.auxiliary.language_model import Language
+from genvlm.models.auxiliary.patches import build_patches
+from genvlm.models.auxiliary.projector import (
+    SCHEMA,
+    ProjectorModel,
+    assemble_projector,
+    build_projector,
+    move_projector,
+)
+from genvlm.models.model_folder import (
+    CARD,
+    CONFIG,
+    WEIGHTS,
+    publish_model_folder,
+    verify_folder,
+)
+from genvlm.nn.safetensors_folder import load_into, load_tensors, save_tensors
+
+_IMAGE_ENCODER, _LANGUAGE_MODEL = "image_encoder", "language_model"
+KIND = "projector"
+
+BuildLanguage = Callable[[LanguageConfig], Language]
+"""Language models of other families are known to the caller alone."""
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class ProjectorFolderConfig:
+    """`config.yaml` of a folder."""
+
+    kind: Literal["projector"] = "projector"
+    schema_version: int
+    model: ProjectorConfig
+    image_encoder: str
+    """Fingerprint."""
+    language_model: str
+    """Fingerprint."""
+    fingerprint: str
+    """Of the model."""
+
+
+def is_projector(folder: Path) -> bool:
+    """Whether this is, or was to be, the folder of a projector."""
+    try:
+        return read_yaml(folder / CONFIG).get("kind") == KIND
+    except ConfigError:
+        return False
+
+
+def save_projector(model: ProjectorModel, config: ProjectorConfig, folder: Path, card: str) -> None:
+    """Write a folder, which appears whole or not at all; an earlier one is replaced."""
+
+    def write(temporary: Path) -> None:
+        written = ProjectorFolderConfig(
+            schema_version=SCHEMA,
+            model=_in_folder(config),
+            image_encoder=model.patches.fingerprint,
+            language_model=model.language.fingerprint,
+            fingerprint=model.fingerprint,
+        )
+        model.patches.save(temporary / _IMAGE_ENCODER)
+        model.language.save(temporary / _LANGUAGE_MODEL)
+        save_tensors(model.projector.state_dict(), temporary / WEIGHTS)
+        (temporary / CONFIG).write_text(dump_config(written))
+        (temporary / CARD).write_text(card)
+
+    publish_model_folder(folder, write)
+
+
+def load_projector(
+    folder: Path, build_language: BuildLanguage, device: str | torch.device = "cpu"
+) -> ProjectorModel:
+    """Read a folder; in eval mode, without gradients.
+
+    Raises:
+        CheckpointError: no folder of a projector, a file missing or altered, parts of another
+            model.
+        ConfigError: no such device.
+    """
+    verify_folder(folder)
+    content = read_yaml(folder / CONFIG)
+    if content.get("kind") != KIND:
+        raise CheckpointError(f"{folder} is no projector: its {CONFIG} says another kind")
+    if content.get("schema_version") != SCHEMA:
+        raise CheckpointError(
+            f"{folder} has schema {content.get('schema_version')}; this genvlm reads {SCHEMA}: "
+            "use the version that wrote it"
+        )
+    written = parse_config(ProjectorFolderConfig, content, str(folder / CONFIG))
+    config = _in_folder(written.model, f"{folder.resolve()}/")
+    patches, language = build_patches(config.image_encoder), build_language(config.language_model)
+    for part, found, expected in (
+        ("image encoder", patches.fingerprint, written.image_encoder),
+        ("language model", language.fingerprint, written.language_model),
+    ):
+        if found != expected:
+            raise CheckpointError(
+                f"the {part} in {folder} is not the one the projector was trained with "
+                f"(fingerprint {found[:12]}, expected {expected[:12]}): copy the folder again"
+            )
+    projector = build_projector(config, patches, language)
+    load_into(projector, load_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
+    model = assemble_projector(projector, config, patches, language)
+    if model.fingerprint != written.fingerprint:
+        raise CheckpointError(
+            f"{folder} computes something else than the model that was written (fingerprint "
+            f"{model.fingerprint[:12]}, expected {written.fingerprint[:12]}): copy it again"
+        )
+    return move_projector(model, device)
+
+
+def _in_folder(config: ProjectorConfig, root: str = "") -> ProjectorConfig:
+    """The configuration with its parts where a model folder has them, behind `root`."""
+    return replace(
+        config,
+        image_encoder=replace(config.image_encoder, path=root + _IMAGE_ENCODER),
+        language_model=replace(config.language_model, path=root + _LANGUAGE_MODEL),
+    )

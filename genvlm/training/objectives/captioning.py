@@ -1,0 +1,95 @@
+"""Captioning by a frozen language model that reads projected patches. B rows, T tokens."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genvlm.data.captioning import CaptioningBatch
+from genvlm.errors import TrainingError
+from genvlm.models.auxiliary.language_model import LanguageModel
+from genvlm.models.auxiliary.projector import Projector, fill_rows
+from genvlm.nn.safetensors_folder import fingerprint_tensors
+from genvlm.training.objectives.losses import Losses
+
+
+class CaptioningObjective(nn.Module):
+    """-log p(token of a caption | picture, tokens before it), with one trained part.
+
+    Its state dict is the projector's: a checkpoint repeats no frozen weights.
+    """
+
+    def __init__(
+        self, projector: Projector, image_encoder: nn.Module, language_model: LanguageModel
+    ) -> None:
+        super().__init__()
+        self.projector = projector
+        self.image_encoder, self.language_model = image_encoder, language_model
+        self.register_state_dict_post_hook(_drop_frozen)
+        self.register_load_state_dict_pre_hook(_add_frozen)
+
+    def forward(self, batch: CaptioningBatch) -> Losses:
+        """Losses of one micro-batch; nothing is computed of what stands in front of captions."""
+        pixels = batch.images.to(self.projector.linear_1.weight.dtype) / 127.5 - 1
+        states = self.image_encoder(pixels)
+        rows = fill_rows(
+            self.language_model, batch.token_ids, batch.is_image, self.projector(states)
+        )
+        weights = batch.loss_weights[:, 1:]
+        first = int((weights > 0).any(0).int().argmax())
+        logits = self.language_model(rows[:, :-1], weights.shape[1] - first)
+        weights, targets = weights[:, first:], batch.token_ids[:, 1:][:, first:]
+        learned = weights > 0
+        chosen = logits[learned]
+        log_probs = (chosen if chosen.dtype == torch.float64 else chosen.float()).log_softmax(-1)
+        nll = -log_probs.gather(-1, targets[learned][:, None])[:, 0]
+        num = learned.sum().float()
+        return Losses(
+            (nll * weights[learned]).sum(),
+            {"caption": nll.detach().sum()},
+            {"caption": num},
+            {},
+            {},
+        )
+
+    def frozen_parts(self) -> Mapping[str, nn.Module]:
+        """What no step may change, by its name."""
+        return {"image encoder": self.image_encoder, "language model": self.language_model}
+
+
+def fingerprint_frozen(objective: CaptioningObjective) -> dict[str, str]:
+    """sha256 over the weights of each frozen part."""
+    parts = objective.frozen_parts().items()
+    return {name: fingerprint_tensors(part.state_dict()) for name, part in parts}
+
+
+def check_frozen(objective: CaptioningObjective, before: Mapping[str, str]) -> None:
+    """Raises TrainingError: the weights of a frozen part are not bit for bit what they were."""
+    for name, fingerprint in fingerprint_frozen(objective).items():
+        if fingerprint != before[name]:
+            raise TrainingError(
+                f"the frozen weights of the {name} changed in training (sha256 {fingerprint[:12]}, "
+                f"before {before[name][:12]}), so that no model is saved: the projector alone may "
+                "have requires_grad"
+            )
+
+
+_FROZEN = ("image_encoder.", "language_model.")
+
+
+def _drop_frozen(
+    module: nn.Module, state: dict[str, Any], prefix: str, local_metadata: dict[str, Any]
+) -> None:
+    for name in [n for n in state if n.removeprefix(prefix).startswith(_FROZEN)]:
+        del state[name]
+
+
+def _add_frozen(module: nn.Module, state: dict[str, Any], prefix: str, *unused: object) -> None:
+    assert isinstance(module, CaptioningObjective)
+    parts: tuple[tuple[str, nn.Module], ...] = tuple(
+        zip(_FROZEN, (module.image_encoder, module.language_model), strict=True)
+    )
+    for start, part in parts:
+        tensors: dict[str, Tensor] = part.state_dict()
+        state.update({f"{prefix}{start}{name}": tensor for name, tensor in tensors.items()})
