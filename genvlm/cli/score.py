@@ -56,8 +56,8 @@ def add_parser(commands: Subparsers) -> None:
         choices=_METHODS,
         help="one score a pair. Our models: text_given_image, image_given_text, p_yes (of a "
         "question). Models such as CLIP, SigLIP: cosine (default), logit (times the learned "
-        "scale), clipscore (of transformers). CoCa: text_given_image (default), cosine, logit. Models such as "
-        "Llava, Chameleon, and projectors: text_given_image (default), p_yes. Diffusion models: "
+        "scale), clipscore (of transformers). CoCa: text_given_image (default), cosine, logit. "
+        "Llava, Chameleon, projectors: text_given_image (default), p_yes. Diffusion models: "
         "squared_error (default), absolute_error, elbo, learned",
     )
     parser.add_argument(

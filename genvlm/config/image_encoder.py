@@ -1,4 +1,4 @@
-"""Configuration of what reads pictures: a small vision transformer, or a frozen encoder."""
+"""Configuration of what reads pictures: a small vision transformer, or frozen encoders."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -52,14 +52,28 @@ class SmallImageEncoderConfig:
 
 @strict
 @dataclass(frozen=True, kw_only=True)
-class FrozenImageEncoderConfig:
-    """A vision encoder of transformers, as it is: CLIP's, SigLIP's and the like."""
+class ForeignPatchesConfig:
+    """States of the patches of a vision encoder of transformers: CLIPVisionModel's and the like."""
 
     kind: Literal["transformers"] = "transformers"
     path: str
-    """A local folder with `preprocessor_config.json`."""
+    """A local folder with `preprocessor_config.json`, or a newer `processor_config.json`."""
+    layer: int = -2
+    """Whose states: -1 is the last layer, -2 the one before it (LLaVA)."""
 
 
+@strict
+@dataclass(frozen=True, kw_only=True)
+class VQPatchesConfig:
+    """What the encoder of our VQ-GAN gives of each cell, before it is quantized."""
+
+    kind: Literal["vqgan"] = "vqgan"
+    path: str = "tokenizers/image-emoji-64"
+    """Folder of an image tokenizer, or the name of a shipped one."""
+
+
+PatchesConfig = Annotated[ForeignPatchesConfig | VQPatchesConfig, Field(discriminator="kind")]
+"""Frozen ones."""
 ImageEncoderConfig = Annotated[
-    SmallImageEncoderConfig | FrozenImageEncoderConfig, Field(discriminator="kind")
+    SmallImageEncoderConfig | ForeignPatchesConfig | VQPatchesConfig, Field(discriminator="kind")
 ]

@@ -1,9 +1,8 @@
-"""Pictures as states of patches: a small vision transformer, or a frozen encoder of transformers.
+"""Pictures as states of patches: a small vision transformer, or a frozen encoder.
 
 B pictures, P patches, D width, S side in pixels.
 """
 
-from pathlib import Path
 from typing import NamedTuple, assert_never
 
 import torch
@@ -11,10 +10,12 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from genvlm.config.assets import resolve_path
-from genvlm.config.image_encoder import FrozenImageEncoderConfig, SmallImageEncoderConfig
-from genvlm.errors import CheckpointError, ConfigError
-from genvlm.models.foreign import import_transformers, load_part, read_config
+from genvlm.config.image_encoder import (
+    ForeignPatchesConfig,
+    SmallImageEncoderConfig,
+    VQPatchesConfig,
+)
+from genvlm.models.patches import build_patches
 from genvlm.nn.encoder import EncoderBlock
 from genvlm.nn.layers import rotary_table
 
@@ -83,36 +84,8 @@ def _places(batch: int, rows: int, device: torch.device) -> Int[Tensor, "batch p
     return torch.cartesian_prod(one, one).expand(batch, -1, -1)
 
 
-class FrozenImageEncoder(nn.Module):
-    """A vision encoder of transformers, always in eval mode and without gradients.
-
-    Args:
-        mean, std: by channel, of pixels in [0, 1].
-    """
-
-    def __init__(self, model: nn.Module, mean: Tensor, std: Tensor) -> None:
-        super().__init__()
-        self.model = model.eval().requires_grad_(False)
-        self.register_buffer("mean", mean[:, None, None], persistent=False)
-        self.register_buffer("std", std[:, None, None], persistent=False)
-
-    def train(self, mode: bool = True) -> "FrozenImageEncoder":
-        """Stays in eval mode."""
-        super().train(False)
-        return self
-
-    @torch.no_grad()
-    def forward(
-        self, images: Float[Tensor, "batch 3 side side"]
-    ) -> Float[Tensor, "batch patches dim"]:
-        """The last hidden states, that of a class token included where there is one."""
-        pixels = ((images + 1) / 2 - self.mean) / self.std
-        states: Tensor = self.model(pixel_values=pixels).last_hidden_state
-        return states
-
-
 def build_image_encoder(
-    config: SmallImageEncoderConfig | FrozenImageEncoderConfig, *, seed: int = 0
+    config: SmallImageEncoderConfig | ForeignPatchesConfig | VQPatchesConfig, *, seed: int = 0
 ) -> ImageReader:
     """The encoder; a small one is initialised from the seed.
 
@@ -125,39 +98,8 @@ def build_image_encoder(
             encoder = SmallImageEncoder(config)
             encoder.init_weights(seed)
             return ImageReader(encoder, config.side, config.hidden_size)
-        case FrozenImageEncoderConfig():
-            return load_frozen_images(resolve_path(config.path))
+        case ForeignPatchesConfig() | VQPatchesConfig():
+            reader = build_patches(config)
+            return ImageReader(reader.encoder, reader.side, reader.width)
         case _:
             assert_never(config)
-
-
-def load_frozen_images(folder: Path) -> ImageReader:
-    """A vision encoder of transformers.
-
-    Raises:
-        CheckpointError: the folder is missing or incomplete.
-        ConfigError: it holds another kind of model.
-    """
-    transformers = import_transformers()
-    name = str((read_config(folder).get("architectures") or [None])[0])
-    cls = getattr(transformers, name, None)
-    if not name.endswith("VisionModel") or cls is None:
-        raise ConfigError(
-            f"{folder} is a {name!r}: give a folder of a vision encoder of transformers such as "
-            "CLIPVisionModel or SiglipVisionModel"
-        )
-    read = read_config(folder, "preprocessor_config.json")
-    try:
-        mean, std = (torch.tensor(read[key], dtype=torch.float32) for key in _STATISTICS)
-    except (KeyError, TypeError, ValueError):
-        raise CheckpointError(
-            f"{folder}/preprocessor_config.json lacks {' or '.join(_STATISTICS)}: copy the folder "
-            "again"
-        ) from None
-    model = load_part(cls, folder)
-    return ImageReader(
-        FrozenImageEncoder(model, mean, std), model.config.image_size, model.config.hidden_size
-    )
-
-
-_STATISTICS = ("image_mean", "image_std")

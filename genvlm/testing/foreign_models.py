@@ -80,15 +80,6 @@ def write_tiny_siglip(folder: Path, *, seed: int = 0) -> Any:
     return _saved(model, processor, folder)
 
 
-def write_tiny_vision_encoder(folder: Path, *, seed: int = 0) -> tuple[Any, Any]:
-    """Write CLIP's encoder of 16x16 pictures alone; returns the model and its processor."""
-    from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
-
-    config = CLIPVisionConfig(**_tower(), **_pictures(16, 4))
-    model, processor = _random(CLIPVisionModel, config, seed), CLIPImageProcessorPil(**_square(16))
-    return _saved(model, processor, folder), processor
-
-
 def write_tiny_siglip2(folder: Path, *, seed: int = 0) -> Any:
     """Write a SigLIP 2 for pictures of any shape and texts of letters; returns the model."""
     from transformers import (

@@ -11,13 +11,10 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
-from genvlm.config.assets import resolve_path
-from genvlm.config.image_encoder import FrozenImageEncoderConfig
+from genvlm.config.image_encoder import ForeignPatchesConfig, VQPatchesConfig
 from genvlm.config.schema import dump_config, parse_config, read_yaml, to_plain
 from genvlm.config.text_encoder import FrozenTextEncoderConfig
 from genvlm.errors import CheckpointError, ConfigError
-from genvlm.models.foreign import copy_part
-from genvlm.models.image_encoder import FrozenImageEncoder
 from genvlm.models.model_folder import (
     CARD,
     CONFIG,
@@ -25,7 +22,9 @@ from genvlm.models.model_folder import (
     publish_model_folder,
     verify_folder,
 )
-from genvlm.models.text_encoder import ForeignCoder, FrozenTextEncoder, PieceCoder, TextCoder
+from genvlm.models.patches import build_patches
+from genvlm.models.text_encoder import ForeignCoder, PieceCoder, TextCoder
+from genvlm.nn.frozen import Frozen
 from genvlm.nn.safetensors_folder import (
     fingerprint_of,
     fingerprint_tensors,
@@ -106,8 +105,8 @@ class Family(Generic[Config, Network]):
         if isinstance(built.texts, ForeignCoder):
             built.texts.save(folder / _TEXT_ENCODER)
         for _, part in _parts(config):
-            if isinstance(part, FrozenImageEncoderConfig):
-                copy_part((resolve_path(part.path),), folder / _IMAGE_ENCODER)
+            if isinstance(part, ForeignPatchesConfig | VQPatchesConfig):
+                build_patches(part).save(folder / _IMAGE_ENCODER)
         save_tensors(trained_state(built.network), folder / WEIGHTS)
         (folder / CONFIG).write_text(dump_config(dict(zip(_HEADER, written, strict=True))))
         (folder / CARD).write_text(card)
@@ -147,9 +146,7 @@ class Family(Generic[Config, Network]):
 def frozen_state(network: nn.Module) -> dict[str, Tensor]:
     """Weights of the encoders of other people, which nothing trains."""
     frozen = tuple(
-        f"{name}."
-        for name, module in network.named_modules()
-        if isinstance(module, FrozenImageEncoder | FrozenTextEncoder)
+        f"{name}." for name, module in network.named_modules() if isinstance(module, Frozen)
     )
     return {n: t for n, t in network.state_dict().items() if n.startswith(frozen)}
 
@@ -168,7 +165,7 @@ def _in_folder(config: Config, root: str = "") -> Config:
     """The configuration with its parts where a model folder has them, behind `root`."""
     changed: dict[str, Any] = {}
     for name, part in _parts(config):
-        if isinstance(part, FrozenImageEncoderConfig):
+        if isinstance(part, ForeignPatchesConfig | VQPatchesConfig):
             changed[name] = replace(part, path=root + _IMAGE_ENCODER)
         elif isinstance(part, FrozenTextEncoderConfig):
             changed[name] = replace(part, path=root + _TEXT_ENCODER)

@@ -1,16 +1,12 @@
-"""Vision transformers: patches and their places, dropped patches, frozen encoders."""
-
-import json
-from pathlib import Path
+"""Vision transformers: patches and their places, dropped patches."""
 
 import pytest
 import torch
 from torch import nn
 
-from genvlm.config.image_encoder import FrozenImageEncoderConfig, SmallImageEncoderConfig
-from genvlm.errors import CheckpointError, ConfigError
+from genvlm.config.image_encoder import SmallImageEncoderConfig
+from genvlm.errors import ConfigError
 from genvlm.models.image_encoder import SmallImageEncoder, build_image_encoder
-from genvlm.testing.foreign_models import write_tiny_vision_encoder
 
 SMALL = SmallImageEncoderConfig(side=16, patch_size=4, hidden_size=16, num_layers=2, num_heads=2)
 
@@ -76,31 +72,3 @@ def test_shapes_that_do_not_fit_are_refused(change: dict[str, float], said: str)
             **{"side": 16, "patch_size": 4, "hidden_size": 16, "num_layers": 1, "num_heads": 2}
             | change
         )
-
-
-def test_a_frozen_encoder_is_that_of_transformers_and_stays_so(tmp_path: Path) -> None:
-    model, processor = write_tiny_vision_encoder(tmp_path)
-    reader = build_image_encoder(FrozenImageEncoderConfig(path=str(tmp_path)))
-    uint8 = ((pictures() + 1) * 127.5).round().to(torch.uint8)
-    inputs = processor(images=list(uint8), return_tensors="pt")
-    with torch.no_grad():
-        expected = model(**inputs).last_hidden_state
-    reader.encoder.train()
-    found = reader.encoder(uint8.float() / 127.5 - 1)
-    assert (reader.side, reader.width) == (16, found.shape[-1])
-    torch.testing.assert_close(found, expected, rtol=0, atol=2e-5)
-    assert not found.requires_grad
-    assert not any(p.requires_grad for p in reader.encoder.parameters())
-    assert not reader.encoder.model.training
-
-
-def test_a_folder_that_is_no_vision_encoder_is_named(tmp_path: Path) -> None:
-    write_tiny_vision_encoder(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | {"architectures": ["BertModel"]}))
-    with pytest.raises(ConfigError, match="is a 'BertModel': give a folder of a vision encoder"):
-        build_image_encoder(FrozenImageEncoderConfig(path=str(tmp_path)))
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    (tmp_path / "preprocessor_config.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="lacks image_mean or image_std"):
-        build_image_encoder(FrozenImageEncoderConfig(path=str(tmp_path)))

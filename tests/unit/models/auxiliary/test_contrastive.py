@@ -7,14 +7,26 @@ from pathlib import Path
 import pytest
 import torch
 
+from genvlm.config.contrastive import ContrastiveConfig
+from genvlm.config.image_encoder import ForeignPatchesConfig
+from genvlm.config.text_encoder import FrozenTextEncoderConfig
 from genvlm.errors import CheckpointError, TokenError
-from genvlm.models.auxiliary.contrastive import CONTRASTIVE, Loss, load_contrastive
+from genvlm.models.auxiliary.contrastive import (
+    CONTRASTIVE,
+    Loss,
+    contrastive_model,
+    load_contrastive,
+)
+from genvlm.models.auxiliary.folder import trained_state
+from genvlm.nn.safetensors_folder import load_tensors
 from genvlm.testing.tiny import tiny_pairs
 from genvlm.testing.tiny_auxiliary import (
     tiny_contrastive,
     tiny_contrastive_config,
     tiny_dual_encoder,
 )
+from genvlm.testing.tiny_diffusion import write_tiny_text_encoder
+from genvlm.testing.tiny_projector import write_tiny_vision_model
 
 CAPTIONS, PICTURES = zip(*tiny_pairs(), strict=True)
 
@@ -95,3 +107,26 @@ def test_a_folder_of_other_weights_or_another_kind_is_refused(tmp_path: Path) ->
     (tmp_path / "a/manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(CheckpointError, match="computes something else"):
         load_contrastive(tmp_path / "a")
+
+
+def test_frozen_encoders_are_copied_and_no_weights_of_theirs_are_trained(tmp_path: Path) -> None:
+    text = write_tiny_text_encoder(tmp_path / "text")
+    seeing = write_tiny_vision_model(tmp_path / "image")
+    config = ContrastiveConfig(
+        image_encoder=ForeignPatchesConfig(path=str(seeing), layer=-1),
+        text_encoder=FrozenTextEncoderConfig(path=str(text), max_tokens=16),
+        embedding_dim=8,
+    )
+    built = CONTRASTIVE.build(config, 0)
+    assert set(trained_state(built.network)) == {
+        "image_projection.weight", "text_projection.weight", "log_scale",
+    }  # fmt: skip
+    built.network.train()
+    assert not built.network.image_encoder.model.training
+    expected = contrastive_model(config, built).embed_images(PICTURES)
+    CONTRASTIVE.save(config, built, tmp_path / "model", "# card\n")
+    shutil.rmtree(text)
+    shutil.rmtree(seeing)
+    found = load_contrastive(tmp_path / "model")
+    torch.testing.assert_close(found.embed_images(PICTURES), expected, rtol=0, atol=0)
+    assert len(load_tensors(tmp_path / "model/model.safetensors")) == 3

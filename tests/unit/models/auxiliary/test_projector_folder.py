@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from genvlm.config.projector import ForeignPatchesConfig, ProjectorConfig
+from genvlm.config.image_encoder import ForeignPatchesConfig
+from genvlm.config.projector import (
+    ProjectorConfig,
+)
 from genvlm.errors import CheckpointError, ConfigError
-from genvlm.models.auxiliary.patches import build_patches
 from genvlm.models.auxiliary.projector import ProjectorModel
 from genvlm.models.auxiliary.projector_folder import is_projector, load_projector, save_projector
+from genvlm.models.patches import build_patches
 from genvlm.models.pretrained import load_pretrained, save_pretrained
 from genvlm.models.text_only import build_language
 from genvlm.nn.safetensors_folder import load_tensors
