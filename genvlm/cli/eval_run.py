@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _METHODS = (
     "text_given_image", "image_given_text", "p_yes", "cosine", "clipscore", "logit",
-    *DIFFUSION_METHODS,
+    "pseudo_likelihood", "matching", *DIFFUSION_METHODS,
     "answers",
 )  # fmt: skip
 # Of benchmarks that are about one method.

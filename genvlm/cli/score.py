@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _METHODS = (
     "text_given_image", "image_given_text", "p_yes", "cosine", "clipscore", "logit",
-    *DIFFUSION_METHODS,
+    "pseudo_likelihood", "matching", *DIFFUSION_METHODS,
 )  # fmt: skip
 # Pairs whose pictures are held at once.
 _PAIRS_PER_CALL = 256

@@ -78,6 +78,7 @@ def _train_model(config: "ModelTrainConfig", arguments: argparse.Namespace) -> P
     from genvlm.config.coca import CoCaTrainConfig
     from genvlm.config.contrastive import ContrastiveTrainConfig
     from genvlm.config.diffusion import DiffusionTrainConfig
+    from genvlm.config.masked import MaskedTrainConfig
     from genvlm.config.projector import ProjectorTrainConfig
     from genvlm.config.training import TrainConfig
 
@@ -100,6 +101,10 @@ def _train_model(config: "ModelTrainConfig", arguments: argparse.Namespace) -> P
                 from genvlm.training.coca import train_coca
 
                 return train_coca(config, out, resume=resume, progress=progress)
+            case MaskedTrainConfig():
+                from genvlm.training.masked import train_masked
+
+                return train_masked(config, out, resume=resume, progress=progress)
             case ProjectorTrainConfig():
                 from genvlm.training.projector import train_projector
 

@@ -7,6 +7,7 @@ from genvlm.config.contrastive import ContrastiveTrainConfig
 from genvlm.config.curation import CurationConfig
 from genvlm.config.diffusion import DiffusionTrainConfig
 from genvlm.config.image_tokenizer import VQGANTrainConfig
+from genvlm.config.masked import MaskedTrainConfig
 from genvlm.config.projector import ProjectorTrainConfig
 from genvlm.config.schema import read_yaml
 from genvlm.config.text_tokenizer import TextTokenizerConfig
@@ -20,6 +21,7 @@ ModelTrainConfig = (
     | DiffusionTrainConfig
     | ContrastiveTrainConfig
     | CoCaTrainConfig
+    | MaskedTrainConfig
     | ProjectorTrainConfig
 )
 Trainable = ModelTrainConfig | VQGANTrainConfig | VideoVQTrainConfig | TextTokenizerConfig
@@ -29,6 +31,7 @@ _KINDS: dict[str, type[AnyConfig]] = {
     "diffusion": DiffusionTrainConfig,
     "contrastive": ContrastiveTrainConfig,
     "coca": CoCaTrainConfig,
+    "masked": MaskedTrainConfig,
     "projector": ProjectorTrainConfig,
     "vqgan": VQGANTrainConfig,
     "video_vq": VideoVQTrainConfig,

@@ -3,6 +3,7 @@
 B pairs, T tokens, S side in pixels.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from genvlm.data.pairs import EncodeTexts, Pairs
 from genvlm.data.scenes import RELATIONS
 from genvlm.data.step_rows import Steps
 from genvlm.errors import DataError
+from genvlm.nn.safetensors_folder import fingerprint_of
 from genvlm.tokenization.image import fit_square
 
 
@@ -31,6 +33,8 @@ class CaptionBatch:
     mask: Bool[Tensor, "texts tokens"]
     allowed: Bool[Tensor, " texts"]
     """False where a caption has no negative."""
+    codes: Int[Tensor, "batch cells"] | None
+    """Of the pictures, row by row, where a model learns them."""
     loss_denominator: float
     """Pairs of the whole global batch, over all processes and accumulation steps."""
 
@@ -44,10 +48,20 @@ class CaptionSource:
     encode_texts: EncodeTexts
     texts_fingerprint: str
     """Of what encodes texts."""
+    codes: Int[Tensor, "pictures cells"] | None = None
+    """Of an image tokenizer, where a model learns them."""
     negatives: bool
     """Whether captions that compare get a negative: what is compared, swapped."""
     global_batch_size: int
     seed: int
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over pairs and codes: what a run must find again to go on."""
+        if self.codes is None:
+            return self.pairs.fingerprint
+        digest = hashlib.sha256(self.codes.numpy().tobytes())
+        return fingerprint_of([self.pairs.fingerprint, digest.hexdigest()])
 
     @property
     def batches_per_epoch(self) -> int:
@@ -96,8 +110,9 @@ class CaptionSource:
             captions += [text or "" for text in swapped]
             allowed = torch.cat([allowed, there])
         pieces, mask = self.encode_texts(captions)
-        images = self.pairs.latents[[self.pairs.picture(i) for i in samples]]
-        return CaptionBatch(images, pieces, mask, allowed, denominator)
+        pictures = [self.pairs.picture(i) for i in samples]
+        codes = None if self.codes is None else self.codes[pictures]
+        return CaptionBatch(self.pairs.latents[pictures], pieces, mask, allowed, codes, denominator)
 
 
 def swapped_caption(text: str) -> str | None:

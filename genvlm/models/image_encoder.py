@@ -7,7 +7,7 @@ from typing import NamedTuple, assert_never
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from genvlm.config.image_encoder import (
@@ -51,9 +51,16 @@ class SmallImageEncoder(nn.Module):
         self.dims = [config.hidden_size // config.num_heads // 2] * 2
 
     def forward(
-        self, images: Float[Tensor, "batch 3 side side"]
+        self,
+        images: Float[Tensor, "batch 3 side side"],
+        masked: Bool[Tensor, "batch patches"] | None = None,
+        mask_patch: Float[Tensor, " dim"] | None = None,
     ) -> Float[Tensor, "batch patches dim"]:
-        """States of the patches, row by row; in training of those that are not dropped."""
+        """States of the patches, row by row; in training of those that are not dropped.
+
+        Args:
+            masked: patches in whose place `mask_patch` is read.
+        """
         size = self.patch_size
         patches = rearrange(images, "b c (h p) (w q) -> b (h w) (c p q)", p=size, q=size)
         places = _places(len(images), images.shape[-1] // size, images.device)
@@ -65,6 +72,8 @@ class SmallImageEncoder(nn.Module):
         num = patches.shape[1]
         seen = torch.ones(len(images), 1, num, num, dtype=torch.bool, device=images.device)
         x = self.embedding(patches)
+        if masked is not None and mask_patch is not None:
+            x = torch.where(masked[..., None], mask_patch.to(x.dtype), x)
         for block in self.blocks:
             x = block(x, rotary, seen)
         normed: Tensor = self.norm(x)

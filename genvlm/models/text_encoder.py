@@ -161,6 +161,14 @@ class ForeignCoder:
         copy_part(self._folders, folder)
 
 
+def mean_state(
+    states: Float[Tensor, "texts tokens dim"], mask: Bool[Tensor, "texts tokens"]
+) -> Float[Tensor, "texts dim"]:
+    """The mean over the tokens that are there."""
+    weights = mask[..., None].to(states.dtype)
+    return (states * weights).sum(1) / weights.sum(1)
+
+
 def build_texts(
     config: SmallTextEncoderConfig | FrozenTextEncoderConfig, *, seed: int = 0
 ) -> Texts:

@@ -2,15 +2,11 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from genvlm.data.images import image_digest
-from genvlm.errors import EvaluationError, TokenError
+from genvlm.data.images import RGBImage
 from genvlm.models.auxiliary.coca import CoCaModel
 from genvlm.scoring.autoregressive import Reduction
+from genvlm.scoring.by_pair import score_pairs
 from genvlm.scoring.protocols import Grid, ScorerInfo, Scores
-
-_BATCH = 32
 
 
 class CaptionerScorer:
@@ -34,43 +30,14 @@ class CaptionerScorer:
         )
 
     def score(self, grids: Sequence[Grid]) -> list[Scores]:
-        """Every distinct pair is scored once.
+        """Every distinct pair is scored once. Raises as `score_pairs`."""
 
-        Raises:
-            TokenError: a text is longer than the model takes.
-            EvaluationError: a log-probability is not finite.
-        """
-        for grid in grids:
-            for text in grid.texts:
-                self._check(grid.item_id, text)
-        images = {image_digest(image): image for grid in grids for image in grid.images}
-        asked: dict[str, dict[str, None]] = {}
-        for grid in grids:
-            for image in grid.images:
-                asked.setdefault(image_digest(image), {}).update(dict.fromkeys(grid.texts))
-        found: dict[tuple[str, str], tuple[float, int]] = {}
-        for key, texts in asked.items():
-            ordered = sorted(texts)
-            for start in range(0, len(ordered), _BATCH):
-                part = ordered[start : start + _BATCH]
-                log_probs, mask = self._model.score_texts(images[key], part)
-                sums, counts = log_probs.double().sum(1).tolist(), mask.sum(1).tolist()
-                found |= {(key, t): pair for t, *pair in zip(part, sums, counts, strict=True)}
-        return [self._scores(grid, found) for grid in grids]
+        def score(image: RGBImage, texts: Sequence[str]) -> list[tuple[float, int]]:
+            log_probs, mask = self._model.score_texts(image, texts)
+            sums, counts = log_probs.double().sum(1).tolist(), mask.sum(1).tolist()
+            return list(zip(sums, counts, strict=True))
 
-    def _check(self, item_id: str, text: str) -> None:
-        try:
-            self._model.texts.encode([text])
-        except TokenError as error:
-            raise TokenError(f"item {item_id!r}: {error}") from None
-
-    def _scores(self, grid: Grid, found: dict[tuple[str, str], tuple[float, int]]) -> Scores:
-        shape = (len(grid.images), len(grid.texts))
-        pairs = [found[image_digest(i), text] for i in grid.images for text in grid.texts]
-        values = np.array([value for value, _ in pairs], np.float64).reshape(shape)
-        counts = np.array([count for _, count in pairs], np.int64).reshape(shape)
-        if not np.isfinite(values).all():
-            raise EvaluationError(
-                f"item {grid.item_id!r}: the model gives a text no finite log-probability"
-            )
-        return Scores(values / counts if self._reduction == "mean" else values, counts)
+        found = score_pairs(self._model.texts.encode, grids, score)
+        if self._reduction == "sum":
+            return found
+        return [s._replace(values=s.values / s.num_tokens) for s in found]

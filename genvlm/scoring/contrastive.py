@@ -13,6 +13,7 @@ from genvlm.data.images import RGBImage, image_digest
 from genvlm.errors import ConfigError, EvaluationError, TokenError
 from genvlm.models.auxiliary.coca import CoCaModel
 from genvlm.models.auxiliary.contrastive import ContrastiveModel
+from genvlm.models.auxiliary.masked import MaskedModel
 from genvlm.scoring.protocols import Grid, ScorerInfo, Scores, Unit
 from genvlm.scoring.transformers_folder import ForeignModel
 
@@ -183,7 +184,7 @@ class ForeignEmbedder:
 class DualEncoderEmbedder:
     """A model of ours with embeddings."""
 
-    def __init__(self, model: ContrastiveModel | CoCaModel) -> None:
+    def __init__(self, model: ContrastiveModel | CoCaModel | MaskedModel) -> None:
         self._model = model
         self.settings = {"kind": "dual encoder", "model": model.fingerprint}
 

@@ -6,6 +6,7 @@ from typing import Literal, cast, get_args
 from genvlm.errors import CheckpointError, ConfigError
 from genvlm.models.auxiliary.coca import COCA, load_coca
 from genvlm.models.auxiliary.contrastive import CONTRASTIVE, load_contrastive
+from genvlm.models.auxiliary.masked import MASKED, load_masked
 from genvlm.models.auxiliary.projector_folder import is_projector, load_projector
 from genvlm.models.diffusion.open import holds_diffusion, open_diffusion
 from genvlm.models.model_folder import is_finished, verify_folder
@@ -26,6 +27,7 @@ from genvlm.scoring.image_text_to_text import (
     ForeignLikelihoodScorer,
     ForeignPYesScorer,
 )
+from genvlm.scoring.masked import MatchingScorer, PseudoLikelihoodScorer
 from genvlm.scoring.p_yes import TEMPLATE, PYesScorer
 from genvlm.scoring.paired_errors import Precision
 from genvlm.scoring.projector import (
@@ -39,7 +41,16 @@ from genvlm.scoring.timestep_weights import load_timestep_weights
 from genvlm.scoring.transformers_folder import DType, is_foreign, kind_of, load_foreign
 
 Method = (
-    Literal["image_given_text", "text_given_image", "p_yes", "cosine", "clipscore", "logit"]
+    Literal[
+        "image_given_text",
+        "text_given_image",
+        "p_yes",
+        "cosine",
+        "clipscore",
+        "logit",
+        "pseudo_likelihood",
+        "matching",
+    ]
     | DiffusionMethod
 )
 
@@ -48,6 +59,7 @@ METHODS: dict[str, tuple[Method, ...]] = {
     "contrastive": ("cosine", "clipscore", "logit"),
     "dual_encoder": ("cosine", "logit"),
     "coca": ("text_given_image", "cosine", "logit"),
+    "masked": ("pseudo_likelihood", "matching", "cosine", "logit"),
     "image_text_to_text": ("text_given_image", "p_yes"),
     "projector": ("text_given_image", "p_yes"),
     "diffusion": ("squared_error", "absolute_error", "elbo", "learned"),
@@ -128,6 +140,13 @@ def open_scorer(
         if method != "text_given_image":
             return ContrastiveScorer(DualEncoderEmbedder(captioner), cast(Formula, method))
         return CaptionerScorer(captioner, reduction=reduction)
+    if kind == "masked":
+        masked = load_masked(Path(folder), device)
+        if method == "pseudo_likelihood":
+            return PseudoLikelihoodScorer(masked)
+        if method == "matching":
+            return MatchingScorer(masked)
+        return ContrastiveScorer(DualEncoderEmbedder(masked), cast(Formula, method))
     if kind == "projector":
         projector = load_projector(Path(folder), build_language, device)
         if method == "p_yes":
@@ -195,6 +214,8 @@ def _kind(folder: str | Path) -> str:
         return "dual_encoder"
     if COCA.owns(Path(folder)):
         return "coca"
+    if MASKED.owns(Path(folder)):
+        return "masked"
     if is_projector(Path(folder)):
         return "projector"
     if is_foreign(folder):

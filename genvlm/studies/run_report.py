@@ -12,6 +12,7 @@ from genvlm.config.coca import CoCaTrainConfig
 from genvlm.config.contrastive import ContrastiveTrainConfig
 from genvlm.config.diffusion import DiffusionTrainConfig
 from genvlm.config.kinds import AnyConfig, config_class
+from genvlm.config.masked import MaskedTrainConfig
 from genvlm.config.projector import ProjectorTrainConfig
 from genvlm.config.schema import load_config
 from genvlm.config.training import RunConfig, TrainConfig
@@ -47,6 +48,7 @@ _OF_PAIRS: dict[type[AnyConfig], tuple[str, str]] = {
     DiffusionTrainConfig: ("A diffusion model", "mean squared error"),
     ContrastiveTrainConfig: ("A contrastive model", "loss, nats per pair"),
     CoCaTrainConfig: ("A contrastive captioner", "losses, nats per pair and per piece"),
+    MaskedTrainConfig: ("A masked model", "losses, nats per pair or masked place"),
     ProjectorTrainConfig: ("A projector", "loss, nats per token of a caption"),
 }
 _TITLES = {

@@ -11,19 +11,25 @@ from genvlm.config.coca import CaptionDecoderConfig, CoCaConfig, CoCaTrainConfig
 from genvlm.config.contrastive import ContrastiveConfig, ContrastiveTrainConfig
 from genvlm.config.data import CaptionsSource
 from genvlm.config.image_encoder import SmallImageEncoderConfig
+from genvlm.config.masked import MaskedConfig, MaskedTrainConfig
 from genvlm.config.text_encoder import SmallTextEncoderConfig
 from genvlm.config.training import OptimizerConfig
-from genvlm.models.auxiliary.coca import CoCa, CoCaModel, coca_model
+from genvlm.models.auxiliary.coca import COCA, CoCa, CoCaModel
 from genvlm.models.auxiliary.contrastive import (
+    CONTRASTIVE,
     ContrastiveModel,
     DualEncoder,
     Loss,
-    contrastive_model,
 )
 from genvlm.models.auxiliary.folder import Built
+from genvlm.models.auxiliary.masked import MASKED, MaskedEncoders, MaskedModel
 from genvlm.models.image_encoder import build_image_encoder
 from genvlm.models.text_encoder import PieceCoder, small_texts
-from genvlm.testing.tiny import tiny_text_tokenizer, write_tiny_captions
+from genvlm.testing.tiny import (
+    tiny_image_tokenizer,
+    tiny_text_tokenizer,
+    write_tiny_captions,
+)
 
 _STD = 0.2
 
@@ -45,7 +51,9 @@ def tiny_contrastive_config(loss: Loss = "infonce") -> ContrastiveConfig:
 
 def tiny_contrastive(loss: Loss = "infonce", *, seed: int = 0) -> ContrastiveModel:
     """An untrained model whose embeddings differ by picture and by text."""
-    return contrastive_model(tiny_contrastive_config(loss), tiny_dual_encoder(loss, seed=seed))
+    return ContrastiveModel.of(
+        CONTRASTIVE, tiny_contrastive_config(loss), tiny_dual_encoder(loss, seed=seed)
+    )
 
 
 def tiny_dual_encoder(loss: Loss = "infonce", *, seed: int = 0) -> Built[DualEncoder]:
@@ -84,7 +92,7 @@ def tiny_coca_config() -> CoCaConfig:
 
 def tiny_coca(*, seed: int = 0) -> CoCaModel:
     """An untrained model whose log-probabilities differ by picture and by text."""
-    return coca_model(tiny_coca_config(), tiny_captioner(seed=seed))
+    return CoCaModel.of(COCA, tiny_coca_config(), tiny_captioner(seed=seed))
 
 
 def tiny_captioner(*, seed: int = 0) -> Built[CoCa]:
@@ -137,4 +145,50 @@ def tiny_contrastive_train_config(
         micro_batch_size=global_batch_size,
         log_every=1,
         checkpoint_every=checkpoint_every,
+    )
+
+
+def tiny_masked_config() -> MaskedConfig:
+    """Width 16; 16 patches, which are the cells of `tiny_image_tokenizer`."""
+    return MaskedConfig(
+        image_encoder=_IMAGES,
+        text_encoder=SmallTextEncoderConfig(
+            hidden_size=16, num_layers=1, num_heads=2, max_tokens=24
+        ),
+        codebook_size=16,
+        hidden_size=16,
+        num_layers=1,
+        num_heads=2,
+        embedding_dim=8,
+    )
+
+
+def tiny_masked(*, seed: int = 0) -> MaskedModel:
+    """An untrained model whose scores differ by picture and by text."""
+    return MaskedModel.of(MASKED, tiny_masked_config(), tiny_masked_encoders(seed=seed))
+
+
+def tiny_masked_encoders(*, seed: int = 0) -> Built[MaskedEncoders]:
+    """Its network, in eval mode."""
+    config = tiny_masked_config()
+    coder = PieceCoder(tiny_text_tokenizer(), config.text_encoder.max_tokens)
+    network = MaskedEncoders(config, coder.tokenizer.size + 1)
+    network.init_weights(seed)
+    _shake(network, seed)
+    return Built(network, coder, config.image_encoder.side)
+
+
+def tiny_masked_train_config(folder: Path, *, num_steps: int = 8) -> MaskedTrainConfig:
+    """A run on the tiny pairs; tokenizers and pictures are written into `folder`."""
+    model, of_pairs = tiny_masked_config(), tiny_contrastive_train_config(folder)
+    tiny_image_tokenizer().save(folder / "image")
+    encoder = replace(model.text_encoder, tokenizer=str(folder / "text"))
+    return MaskedTrainConfig(
+        model=replace(model, text_encoder=encoder, image_tokenizer=str(folder / "image")),
+        data=of_pairs.data,
+        optimizer=of_pairs.optimizer,
+        num_steps=num_steps,
+        global_batch_size=8,
+        micro_batch_size=8,
+        log_every=1,
     )

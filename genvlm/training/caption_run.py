@@ -1,26 +1,31 @@
 """A run of a model that reads captioned pictures: a configuration in, a model folder out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
-from torch import nn
+from jaxtyping import Int
+from torch import Tensor, nn
 
+from genvlm.config.assets import resolve_path
 from genvlm.config.coca import CoCaTrainConfig
 from genvlm.config.contrastive import ContrastiveTrainConfig
+from genvlm.config.masked import MaskedTrainConfig
 from genvlm.config.schema import to_plain
 from genvlm.data.caption_batches import CaptionSource, fit_pixels
+from genvlm.data.images import RGBImage
 from genvlm.data.pairs import Pairs, build_pairs
 from genvlm.models.auxiliary.folder import Built, Family, frozen_state, trained_state
 from genvlm.models.model_folder import is_finished
 from genvlm.nn.safetensors_folder import fingerprint_tensors
+from genvlm.tokenization.image import ImageTokenizer, load_image_tokenizer
 from genvlm.training.card import licences, list_sources
 from genvlm.training.memory import check_model_memory
 from genvlm.training.run_folder import MODEL_FOLDER, claim_inputs, hold_run
 from genvlm.training.steps import Progress, run_steps
 
-CaptionTrainConfig = ContrastiveTrainConfig | CoCaTrainConfig
+CaptionTrainConfig = ContrastiveTrainConfig | CoCaTrainConfig | MaskedTrainConfig
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -36,6 +41,8 @@ class CaptionRun(NamedTuple, Generic[Network]):
     """Lines of the card about the model."""
     limits: str
     """The last line of the card: what it cannot do."""
+    image_tokenizer: str | None = None
+    """Whose codes the model learns to tell."""
 
 
 def train_on_captions(
@@ -64,7 +71,7 @@ def train_on_captions(
         inputs = {
             "frozen encoders": fingerprint_tensors(frozen_state(objective)),
             "texts": source.texts_fingerprint,
-            "set of pairs": source.pairs.fingerprint,
+            "set of pairs": source.fingerprint,
         }
         if first:
             claim_inputs(inputs, out)
@@ -95,8 +102,13 @@ def prepare_captions(
     pairs = build_pairs(
         config.data, lambda images: fit_pixels(images, side), f"pixels {side}", cache, encode
     )
+    codes = None
+    if run.image_tokenizer is not None:
+        tokenizer = load_image_tokenizer(resolve_path(run.image_tokenizer))
+        codes = _codes(config, tokenizer, cache, encode)
     source = CaptionSource(
         pairs=pairs,
+        codes=codes,
         encode_texts=texts.encode,
         texts_fingerprint=texts.fingerprint,
         negatives=run.negatives,
@@ -105,6 +117,19 @@ def prepare_captions(
     )
     source.check()
     return source, run.objective(network)
+
+
+def _codes(
+    config: CaptionTrainConfig,
+    tokenizer: ImageTokenizer,
+    cache: Path | None,
+    encode: Callable[[int, int], None],
+) -> Int[Tensor, "pictures cells"]:
+    def encoded(images: Sequence[RGBImage]) -> Tensor:
+        return torch.from_numpy(tokenizer.encode(images))[:, None]
+
+    pairs = build_pairs(config.data, encoded, f"codes {tokenizer.fingerprint}", cache, encode)
+    return pairs.latents.flatten(1).long()
 
 
 def _card(config: CaptionTrainConfig, run: CaptionRun[Any], pairs: Pairs, built: Built[Any]) -> str:

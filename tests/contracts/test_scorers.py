@@ -10,6 +10,7 @@ import pytest
 
 from genvlm.models.auxiliary.coca import CoCaModel
 from genvlm.models.auxiliary.contrastive import Loss
+from genvlm.models.auxiliary.masked import MaskedModel
 from genvlm.scoring.autoregressive import LikelihoodScorer
 from genvlm.scoring.captioner import CaptionerScorer
 from genvlm.scoring.contrastive import ContrastiveScorer, DualEncoderEmbedder, ForeignEmbedder
@@ -17,6 +18,7 @@ from genvlm.scoring.controls import ConstantScorer, FormatScorer, LengthScorer
 from genvlm.scoring.copies import CopiesScorer
 from genvlm.scoring.diffusion import DiffusionScorer
 from genvlm.scoring.image_text_to_text import ForeignLikelihoodScorer, ForeignPYesScorer
+from genvlm.scoring.masked import MatchingScorer, PseudoLikelihoodScorer
 from genvlm.scoring.ngram import NGramScorer, fit_trigram
 from genvlm.scoring.p_yes import PYesScorer
 from genvlm.scoring.projector import ProjectorLikelihoodScorer, ProjectorPYesScorer
@@ -32,7 +34,7 @@ from genvlm.testing.foreign_models import (
     write_tiny_siglip2,
 )
 from genvlm.testing.tiny import tiny_pairs, tiny_pretrained
-from genvlm.testing.tiny_auxiliary import tiny_coca, tiny_contrastive
+from genvlm.testing.tiny_auxiliary import tiny_coca, tiny_contrastive, tiny_masked
 from genvlm.testing.tiny_diffusion import NetworkKind, tiny_diffusion
 from genvlm.testing.tiny_projector import LanguageKind, PatchKind, tiny_projector
 
@@ -72,6 +74,12 @@ def our_contrastive(loss: Loss, seed: int) -> Scorer:
 
 def our_captioner(seed: int) -> CoCaModel:
     model = tiny_coca(seed=seed)
+    model.network.double()
+    return model
+
+
+def our_masked(seed: int) -> MaskedModel:
+    model = tiny_masked(seed=seed)
     model.network.double()
     return model
 
@@ -130,6 +138,11 @@ LEARNED: dict[str, Build] = {
     "our CoCa": lambda seed, folder: CaptionerScorer(our_captioner(seed)),
     "our CoCa, by piece": lambda seed, folder: CaptionerScorer(
         our_captioner(seed), reduction="mean"
+    ),
+    "our FLAVA": lambda seed, folder: PseudoLikelihoodScorer(our_masked(seed)),
+    "our FLAVA, matching": lambda seed, folder: MatchingScorer(our_masked(seed)),
+    "our FLAVA, cosine": lambda seed, folder: ContrastiveScorer(
+        DualEncoderEmbedder(our_masked(seed))
     ),
     "our CoCa, cosine": lambda seed, folder: ContrastiveScorer(
         DualEncoderEmbedder(our_captioner(seed))

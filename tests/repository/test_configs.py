@@ -12,6 +12,7 @@ from genvlm.config.contrastive import ContrastiveTrainConfig
 from genvlm.config.curation import CurationConfig
 from genvlm.config.diffusion import DiffusionTrainConfig
 from genvlm.config.image_tokenizer import VQGANConfig, VQGANTrainConfig
+from genvlm.config.masked import MaskedTrainConfig
 from genvlm.config.projector import ProjectorTrainConfig
 from genvlm.config.schema import dump_config, load_config, parse_config, read_yaml
 from genvlm.config.text_tokenizer import TextTokenizerConfig
@@ -27,6 +28,7 @@ KINDS = {
     "diffusion": DiffusionTrainConfig,
     "contrastive": ContrastiveTrainConfig,
     "coca": CoCaTrainConfig,
+    "masked": MaskedTrainConfig,
     "projector": ProjectorTrainConfig,
     "vqgan": VQGANTrainConfig,
     "video_vq": VideoVQTrainConfig,

@@ -4,7 +4,6 @@ B pictures, T tokens, P patches, Q queries, D hidden, E embedding.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,13 +16,12 @@ from genvlm.config.assets import resolve_path
 from genvlm.config.coca import CoCaConfig
 from genvlm.models.auxiliary.contrastive import INITIAL_LOG_SCALE, MOST_LOG_SCALE, unit_rows
 from genvlm.models.auxiliary.folder import Built, Family
+from genvlm.models.auxiliary.pair_model import PairModel
 from genvlm.models.image_encoder import ImageReader, build_image_encoder
-from genvlm.models.text_encoder import PieceCoder, TextCoder
+from genvlm.models.text_encoder import PieceCoder
 from genvlm.nn.cross_attention import AttentionPooler, CrossAttention
-from genvlm.nn.devices import move_to
 from genvlm.nn.encoder import EncoderBlock
 from genvlm.nn.layers import Rotary, TokenHead, rotary_table
-from genvlm.tokenization.image import fit_square, to_pixels
 from genvlm.tokenization.text import load_text_tokenizer
 
 _NORM_EPS = 1e-5
@@ -180,39 +178,20 @@ def build_coca(config: CoCaConfig, seed: int) -> Built[CoCa]:
 COCA = Family("coca", CoCaConfig, build_coca)
 
 
-@dataclass(frozen=True, kw_only=True)
-class CoCaModel:
-    """Everything that scoring needs."""
-
-    network: CoCa
-    texts: TextCoder
-    side: int
-    """Of the square picture, in pixels."""
-    fingerprint: str
-    """As `Family.fingerprint`."""
-
-    @property
-    def device(self) -> torch.device:
-        """Of the network."""
-        return next(self.network.parameters()).device
-
-    def to(self, device: str | torch.device) -> "CoCaModel":
-        """This model, moved there. Raises ConfigError: no such device."""
-        move_to(self.network, device)
-        return self
+class CoCaModel(PairModel[CoCa]):
+    """Embeds pictures and texts, and scores texts given a picture."""
 
     @torch.no_grad()
     def embed_images(
         self, images: Sequence[UInt8[np.ndarray, "height width 3"]]
     ) -> Float[Tensor, "images embedding"]:
-        """Embeddings of pictures of any size, on the CPU; they are scaled to fit, padded white."""
-        return self._read(images)[1].cpu()
+        """Embeddings of pictures of any size, on the CPU."""
+        return self.network.read_images(self.pixels(images))[1].cpu()
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "texts embedding"]:
         """Embeddings of texts, on the CPU. Raises TokenError: a text that is too long."""
-        pieces, mask = (t.to(self.device) for t in self.texts.encode(texts))
-        return self.network.read_texts(pieces, mask).embedding.cpu()
+        return self.network.read_texts(*self.pieces(texts)).embedding.cpu()
 
     @torch.no_grad()
     def score_texts(
@@ -223,17 +202,10 @@ class CoCaModel:
         Raises:
             TokenError: a text that is too long.
         """
-        pieces, mask = (t.to(self.device) for t in self.texts.encode(texts))
-        pooled = self._read([image])[0].expand(len(pieces), -1, -1)
+        pieces, mask = self.pieces(texts)
+        pooled = self.network.read_images(self.pixels([image]))[0].expand(len(pieces), -1, -1)
         tokens = self.network.read_texts(pieces, mask).tokens
         return self.network.log_probs(tokens, pooled, pieces, mask).cpu(), mask.cpu()
-
-    def _read(
-        self, images: Sequence[UInt8[np.ndarray, "height width 3"]]
-    ) -> tuple[Float[Tensor, "images queries hidden"], Float[Tensor, "images embedding"]]:
-        fitted = np.stack([fit_square(image, self.side) for image in images])
-        dtype = self.network.image_projection.weight.dtype
-        return self.network.read_images(to_pixels(fitted).to(self.device, dtype))
 
 
 def load_coca(folder: Path, device: str | torch.device = "cpu") -> CoCaModel:
@@ -243,15 +215,4 @@ def load_coca(folder: Path, device: str | torch.device = "cpu") -> CoCaModel:
         CheckpointError: as `Family.load`.
         ConfigError: no such device.
     """
-    config, built = COCA.load(folder)
-    return coca_model(config, built).to(device)
-
-
-def coca_model(config: CoCaConfig, built: Built[CoCa]) -> CoCaModel:
-    """The model of a network."""
-    return CoCaModel(
-        network=built.network,
-        texts=built.texts,
-        side=built.side,
-        fingerprint=COCA.fingerprint(config, built),
-    )
+    return CoCaModel.of(COCA, *COCA.load(folder)).to(device)

@@ -5,7 +5,6 @@ B pictures, N texts, T tokens, E embedding.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -17,10 +16,9 @@ from torch import Tensor, nn
 
 from genvlm.config.contrastive import ContrastiveConfig
 from genvlm.models.auxiliary.folder import Built, Family
+from genvlm.models.auxiliary.pair_model import PairModel
 from genvlm.models.image_encoder import ImageReader, build_image_encoder
-from genvlm.models.text_encoder import TextCoder, Texts, build_texts
-from genvlm.nn.devices import move_to
-from genvlm.tokenization.image import fit_square, to_pixels
+from genvlm.models.text_encoder import Texts, build_texts, mean_state
 
 Loss = Literal["infonce", "sigmoid"]
 MOST_LOG_SCALE = math.log(100.0)
@@ -60,9 +58,8 @@ class DualEncoder(nn.Module):
         self, pieces: Int[Tensor, "texts tokens"], mask: Bool[Tensor, "texts tokens"]
     ) -> Float[Tensor, "texts embedding"]:
         """Embeddings of length 1, in float32 at least."""
-        states = self.text_encoder(pieces, mask)
-        weights = mask[..., None].to(states.dtype)
-        return unit_rows(self.text_projection((states * weights).sum(1) / weights.sum(1)))
+        states = mean_state(self.text_encoder(pieces, mask), mask)
+        return unit_rows(self.text_projection(states))
 
     def forward(
         self,
@@ -103,45 +100,20 @@ def build_dual_encoder(config: ContrastiveConfig, seed: int) -> Built[DualEncode
 CONTRASTIVE = Family("contrastive", ContrastiveConfig, build_dual_encoder)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ContrastiveModel:
-    """Everything that scoring needs."""
-
-    network: DualEncoder
-    texts: TextCoder
-    side: int
-    """Of the square picture, in pixels."""
-    fingerprint: str
-    """As `Family.fingerprint`."""
-
-    @property
-    def device(self) -> torch.device:
-        """Of the network."""
-        return next(self.network.parameters()).device
-
-    def to(self, device: str | torch.device) -> "ContrastiveModel":
-        """This model, moved there. Raises ConfigError: no such device."""
-        move_to(self.network, device)
-        return self
+class ContrastiveModel(PairModel[DualEncoder]):
+    """Embeds pictures and texts."""
 
     @torch.no_grad()
     def embed_images(
         self, images: Sequence[UInt8[np.ndarray, "height width 3"]]
     ) -> Float[Tensor, "images embedding"]:
-        """Embeddings of pictures of any size, on the CPU; they are scaled to fit, padded white."""
-        if not images:
-            return torch.zeros(0, self.network.image_projection.out_features)
-        fitted = np.stack([fit_square(image, self.side) for image in images])
-        pixels = to_pixels(fitted).to(self.device, self.network.image_projection.weight.dtype)
-        return self.network.embed_images(pixels).cpu()
+        """Embeddings of pictures of any size, on the CPU."""
+        return self.network.embed_images(self.pixels(images)).cpu()
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "texts embedding"]:
         """Embeddings of texts, on the CPU. Raises TokenError: a text that is too long."""
-        if not texts:
-            return torch.zeros(0, self.network.text_projection.out_features)
-        pieces, mask = self.texts.encode(texts)
-        return self.network.embed_texts(pieces.to(self.device), mask.to(self.device)).cpu()
+        return self.network.embed_texts(*self.pieces(texts)).cpu()
 
 
 def load_contrastive(folder: Path, device: str | torch.device = "cpu") -> ContrastiveModel:
@@ -151,15 +123,4 @@ def load_contrastive(folder: Path, device: str | torch.device = "cpu") -> Contra
         CheckpointError: as `Family.load`.
         ConfigError: no such device.
     """
-    config, built = CONTRASTIVE.load(folder)
-    return contrastive_model(config, built).to(device)
-
-
-def contrastive_model(config: ContrastiveConfig, built: Built[DualEncoder]) -> ContrastiveModel:
-    """The model of a network."""
-    return ContrastiveModel(
-        network=built.network,
-        texts=built.texts,
-        side=built.side,
-        fingerprint=CONTRASTIVE.fingerprint(config, built),
-    )
+    return ContrastiveModel.of(CONTRASTIVE, *CONTRASTIVE.load(folder)).to(device)

@@ -71,7 +71,7 @@ def test_the_losses_are_those_by_hand() -> None:
     texts = list(CAPTIONS[:3])
     pieces, mask = model.texts.encode(texts)
     batch = CaptionBatch(
-        fit_pixels(PICTURES[:3], 16), pieces, mask, torch.ones(3, dtype=torch.bool), 3.0
+        fit_pixels(PICTURES[:3], 16), pieces, mask, torch.ones(3, dtype=torch.bool), None, 3.0
     )
     images, embedded = model.embed_images(PICTURES[:3]), model.embed_texts(texts)
     logits = [[float(model.network.scale * i @ t) for t in embedded] for i in images]

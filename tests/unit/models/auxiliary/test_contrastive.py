@@ -13,8 +13,8 @@ from genvlm.config.text_encoder import FrozenTextEncoderConfig
 from genvlm.errors import CheckpointError, TokenError
 from genvlm.models.auxiliary.contrastive import (
     CONTRASTIVE,
+    ContrastiveModel,
     Loss,
-    contrastive_model,
     load_contrastive,
 )
 from genvlm.models.auxiliary.folder import trained_state
@@ -123,7 +123,7 @@ def test_frozen_encoders_are_copied_and_no_weights_of_theirs_are_trained(tmp_pat
     }  # fmt: skip
     built.network.train()
     assert not built.network.image_encoder.model.training
-    expected = contrastive_model(config, built).embed_images(PICTURES)
+    expected = ContrastiveModel.of(CONTRASTIVE, config, built).embed_images(PICTURES)
     CONTRASTIVE.save(config, built, tmp_path / "model", "# card\n")
     shutil.rmtree(text)
     shutil.rmtree(seeing)
