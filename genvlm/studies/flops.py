@@ -10,10 +10,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from genvlm.config.diffusion import DiffusionTrainConfig
+from genvlm.config.projector import ProjectorTrainConfig
 from genvlm.config.training import TrainConfig
 from genvlm.errors import ConfigError
 from genvlm.training.diffusion import DiffusionRun, prepare_diffusion
 from genvlm.training.loop import TransformerRun, prepare_transformer
+from genvlm.training.projector import ProjectorRun, prepare_projector
 
 NUM_BATCHES = 10
 _ATEN = torch.ops.aten
@@ -34,7 +36,8 @@ class TrainingFlops:
 
     num_parameters: int
     per_step: float
-    """Forward and backward, mean of the first batches; the optimizer is not counted."""
+    """Forward and backward, mean of the first batches; the optimizer is not counted. Of a projector
+    it is nearly all in the frozen language model, which gradients pass through."""
     per_row: float
     """Of a forward pass of one document or pair of these batches."""
 
@@ -43,17 +46,22 @@ def training_flops(config: object) -> TrainingFlops:
     """Matrix products, convolutions and attention, as torch counts them; nothing else.
 
     Raises:
-        ConfigError: a configuration that trains no transformer and no diffusion model.
+        ConfigError: a configuration that trains no transformer, diffusion model or projector.
     """
-    if not isinstance(config, TrainConfig | DiffusionTrainConfig):
-        raise ConfigError("only transformers and diffusion models are counted: name one's recipe")
+    if not isinstance(config, TrainConfig | DiffusionTrainConfig | ProjectorTrainConfig):
+        raise ConfigError(
+            "only transformers, diffusion models and projectors are counted: name one's recipe"
+        )
     batch = config.global_batch_size
     with tempfile.TemporaryDirectory() as folder:
-        run: TransformerRun | DiffusionRun
-        if isinstance(config, TrainConfig):
-            run = prepare_transformer(config, Path(folder))
-        else:
-            run = prepare_diffusion(config, Path(folder))
+        run: TransformerRun | DiffusionRun | ProjectorRun
+        match config:
+            case TrainConfig():
+                run = prepare_transformer(config, Path(folder))
+            case DiffusionTrainConfig():
+                run = prepare_diffusion(config, Path(folder))
+            case _:
+                run = prepare_projector(config, Path(folder))
         batches = [run.source.batch(step)[0] for step in range(NUM_BATCHES)]
     objective = run.objective
     trained = sum(count_flops(objective, b, backward=True) for b in batches)

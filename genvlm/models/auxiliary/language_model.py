@@ -147,7 +147,7 @@ class ForeignTokens:
     """The tokenizer of a language model of transformers."""
 
     def __init__(self, tokenizer: Any, folder: Path) -> None:
-        """Raises ConfigError: the tokenizer names no end of a text."""
+        """Raises ConfigError: the tokenizer names no end of a text, or hides how it begins one."""
         if tokenizer.eos_token_id is None:
             raise ConfigError(
                 f"the tokenizer in {folder} names no eos_token, so that no caption would end: name "
@@ -185,8 +185,13 @@ class ForeignTokens:
     def _begin(self) -> tuple[int, ...]:
         """What the tokenizer puts in front of a text."""
         whole, bare = list(self._tokenizer("a", verbose=False)["input_ids"]), self._plain("a")
-        at = next(i for i in range(len(whole) + 1) if whole[i : i + len(bare)] == bare)
-        return tuple(whole[:at])
+        for at in range(len(whole)):
+            if bare and whole[at : at + len(bare)] == bare:
+                return tuple(whole[:at])
+        raise ConfigError(
+            f"the tokenizer in {self._folder} makes {whole} of 'a' and {bare} without control "
+            "tokens, which does not tell what a text begins with: choose another language model"
+        )
 
 
 def load_foreign_language(folder: Path) -> Language:

@@ -8,8 +8,10 @@ import pytest
 from genvlm.config.schema import load_config
 from genvlm.config.training import TrainConfig
 from genvlm.errors import ConfigError
-from genvlm.studies.flops import training_flops
+from genvlm.studies.flops import count_flops, training_flops
 from genvlm.testing.tiny_diffusion import tiny_diffusion_train_config
+from genvlm.testing.tiny_projector import tiny_projector_train_config
+from genvlm.training.projector import prepare_projector
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -40,6 +42,25 @@ def test_every_matrix_product_of_a_transformer_is_counted() -> None:
     assert num_tokens > config.global_batch_size
 
 
+def test_frozen_weights_cost_no_gradient_of_their_own(tmp_path: Path) -> None:
+    """The backward pass goes through a frozen language model for its inputs alone."""
+    config = tiny_projector_train_config(tmp_path)
+    found = training_flops(config)
+    # Two linear layers, from 8 channels of a cell to width 16.
+    assert found.num_parameters == 8 * 16 + 16 + 16 * 16 + 16
+    run = prepare_projector(config, None)
+    (batch,) = run.source.batch(0)
+    frozen = count_flops(run.objective, batch, backward=True)
+    assert frozen == pytest.approx(found.per_step, rel=0.01)
+    language = run.objective.language_model.requires_grad_(True)
+    matrices = sum(
+        p.numel() for n, p in language.named_parameters() if "layers" in n and p.dim() > 1
+    )
+    thawed = count_flops(run.objective, batch, backward=True)
+    rows, tokens = batch.token_ids.shape
+    assert thawed - frozen >= 2 * matrices * rows * (tokens - 1) > 10**5
+
+
 def test_other_recipes_are_refused() -> None:
-    with pytest.raises(ConfigError, match="only transformers and diffusion models"):
+    with pytest.raises(ConfigError, match="only transformers, diffusion models and projectors"):
         training_flops(object())
