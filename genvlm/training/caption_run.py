@@ -45,6 +45,13 @@ class CaptionRun(NamedTuple, Generic[Network]):
     """Whose codes the model learns to tell."""
 
 
+class PreparedCaptions(NamedTuple):
+    """Batches, and the objective that holds the network, as initialised."""
+
+    source: CaptionSource
+    objective: nn.Module
+
+
 def train_on_captions(
     config: CaptionTrainConfig,
     out: Path,
@@ -91,8 +98,8 @@ def prepare_captions(
     run: CaptionRun[Any],
     cache: Path | None,
     encode: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[CaptionSource, nn.Module]:
-    """Batches, and the objective that holds the network, as initialised.
+) -> PreparedCaptions:
+    """Everything in front of the first step.
 
     Args:
         encode: is told the pictures read and in all.
@@ -116,7 +123,7 @@ def prepare_captions(
         seed=config.seed,
     )
     source.check()
-    return source, run.objective(network)
+    return PreparedCaptions(source, run.objective(network))
 
 
 def _codes(

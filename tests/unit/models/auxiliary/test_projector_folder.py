@@ -16,7 +16,6 @@ from genvlm.config.projector import (
 from genvlm.errors import CheckpointError, ConfigError
 from genvlm.models.auxiliary.projector import ProjectorModel
 from genvlm.models.auxiliary.projector_folder import is_projector, load_projector, save_projector
-from genvlm.models.patches import build_patches
 from genvlm.models.pretrained import load_pretrained, save_pretrained
 from genvlm.models.text_only import build_language
 from genvlm.nn.safetensors_folder import load_tensors
