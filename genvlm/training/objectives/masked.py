@@ -98,7 +98,7 @@ class MaskedObjective(nn.Module):
 def draw_masked(there: Bool[Tensor, "batch places"], share: float) -> Bool[Tensor, "batch places"]:
     """Of each row's places a random share, rounded, and at least one where there is one."""
     num = there.sum(1)
-    wanted = torch.minimum((num * share).round().long().clamp(min=1), num)
+    wanted = torch.minimum((num.double() * share).round().long().clamp(min=1), num)
     drawn = torch.rand(there.shape, device=there.device).masked_fill(~there, 2.0)
     rank = drawn.argsort(1).argsort(1)
     masked: Tensor = rank < wanted[:, None]
