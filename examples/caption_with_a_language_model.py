@@ -11,12 +11,12 @@ from pathlib import Path
 
 from genvlm.config.captioned import CaptionedDataConfig
 from genvlm.config.data import ScenesSource
+from genvlm.config.image_encoder import VQPatchesConfig
 from genvlm.config.projector import (
     ForeignLanguageConfig,
     OwnLanguageConfig,
     ProjectorConfig,
     ProjectorTrainConfig,
-    VQPatchesConfig,
 )
 from genvlm.config.training import OptimizerConfig
 from genvlm.data.scenes import render_scene, sample_scenes

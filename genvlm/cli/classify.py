@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genvlm.cli.class_lists import print_posterior
-from genvlm.cli.classify_captions import classify_by_captions
 from genvlm.cli.classify_diffusion import classify_with_diffusion
+from genvlm.cli.classify_texts import classify_by_texts
 from genvlm.cli.diffusion_options import (
     DIFFUSION_METHODS,
     add_sampling_options,
@@ -31,8 +31,8 @@ def add_parser(commands: Subparsers) -> None:
         "classify",
         run,
         summary="Classify pictures zero-shot: p(class | image) by Bayes' rule on "
-        "log p(image | class text), by a diffusion model's loss, or by a projector's "
-        "log p(class text | image).",
+        "log p(image | class text), by a diffusion model's loss, or by a captioner's or CLIP's "
+        "score of the class text.",
         example="genvlm classify --model runs/demo/model --images *.png --classes classes.txt "
         '--template "{}"',
     )
@@ -101,9 +101,9 @@ def add_parser(commands: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Classify and print the most probable classes; with labels, how many are right."""
     from genvlm.data.readers import read_class_folders, read_classes, read_labels, read_prior
-    from genvlm.models.auxiliary.projector_folder import is_projector
     from genvlm.models.diffusion.open import holds_diffusion
     from genvlm.models.pretrained import load_pretrained
+    from genvlm.scoring.open import is_mixed_modal
     from genvlm.scoring.zero_shot import check_temperature, class_texts
     from genvlm.studies.classification import right_classes
     from genvlm.studies.elimination import Task
@@ -132,8 +132,8 @@ def run(arguments: argparse.Namespace) -> int:
     if holds_diffusion(arguments.model):
         return classify_with_diffusion(arguments, keys, paths, task, right)
     _refuse_diffusion_options(arguments)
-    if is_projector(arguments.model):
-        return classify_by_captions(arguments, keys, paths, task, right)
+    if not is_mixed_modal(arguments.model):
+        return classify_by_texts(arguments, keys, paths, task, right)
     pretrained = load_pretrained(arguments.model, device=arguments.device)
     images = [load_fitted(path, pretrained) for path in paths]
     if arguments.calibrate_elimination:

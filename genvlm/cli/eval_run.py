@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from genvlm.studies.evaluations import Evaluation
 
 _METHODS = (
-    "text_given_image", "image_given_text", "p_yes", "cosine", "clipscore", *DIFFUSION_METHODS,
+    "text_given_image", "image_given_text", "p_yes", "cosine", "clipscore", "logit",
+    "pseudo_likelihood", "matching", *DIFFUSION_METHODS,
     "answers",
 )  # fmt: skip
 # Of benchmarks that are about one method.

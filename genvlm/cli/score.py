@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from genvlm.scoring.protocols import Scorer, Scores
 
 _METHODS = (
-    "text_given_image", "image_given_text", "p_yes", "cosine", "clipscore", *DIFFUSION_METHODS,
+    "text_given_image", "image_given_text", "p_yes", "cosine", "clipscore", "logit",
+    "pseudo_likelihood", "matching", *DIFFUSION_METHODS,
 )  # fmt: skip
 # Pairs whose pictures are held at once.
 _PAIRS_PER_CALL = 256
@@ -54,8 +55,9 @@ def add_parser(commands: Subparsers) -> None:
         "--method",
         choices=_METHODS,
         help="one score a pair. Our models: text_given_image, image_given_text, p_yes (of a "
-        "question). Models such as CLIP, SigLIP: cosine (default), clipscore. Models such as "
-        "Llava, Chameleon, and projectors: text_given_image (default), p_yes. Diffusion models: "
+        "question). Models such as CLIP, SigLIP: cosine (default), logit (times the learned "
+        "scale), clipscore (of transformers). CoCa: text_given_image (default), cosine, logit. "
+        "Llava, Chameleon, projectors: text_given_image (default), p_yes. Diffusion models: "
         "squared_error (default), absolute_error, elbo, learned",
     )
     parser.add_argument(

@@ -6,16 +6,14 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from genvlm.cli.inputs import check_output_folder, record_command
 from genvlm.cli.parsing import Subparsers, add_command
 
 if TYPE_CHECKING:
-    from genvlm.config.diffusion import DiffusionTrainConfig
     from genvlm.config.image_tokenizer import VQGANTrainConfig
-    from genvlm.config.projector import ProjectorTrainConfig
-    from genvlm.config.training import TrainConfig
+    from genvlm.config.kinds import ModelTrainConfig
     from genvlm.config.video_tokenizer import VideoVQTrainConfig
 
 
@@ -39,11 +37,9 @@ def run(arguments: argparse.Namespace) -> int:
     from genvlm.cli.overrides import load_with_overrides
     from genvlm.config.assets import resolve_path
     from genvlm.config.curation import CurationConfig
-    from genvlm.config.diffusion import DiffusionTrainConfig
     from genvlm.config.image_tokenizer import VQGANTrainConfig
-    from genvlm.config.kinds import config_class
-    from genvlm.config.projector import ProjectorTrainConfig
-    from genvlm.config.training import RunConfig, TrainConfig
+    from genvlm.config.kinds import ModelTrainConfig, config_class
+    from genvlm.config.training import RunConfig
     from genvlm.config.transformer import PublishedShape
     from genvlm.config.video_tokenizer import VideoVQTrainConfig
     from genvlm.errors import ConfigError
@@ -51,12 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     check_output_folder(arguments.out)
     path = resolve_path(arguments.config)
     config = load_with_overrides(config_class(path), path, arguments.overrides)
-    if isinstance(config, TrainConfig):
-        folder = _train_transformer(config, arguments)
-    elif isinstance(config, DiffusionTrainConfig):
-        folder = _train_diffusion(config, arguments)
-    elif isinstance(config, ProjectorTrainConfig):
-        folder = _train_projector(config, arguments)
+    if isinstance(config, ModelTrainConfig):
+        folder = _train_model(config, arguments)
     elif isinstance(config, VQGANTrainConfig):
         folder = _train_image_tokenizer(config, arguments)
     elif isinstance(config, VideoVQTrainConfig):
@@ -81,28 +73,44 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _train_transformer(config: "TrainConfig", arguments: argparse.Namespace) -> Path:
+def _train_model(config: "ModelTrainConfig", arguments: argparse.Namespace) -> Path:
     from genvlm.cli.training_progress import training_progress
-    from genvlm.training.loop import train
+    from genvlm.config.coca import CoCaTrainConfig
+    from genvlm.config.contrastive import ContrastiveTrainConfig
+    from genvlm.config.diffusion import DiffusionTrainConfig
+    from genvlm.config.masked import MaskedTrainConfig
+    from genvlm.config.projector import ProjectorTrainConfig
+    from genvlm.config.training import TrainConfig
 
     with training_progress() as progress:
-        return train(config, arguments.out, resume=arguments.resume, progress=progress)
+        out, resume = arguments.out, arguments.resume
+        match config:
+            case TrainConfig():
+                from genvlm.training.loop import train
 
+                return train(config, out, resume=resume, progress=progress)
+            case DiffusionTrainConfig():
+                from genvlm.training.diffusion import train_diffusion
 
-def _train_diffusion(config: "DiffusionTrainConfig", arguments: argparse.Namespace) -> Path:
-    from genvlm.cli.training_progress import training_progress
-    from genvlm.training.diffusion import train_diffusion
+                return train_diffusion(config, out, resume=resume, progress=progress)
+            case ContrastiveTrainConfig():
+                from genvlm.training.contrastive import train_contrastive
 
-    with training_progress() as progress:
-        return train_diffusion(config, arguments.out, resume=arguments.resume, progress=progress)
+                return train_contrastive(config, out, resume=resume, progress=progress)
+            case CoCaTrainConfig():
+                from genvlm.training.coca import train_coca
 
+                return train_coca(config, out, resume=resume, progress=progress)
+            case MaskedTrainConfig():
+                from genvlm.training.masked import train_masked
 
-def _train_projector(config: "ProjectorTrainConfig", arguments: argparse.Namespace) -> Path:
-    from genvlm.cli.training_progress import training_progress
-    from genvlm.training.projector import train_projector
+                return train_masked(config, out, resume=resume, progress=progress)
+            case ProjectorTrainConfig():
+                from genvlm.training.projector import train_projector
 
-    with training_progress() as progress:
-        return train_projector(config, arguments.out, resume=arguments.resume, progress=progress)
+                return train_projector(config, out, resume=resume, progress=progress)
+            case _:
+                assert_never(config)
 
 
 def _train_image_tokenizer(config: "VQGANTrainConfig", arguments: argparse.Namespace) -> Path:

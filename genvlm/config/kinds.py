@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+from genvlm.config.coca import CoCaTrainConfig
+from genvlm.config.contrastive import ContrastiveTrainConfig
 from genvlm.config.curation import CurationConfig
 from genvlm.config.diffusion import DiffusionTrainConfig
 from genvlm.config.image_tokenizer import VQGANTrainConfig
+from genvlm.config.masked import MaskedTrainConfig
 from genvlm.config.projector import ProjectorTrainConfig
 from genvlm.config.schema import read_yaml
 from genvlm.config.text_tokenizer import TextTokenizerConfig
@@ -13,18 +16,22 @@ from genvlm.config.transformer import PublishedShape
 from genvlm.config.video_tokenizer import VideoVQTrainConfig
 from genvlm.errors import ConfigError
 
-Trainable = (
+ModelTrainConfig = (
     TrainConfig
     | DiffusionTrainConfig
+    | ContrastiveTrainConfig
+    | CoCaTrainConfig
+    | MaskedTrainConfig
     | ProjectorTrainConfig
-    | VQGANTrainConfig
-    | VideoVQTrainConfig
-    | TextTokenizerConfig
 )
+Trainable = ModelTrainConfig | VQGANTrainConfig | VideoVQTrainConfig | TextTokenizerConfig
 AnyConfig = Trainable | CurationConfig | PublishedShape
 _KINDS: dict[str, type[AnyConfig]] = {
     "mixed_modal": TrainConfig,
     "diffusion": DiffusionTrainConfig,
+    "contrastive": ContrastiveTrainConfig,
+    "coca": CoCaTrainConfig,
+    "masked": MaskedTrainConfig,
     "projector": ProjectorTrainConfig,
     "vqgan": VQGANTrainConfig,
     "video_vq": VideoVQTrainConfig,

@@ -6,34 +6,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from genvlm.config.captioned import CaptionedDataConfig
+from genvlm.config.image_encoder import PatchesConfig
 from genvlm.config.schema import strict
 from genvlm.config.training import RunConfig
 from genvlm.errors import ConfigError
 
 IMAGE_SLOT = "{image}"
 """Where a picture stands in a prompt."""
-
-
-@strict
-@dataclass(frozen=True, kw_only=True)
-class ForeignPatchesConfig:
-    """States of the patches of a vision encoder of transformers: CLIPVisionModel's and the like."""
-
-    kind: Literal["transformers"] = "transformers"
-    path: str
-    """A local folder with `preprocessor_config.json`, or a newer `processor_config.json`."""
-    layer: int = -2
-    """Whose states: -1 is the last layer, -2 the one before it (LLaVA)."""
-
-
-@strict
-@dataclass(frozen=True, kw_only=True)
-class VQPatchesConfig:
-    """What the encoder of our VQ-GAN gives of each cell, before it is quantized."""
-
-    kind: Literal["vqgan"] = "vqgan"
-    path: str = "tokenizers/image-emoji-64"
-    """Folder of an image tokenizer, or the name of a shipped one."""
 
 
 @strict
@@ -56,7 +35,6 @@ class OwnLanguageConfig:
     """A model folder."""
 
 
-PatchesConfig = Annotated[ForeignPatchesConfig | VQPatchesConfig, Field(discriminator="kind")]
 LanguageConfig = Annotated[ForeignLanguageConfig | OwnLanguageConfig, Field(discriminator="kind")]
 
 

@@ -24,6 +24,7 @@ from genvlm.models.foreign import (
     read_config,
 )
 from genvlm.nn.encoder import EncoderBlock
+from genvlm.nn.frozen import Frozen
 from genvlm.nn.layers import rotary_table
 from genvlm.nn.safetensors_folder import fingerprint_of
 from genvlm.tokenization.text import TextTokenizer, load_text_tokenizer
@@ -114,17 +115,8 @@ class SmallTextEncoder(nn.Module):
                 nn.init.normal_(parameter, std=_INITIALIZER_STD, generator=generator)
 
 
-class FrozenTextEncoder(nn.Module):
-    """A text encoder of transformers, always in eval mode and without gradients."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model.eval().requires_grad_(False)
-
-    def train(self, mode: bool = True) -> "FrozenTextEncoder":
-        """Stays in eval mode."""
-        super().train(False)
-        return self
+class FrozenTextEncoder(Frozen):
+    """A text encoder of transformers."""
 
     @torch.no_grad()
     def forward(
@@ -167,6 +159,14 @@ class ForeignCoder:
     def save(self, folder: Path) -> None:
         """Copy encoder and tokenizer."""
         copy_part(self._folders, folder)
+
+
+def mean_state(
+    states: Float[Tensor, "texts tokens dim"], mask: Bool[Tensor, "texts tokens"]
+) -> Float[Tensor, "texts dim"]:
+    """The mean over the tokens that are there."""
+    weights = mask[..., None].to(states.dtype)
+    return (states * weights).sum(1) / weights.sum(1)
 
 
 def build_texts(

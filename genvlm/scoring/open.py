@@ -4,13 +4,22 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from genvlm.errors import CheckpointError, ConfigError
+from genvlm.models.auxiliary.coca import COCA, load_coca
+from genvlm.models.auxiliary.contrastive import CONTRASTIVE, load_contrastive
+from genvlm.models.auxiliary.masked import MASKED, load_masked
 from genvlm.models.auxiliary.projector_folder import is_projector, load_projector
 from genvlm.models.diffusion.open import holds_diffusion, open_diffusion
 from genvlm.models.model_folder import is_finished, verify_folder
 from genvlm.models.pretrained import load_pretrained
 from genvlm.models.text_only import build_language
 from genvlm.scoring.autoregressive import Direction, LikelihoodScorer, Reduction
-from genvlm.scoring.contrastive import ContrastiveScorer, Formula
+from genvlm.scoring.captioner import CaptionerScorer
+from genvlm.scoring.contrastive import (
+    ContrastiveScorer,
+    DualEncoderEmbedder,
+    ForeignEmbedder,
+    Formula,
+)
 from genvlm.scoring.diffusion import NUM_SAMPLES, DiffusionMethod, DiffusionScorer
 from genvlm.scoring.image_text_to_text import (
     VQASCORE_TEMPLATE,
@@ -18,6 +27,7 @@ from genvlm.scoring.image_text_to_text import (
     ForeignLikelihoodScorer,
     ForeignPYesScorer,
 )
+from genvlm.scoring.masked import MatchingScorer, PseudoLikelihoodScorer
 from genvlm.scoring.p_yes import TEMPLATE, PYesScorer
 from genvlm.scoring.paired_errors import Precision
 from genvlm.scoring.projector import (
@@ -31,13 +41,25 @@ from genvlm.scoring.timestep_weights import load_timestep_weights
 from genvlm.scoring.transformers_folder import DType, is_foreign, kind_of, load_foreign
 
 Method = (
-    Literal["image_given_text", "text_given_image", "p_yes", "cosine", "clipscore"]
+    Literal[
+        "image_given_text",
+        "text_given_image",
+        "p_yes",
+        "cosine",
+        "clipscore",
+        "logit",
+        "pseudo_likelihood",
+        "matching",
+    ]
     | DiffusionMethod
 )
 
 METHODS: dict[str, tuple[Method, ...]] = {
     "genvlm": ("text_given_image", "image_given_text", "p_yes"),
-    "contrastive": ("cosine", "clipscore"),
+    "contrastive": ("cosine", "clipscore", "logit"),
+    "dual_encoder": ("cosine", "logit"),
+    "coca": ("text_given_image", "cosine", "logit"),
+    "masked": ("pseudo_likelihood", "matching", "cosine", "logit"),
     "image_text_to_text": ("text_given_image", "p_yes"),
     "projector": ("text_given_image", "p_yes"),
     "diffusion": ("squared_error", "absolute_error", "elbo", "learned"),
@@ -109,7 +131,22 @@ def open_scorer(
         return LikelihoodScorer(pretrained, direction, alpha=alpha, reduction=reduction)
     if kind == "contrastive":
         foreign = load_foreign(folder, "contrastive", dtype=dtype, device=device)
-        return ContrastiveScorer(foreign, cast(Formula, method))
+        return ContrastiveScorer(ForeignEmbedder(foreign), cast(Formula, method))
+    if kind == "dual_encoder":
+        model = load_contrastive(Path(folder), device)
+        return ContrastiveScorer(DualEncoderEmbedder(model), cast(Formula, method))
+    if kind == "coca":
+        captioner = load_coca(Path(folder), device)
+        if method != "text_given_image":
+            return ContrastiveScorer(DualEncoderEmbedder(captioner), cast(Formula, method))
+        return CaptionerScorer(captioner, reduction=reduction)
+    if kind == "masked":
+        masked = load_masked(Path(folder), device)
+        if method == "pseudo_likelihood":
+            return PseudoLikelihoodScorer(masked)
+        if method == "matching":
+            return MatchingScorer(masked)
+        return ContrastiveScorer(DualEncoderEmbedder(masked), cast(Formula, method))
     if kind == "projector":
         projector = load_projector(Path(folder), build_language, device)
         if method == "p_yes":
@@ -159,6 +196,11 @@ def open_answerer(folder: str | Path, *, dtype: DType = "float32", device: str =
     return ForeignAnswerer(load_foreign(folder, "image_text_to_text", dtype=dtype, device=device))
 
 
+def methods_of(folder: str | Path) -> tuple[Method, ...]:
+    """What its model can do, the default first. Raises CheckpointError: no model there."""
+    return METHODS[_kind(folder)]
+
+
 def is_mixed_modal(folder: str | Path) -> bool:
     """Whether this is a model folder of our transformer. Raises CheckpointError: no model there."""
     return _kind(folder) == "genvlm"
@@ -168,6 +210,12 @@ def _kind(folder: str | Path) -> str:
     """A key of METHODS."""
     if holds_diffusion(Path(folder)):
         return "diffusion"
+    if CONTRASTIVE.owns(Path(folder)):
+        return "dual_encoder"
+    if COCA.owns(Path(folder)):
+        return "coca"
+    if MASKED.owns(Path(folder)):
+        return "masked"
     if is_projector(Path(folder)):
         return "projector"
     if is_foreign(folder):

@@ -3,18 +3,26 @@
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from genvlm.config.coca import CoCaTrainConfig
+from genvlm.config.contrastive import ContrastiveTrainConfig
 from genvlm.config.diffusion import DiffusionTrainConfig
+from genvlm.config.kinds import ModelTrainConfig
+from genvlm.config.masked import MaskedTrainConfig
 from genvlm.config.projector import ProjectorTrainConfig
 from genvlm.config.training import TrainConfig
 from genvlm.errors import ConfigError
+from genvlm.training.caption_run import PreparedCaptions, prepare_captions
+from genvlm.training.coca import coca_run
+from genvlm.training.contrastive import contrastive_run
 from genvlm.training.diffusion import DiffusionRun, prepare_diffusion
 from genvlm.training.loop import TransformerRun, prepare_transformer
+from genvlm.training.masked import masked_run
 from genvlm.training.projector import ProjectorRun, prepare_projector
 
 NUM_BATCHES = 10
@@ -46,22 +54,28 @@ def training_flops(config: object) -> TrainingFlops:
     """Matrix products, convolutions and attention, as torch counts them; nothing else.
 
     Raises:
-        ConfigError: a configuration that trains no transformer, diffusion model or projector.
+        ConfigError: a configuration that trains no model.
     """
-    if not isinstance(config, TrainConfig | DiffusionTrainConfig | ProjectorTrainConfig):
-        raise ConfigError(
-            "only transformers, diffusion models and projectors are counted: name one's recipe"
-        )
+    if not isinstance(config, ModelTrainConfig):
+        raise ConfigError("only training of models is counted: name the recipe of one")
     batch = config.global_batch_size
     with tempfile.TemporaryDirectory() as folder:
-        run: TransformerRun | DiffusionRun | ProjectorRun
+        run: TransformerRun | DiffusionRun | ProjectorRun | PreparedCaptions
         match config:
             case TrainConfig():
                 run = prepare_transformer(config, Path(folder))
             case DiffusionTrainConfig():
                 run = prepare_diffusion(config, Path(folder))
-            case _:
+            case ContrastiveTrainConfig():
+                run = prepare_captions(config, contrastive_run(config), Path(folder))
+            case CoCaTrainConfig():
+                run = prepare_captions(config, coca_run(config), Path(folder))
+            case MaskedTrainConfig():
+                run = prepare_captions(config, masked_run(config), Path(folder))
+            case ProjectorTrainConfig():
                 run = prepare_projector(config, Path(folder))
+            case _:
+                assert_never(config)
         batches = [run.source.batch(step)[0] for step in range(NUM_BATCHES)]
     objective = run.objective
     trained = sum(count_flops(objective, b, backward=True) for b in batches)

@@ -8,8 +8,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from genvlm.config.coca import CoCaTrainConfig
+from genvlm.config.contrastive import ContrastiveTrainConfig
 from genvlm.config.diffusion import DiffusionTrainConfig
 from genvlm.config.kinds import AnyConfig, config_class
+from genvlm.config.masked import MaskedTrainConfig
 from genvlm.config.projector import ProjectorTrainConfig
 from genvlm.config.schema import load_config
 from genvlm.config.training import RunConfig, TrainConfig
@@ -43,6 +46,9 @@ COMPLETIONS_FOLDER = "completions"
 # What the page and its loss are called, of models that learn from pairs.
 _OF_PAIRS: dict[type[AnyConfig], tuple[str, str]] = {
     DiffusionTrainConfig: ("A diffusion model", "mean squared error"),
+    ContrastiveTrainConfig: ("A contrastive model", "loss, nats per pair"),
+    CoCaTrainConfig: ("A contrastive captioner", "losses, nats per pair and per piece"),
+    MaskedTrainConfig: ("A masked model", "losses, nats per pair or masked place"),
     ProjectorTrainConfig: ("A projector", "loss, nats per token of a caption"),
 }
 _TITLES = {
@@ -74,7 +80,7 @@ def build_report(run: Path) -> Path:
             f"{run} has logged nothing yet, which it does every {config.log_every} steps: wait for "
             f"the first of them or, if it was stopped, go on with genvlm train --resume"
         )
-    if isinstance(config, DiffusionTrainConfig | ProjectorTrainConfig):
+    if not isinstance(config, TrainConfig):
         return _report_of_pairs(config, run)
     training, headlines = training_section(config, run, loss_title="loss, nats per token")
     sections = [training]
@@ -110,7 +116,7 @@ def build_report(run: Path) -> Path:
     return page
 
 
-def _report_of_pairs(config: DiffusionTrainConfig | ProjectorTrainConfig, run: Path) -> Path:
+def _report_of_pairs(config: RunConfig, run: Path) -> Path:
     name, loss_title = _OF_PAIRS[type(config)]
     training, headlines = training_section(config, run, loss_title=loss_title)
     page, subtitle = run / "report.html", _subtitle(config, "pairs")

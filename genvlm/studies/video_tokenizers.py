@@ -256,19 +256,8 @@ def _card(
     config: VideoVQTrainConfig,
     metrics: dict[str, dict[str, dict[str, float]]],
 ) -> str:
-    rows = "\n".join(
-        f"| {name} | {way} | {m['tokens']:.0f} | {m['psnr_db']:.2f} | {m['ssim']:.3f} "
-        f"| {m['temporal_difference']:.2f} |"
-        for name, ways in metrics.items()
-        for way, m in ways.items()
-    )
-    usage = "\n".join(
-        f"| {name} | {100 * m['codes_used']:.1f} | {m['perplexity_share']:.3f} |"
-        for name, ways in metrics.items()
-        for m in (ways["video tokenizer"],)
-    )
     millions = f"{sum(p.numel() for p in tokenizer.network.parameters()) / 1e6:.2f} M"
-    r, (rows_of, columns) = tokenizer.frames_per_latent, tokenizer.grid
+    r, (rows, columns) = tokenizer.frames_per_latent, tokenizer.grid
     size = tokenizer.config.image.resolution
     shared = (
         "Its codebook is also its own."
@@ -277,27 +266,13 @@ def _card(
         "codes of a first frame are those of the picture, and\nboth share their token ids."
     )
     trained = "\n".join(f"- {_described(source)}" for source in config.sources)
-    drawn = [s for s in config.sources if isinstance(s, MovingEmojiSource | CameraSource)]
-    vendors = {vendor for source in drawn for vendor in source.vendors}
-    unseen = ""
-    if vendors and UNSEEN_VENDOR not in vendors:
-        unseen = f" {UNSEEN_VENDOR.capitalize()}'s were not seen."
-    licences = "".join(
-        f"- {licence}\n" for vendor, licence in LICENCES.items() if vendor in vendors
-    )
-    kinds = {source.kind.replace("_", " ") for source in config.sources}
-    other = dict.fromkeys(k for k in (name.split(",")[0] for name in metrics) if k not in kinds)
-    if other:
-        unseen += f"\nIt was trained on no clips of the kind of: {', '.join(other)}."
-    if licences:
-        licences = f"The drawings that it was trained on:\n{licences}"
     pictured = " and ".join(LICENCES[vendor] for vendor in _MEASURED_VENDORS)
     num = next(iter(metrics.values()))["video tokenizer"]["clips"]
     return (
         f"""# Video tokenizer: {size}x{size} clips
 
 Causal 3-D VQ, inflated from `{config.initial}`: 1 + {r} k frames become 1 + k grids
-of {rows_of}x{columns} codes. {millions} parameters, stored as {config.weights_dtype}, computed in
+of {rows}x{columns} codes. {millions} parameters, stored as {config.weights_dtype}, computed in
 float32. No later frame changes an earlier code. {shared}
 
     genvlm train recipe.yaml --out runs/mine
@@ -309,9 +284,31 @@ float32. No later frame changes an earlier code. {shared}
 
 Held-out clips of {_NUM_FRAMES} frames, {num} a set (simulations and clips of a camera of another
 seed; pairs of a drawing and a direction that no training clip has), beside the image tokenizer: on
-every frame, and on as many tokens as the video tokenizer has.{unseen}
+every frame, and on as many tokens as the video tokenizer has.{_unseen(config, metrics)}
 
-| clips | tokenizer | tokens | PSNR dB | SSIM | error of change, grey levels |
+{_tables(metrics, r)}
+
+`reconstructions.png`: every other frame over its reconstruction, three clips a set, with
+drawings of {pictured}.
+
+{_licences(config)}""".rstrip()
+        + "\n"
+    )
+
+
+def _tables(metrics: dict[str, dict[str, dict[str, float]]], r: int) -> str:
+    rows = "\n".join(
+        f"| {name} | {way} | {m['tokens']:.0f} | {m['psnr_db']:.2f} | {m['ssim']:.3f} "
+        f"| {m['temporal_difference']:.2f} |"
+        for name, ways in metrics.items()
+        for way, m in ways.items()
+    )
+    usage = "\n".join(
+        f"| {name} | {100 * m['codes_used']:.1f} | {m['perplexity_share']:.3f} |"
+        for name, ways in metrics.items()
+        for m in (ways["video tokenizer"],)
+    )
+    return f"""| clips | tokenizer | tokens | PSNR dB | SSIM | error of change, grey levels |
 |---|---|---|---|---|---|
 {rows}
 
@@ -321,14 +318,31 @@ frames. "Frames between drawn": every {r}th frame is kept, and those between are
 
 | clips | codes used % | perplexity / codebook |
 |---|---|---|
-{usage}
+{usage}"""
 
-`reconstructions.png`: every other frame over its reconstruction, three clips a set, with
-drawings of {pictured}.
 
-{licences}""".rstrip()
-        + "\n"
-    )
+def _drawn_by(config: VideoVQTrainConfig) -> set[Vendor]:
+    """Vendors of the drawings that it was trained on."""
+    drawn = [s for s in config.sources if isinstance(s, MovingEmojiSource | CameraSource)]
+    return {vendor for source in drawn for vendor in source.vendors}
+
+
+def _unseen(config: VideoVQTrainConfig, metrics: dict[str, dict[str, dict[str, float]]]) -> str:
+    """Which of the measured sets are of another vendor or kind than its training clips."""
+    said, vendors = "", _drawn_by(config)
+    if vendors and UNSEEN_VENDOR not in vendors:
+        said = f" {UNSEEN_VENDOR.capitalize()}'s were not seen."
+    kinds = {source.kind.replace("_", " ") for source in config.sources}
+    other = dict.fromkeys(k for k in (name.split(",")[0] for name in metrics) if k not in kinds)
+    if other:
+        said += f"\nIt was trained on no clips of the kind of: {', '.join(other)}."
+    return said
+
+
+def _licences(config: VideoVQTrainConfig) -> str:
+    vendors = _drawn_by(config)
+    lines = [f"- {licence}" for vendor, licence in LICENCES.items() if vendor in vendors]
+    return "\n".join(["The drawings that it was trained on:", *lines]) if lines else ""
 
 
 def _described(source: ClipSource) -> str:

@@ -7,19 +7,17 @@ import torch
 
 from genvlm.config.captioned import CaptionedDataConfig
 from genvlm.config.data import CaptionsSource
+from genvlm.config.image_encoder import ForeignPatchesConfig, PatchesConfig, VQPatchesConfig
 from genvlm.config.projector import (
     ForeignLanguageConfig,
-    ForeignPatchesConfig,
     LanguageConfig,
     OwnLanguageConfig,
-    PatchesConfig,
     ProjectorConfig,
     ProjectorTrainConfig,
-    VQPatchesConfig,
 )
 from genvlm.config.training import OptimizerConfig
-from genvlm.models.auxiliary.patches import build_patches
 from genvlm.models.auxiliary.projector import ProjectorModel, assemble_projector, build_projector
+from genvlm.models.patches import build_patches
 from genvlm.models.pretrained import save_pretrained
 from genvlm.models.text_only import build_language
 from genvlm.testing.foreign_models import tiny_tokenizer

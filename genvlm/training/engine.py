@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from genvlm.config.deepspeed import zero_stage
 from genvlm.config.training import OptimizerConfig
 from genvlm.data.batches import Batch, to_device
+from genvlm.data.caption_batches import CaptionBatch
 from genvlm.data.captioning import CaptioningBatch
 from genvlm.data.pairs import PairBatch
 from genvlm.errors import CheckpointError, TrainingError
@@ -49,6 +50,9 @@ _TAG = "deepspeed"
 _PATIENCE = timedelta(hours=2)
 """How long processes wait for the first one, which alone flushes, hashes and reads checkpoints."""
 _NOTHING = contextlib.nullcontext()
+
+MicroBatch = Batch | PairBatch | CaptionBatch | CaptioningBatch
+"""What one forward pass of an objective takes."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +124,7 @@ class Engine:
         """True in the one process that prints and writes."""
         return bool(self._accelerator.is_main_process)
 
-    def train_step(
-        self, step: int, batches: Sequence[Batch | PairBatch | CaptioningBatch]
-    ) -> StepResult:
+    def train_step(self, step: int, batches: Sequence[MicroBatch]) -> StepResult:
         """One optimizer step from this process's micro-batches.
 
         Raises:

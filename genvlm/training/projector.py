@@ -12,7 +12,6 @@ from genvlm.config.schema import to_plain
 from genvlm.data.captioning import CaptioningSource, encode_pixels
 from genvlm.data.pairs import Pairs, build_pairs
 from genvlm.models.auxiliary.language_model import Language
-from genvlm.models.auxiliary.patches import PatchReader, build_patches
 from genvlm.models.auxiliary.projector import (
     ProjectorModel,
     assemble_projector,
@@ -20,6 +19,7 @@ from genvlm.models.auxiliary.projector import (
 )
 from genvlm.models.auxiliary.projector_folder import save_projector
 from genvlm.models.model_folder import is_finished
+from genvlm.models.patches import PatchReader, build_patches
 from genvlm.models.text_only import build_language
 from genvlm.nn.safetensors_folder import fingerprint_of, load_into
 from genvlm.tokenization.image_slots import lay_out, parse_prompt

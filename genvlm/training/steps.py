@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,13 +15,10 @@ from torch import Tensor, nn
 from genvlm.config.assets import resolve_path
 from genvlm.config.deepspeed import read_deepspeed, refused_by_deepspeed
 from genvlm.config.training import RunConfig
-from genvlm.data.batches import Batch
-from genvlm.data.captioning import CaptioningBatch
-from genvlm.data.pairs import PairBatch
 from genvlm.data.prefetch import prefetch
 from genvlm.training.blocks import checkpoint_blocks, compile_blocks
 from genvlm.training.ema import WeightAverage
-from genvlm.training.engine import Engine
+from genvlm.training.engine import Engine, MicroBatch
 from genvlm.training.run_checkpoints import RunCheckpoints
 from genvlm.training.run_folder import CHECKPOINTS
 from genvlm.training.run_log import RunLog, StepTime
@@ -43,9 +40,7 @@ class Progress:
 class BatchesOfSteps(Protocol):
     """A pure function of the step."""
 
-    def batch(
-        self, step: int, *, rank: int, num_ranks: int, accum: int
-    ) -> list[Batch] | list[PairBatch] | list[CaptioningBatch]:
+    def batch(self, step: int, *, rank: int, num_ranks: int, accum: int) -> Sequence[MicroBatch]:
         """The micro-batches of one process."""
         ...
 

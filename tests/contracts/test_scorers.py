@@ -8,18 +8,23 @@ from typing import Any
 import numpy as np
 import pytest
 
+from genvlm.models.auxiliary.coca import CoCaModel
+from genvlm.models.auxiliary.contrastive import Loss
+from genvlm.models.auxiliary.masked import MaskedModel
 from genvlm.scoring.autoregressive import LikelihoodScorer
-from genvlm.scoring.contrastive import ContrastiveScorer
+from genvlm.scoring.captioner import CaptionerScorer
+from genvlm.scoring.contrastive import ContrastiveScorer, DualEncoderEmbedder, ForeignEmbedder
 from genvlm.scoring.controls import ConstantScorer, FormatScorer, LengthScorer
 from genvlm.scoring.copies import CopiesScorer
 from genvlm.scoring.diffusion import DiffusionScorer
 from genvlm.scoring.image_text_to_text import ForeignLikelihoodScorer, ForeignPYesScorer
+from genvlm.scoring.masked import MatchingScorer, PseudoLikelihoodScorer
 from genvlm.scoring.ngram import NGramScorer, fit_trigram
 from genvlm.scoring.p_yes import PYesScorer
 from genvlm.scoring.projector import ProjectorLikelihoodScorer, ProjectorPYesScorer
 from genvlm.scoring.protocols import Grid, Scorer
 from genvlm.scoring.timestep_weights import TimestepWeights
-from genvlm.scoring.transformers_folder import Kind, load_foreign
+from genvlm.scoring.transformers_folder import ForeignModel, Kind, load_foreign
 from genvlm.testing.foreign_models import (
     CHAT_TEMPLATE,
     write_tiny_chameleon,
@@ -29,6 +34,7 @@ from genvlm.testing.foreign_models import (
     write_tiny_siglip2,
 )
 from genvlm.testing.tiny import tiny_pairs, tiny_pretrained
+from genvlm.testing.tiny_auxiliary import tiny_coca, tiny_contrastive, tiny_masked
 from genvlm.testing.tiny_diffusion import NetworkKind, tiny_diffusion
 from genvlm.testing.tiny_projector import LanguageKind, PatchKind, tiny_projector
 
@@ -53,6 +59,29 @@ def foreign(
 
 def clip(scorer: Callable[..., Scorer], **settings: Any) -> Build:
     return foreign(write_tiny_clip, "contrastive", scorer, **settings)
+
+
+def cosine(foreign: ForeignModel, **settings: Any) -> Scorer:
+    return ContrastiveScorer(ForeignEmbedder(foreign), **settings)
+
+
+def our_contrastive(loss: Loss, seed: int) -> Scorer:
+    model = tiny_contrastive(loss, seed=seed)
+    # Sums of float32 differ in their last digits by the batch.
+    model.network.double()
+    return ContrastiveScorer(DualEncoderEmbedder(model))
+
+
+def our_captioner(seed: int) -> CoCaModel:
+    model = tiny_coca(seed=seed)
+    model.network.double()
+    return model
+
+
+def our_masked(seed: int) -> MaskedModel:
+    model = tiny_masked(seed=seed)
+    model.network.double()
+    return model
 
 
 def llava(scorer: Callable[..., Scorer], **settings: Any) -> Build:
@@ -99,10 +128,25 @@ LEARNED: dict[str, Build] = {
     ),
     "P(yes)": ours(PYesScorer),
     "P(yes), another template": ours(PYesScorer, template="{text}: {answer}"),
-    "CLIP": clip(ContrastiveScorer),
-    "CLIPScore": clip(ContrastiveScorer, formula="clipscore"),
-    "SigLIP": foreign(write_tiny_siglip, "contrastive", ContrastiveScorer),
-    "SigLIP 2": foreign(write_tiny_siglip2, "contrastive", ContrastiveScorer),
+    "CLIP": clip(cosine),
+    "CLIPScore": clip(cosine, formula="clipscore"),
+    "CLIP's logit": clip(cosine, formula="logit"),
+    "SigLIP": foreign(write_tiny_siglip, "contrastive", cosine),
+    "SigLIP 2": foreign(write_tiny_siglip2, "contrastive", cosine),
+    "our CLIP": lambda seed, folder: our_contrastive("infonce", seed),
+    "our SigLIP": lambda seed, folder: our_contrastive("sigmoid", seed),
+    "our CoCa": lambda seed, folder: CaptionerScorer(our_captioner(seed)),
+    "our CoCa, by piece": lambda seed, folder: CaptionerScorer(
+        our_captioner(seed), reduction="mean"
+    ),
+    "our FLAVA": lambda seed, folder: PseudoLikelihoodScorer(our_masked(seed)),
+    "our FLAVA, matching": lambda seed, folder: MatchingScorer(our_masked(seed)),
+    "our FLAVA, cosine": lambda seed, folder: ContrastiveScorer(
+        DualEncoderEmbedder(our_masked(seed))
+    ),
+    "our CoCa, cosine": lambda seed, folder: ContrastiveScorer(
+        DualEncoderEmbedder(our_captioner(seed))
+    ),
     "Chameleon": foreign(write_tiny_chameleon, "image_text_to_text", ForeignLikelihoodScorer),
     "Llava": llava(ForeignLikelihoodScorer),
     "Llava per token": llava(ForeignLikelihoodScorer, reduction="mean"),

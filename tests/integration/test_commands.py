@@ -201,6 +201,10 @@ def test_every_example_runs(run_folder, tmp_path):
     assert len(_example("classify_zero_shot").main(model, str(DATA / "scene0.png"))) == 1
     assert _example("your_own_benchmark").main(model, 6).metrics
     assert _example("encode_a_video").main(None, str(tmp_path / "clip.gif")).is_file()
+    clip = _example("train_a_clip").main(str(captions), str(tmp_path / "clip"), 2, 2)
+    coca = _example("train_a_captioner").main(str(captions), str(tmp_path / "coca"), 2, 2)
+    flava = _example("train_a_masked_model").main(str(captions), str(tmp_path / "flava"), 2, 2)
+    assert all((model / "manifest.json").is_file() for model in (clip, coca, flava))
     captioned = _example("caption_with_a_language_model")
     assert (captioned.main(model, str(tmp_path / "projector"), 2, 16) / "manifest.json").is_file()
     assert _example("train_on_sequences").main(str(tmp_path / "sequences"), 2, 16).is_file()

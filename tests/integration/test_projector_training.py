@@ -14,7 +14,10 @@ import torch
 from genvlm.cli.main import main
 from genvlm.config.captioned import CaptionedDataConfig
 from genvlm.config.data import CaptionsSource
-from genvlm.config.projector import ForeignPatchesConfig, ProjectorTrainConfig
+from genvlm.config.image_encoder import ForeignPatchesConfig
+from genvlm.config.projector import (
+    ProjectorTrainConfig,
+)
 from genvlm.config.schema import dump_config
 from genvlm.data.images import save_image
 from genvlm.errors import CheckpointError, DataError, TokenError, TrainingError

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from genvlm.errors import ConfigError
 from genvlm.scoring import foreign_prompts
-from genvlm.scoring.contrastive import ContrastiveScorer
+from genvlm.scoring.contrastive import ContrastiveScorer, ForeignEmbedder
 from genvlm.scoring.foreign_prompts import ContinuationReader
 from genvlm.scoring.image_text_to_text import (
     VQASCORE_TEMPLATE,
@@ -80,7 +80,7 @@ def test_cosines_are_the_logits_of_the_model_without_scale_and_bias(
     inputs = foreign.processor(text=TEXTS, images=PICTURES, return_tensors="pt", **options)
     logits = model(**inputs).logits_per_image - getattr(model, "logit_bias", 0.0)
     expected = (logits / model.logit_scale.exp()).numpy()
-    (scores,) = ContrastiveScorer(foreign).score([GRID])
+    (scores,) = ContrastiveScorer(ForeignEmbedder(foreign)).score([GRID])
     assert np.ptp(expected) > 0.05
     np.testing.assert_allclose(scores.values, expected, rtol=0, atol=1e-5)
 

@@ -7,10 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from genvlm.config.projector import ForeignLanguageConfig, ForeignPatchesConfig, ProjectorConfig
+from genvlm.config.image_encoder import ForeignPatchesConfig
+from genvlm.config.projector import (
+    ForeignLanguageConfig,
+    ProjectorConfig,
+)
 from genvlm.data.captioning import collate_rows, encode_pixels
-from genvlm.models.auxiliary.patches import build_patches
 from genvlm.models.auxiliary.projector import ProjectorModel, assemble_projector, build_projector
+from genvlm.models.patches import build_patches
 from genvlm.models.text_only import build_language
 from genvlm.scoring.projector import ProjectorAnswerer, ProjectorLikelihoodScorer
 from genvlm.scoring.protocols import Grid, Question

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from genvlm.config.coca import CoCaTrainConfig
+from genvlm.config.contrastive import ContrastiveTrainConfig
 from genvlm.config.curation import CurationConfig
 from genvlm.config.diffusion import DiffusionTrainConfig
 from genvlm.config.image_tokenizer import VQGANConfig, VQGANTrainConfig
+from genvlm.config.masked import MaskedTrainConfig
 from genvlm.config.projector import ProjectorTrainConfig
 from genvlm.config.schema import dump_config, load_config, parse_config, read_yaml
 from genvlm.config.text_tokenizer import TextTokenizerConfig
@@ -23,6 +26,9 @@ ROOT = Path(__file__).resolve().parents[2]
 KINDS = {
     "mixed_modal": TrainConfig,
     "diffusion": DiffusionTrainConfig,
+    "contrastive": ContrastiveTrainConfig,
+    "coca": CoCaTrainConfig,
+    "masked": MaskedTrainConfig,
     "projector": ProjectorTrainConfig,
     "vqgan": VQGANTrainConfig,
     "video_vq": VideoVQTrainConfig,

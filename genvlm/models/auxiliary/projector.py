@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from genvlm.config.projector import ProjectorConfig
 from genvlm.models.auxiliary.language_model import Language, LanguageModel
-from genvlm.models.auxiliary.patches import PatchReader
+from genvlm.models.patches import PatchReader
 from genvlm.nn.devices import move_to
 from genvlm.nn.safetensors_folder import fingerprint_of, fingerprint_tensors
 from genvlm.tokenization.image import fit_square, to_pixels

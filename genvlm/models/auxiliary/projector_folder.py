@@ -15,7 +15,6 @@ from genvlm.config.projector import LanguageConfig, ProjectorConfig
 from genvlm.config.schema import dump_config, parse_config, read_yaml, strict
 from genvlm.errors import CheckpointError, ConfigError
 from genvlm.models.auxiliary.language_model import Language
-from genvlm.models.auxiliary.patches import build_patches
 from genvlm.models.auxiliary.projector import (
     SCHEMA,
     ProjectorModel,
@@ -30,6 +29,7 @@ from genvlm.models.model_folder import (
     publish_model_folder,
     verify_folder,
 )
+from genvlm.models.patches import build_patches
 from genvlm.nn.safetensors_folder import load_into, load_tensors, save_tensors
 
 _IMAGE_ENCODER, _LANGUAGE_MODEL = "image_encoder", "language_model"

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from genvlm.errors import CheckpointError, ConfigError, EvaluationError, TokenError
-from genvlm.scoring.contrastive import ContrastiveScorer
+from genvlm.scoring.contrastive import ContrastiveScorer, ForeignEmbedder
 from genvlm.scoring.protocols import Grid
 from genvlm.scoring.transformers_folder import is_foreign, kind_of, load_foreign
 from genvlm.testing.foreign_models import (
@@ -76,7 +76,9 @@ def test_a_name_in_the_cache_is_read_without_the_network(tmp_path: Path) -> None
         [sys.executable, "-c", code], env=os.environ | {"HF_HUB_CACHE": str(tmp_path)},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    local = ContrastiveScorer(load_foreign(cached / "snapshots" / "abc", "contrastive"))
+    local = ContrastiveScorer(
+        ForeignEmbedder(load_foreign(cached / "snapshots" / "abc", "contrastive"))
+    )
     assert ran.stdout.split() == ["False", local.info.fingerprint]
 
 
@@ -153,19 +155,21 @@ def test_without_transformers_the_extra_is_named(
 def test_a_folder_as_published_needs_no_torchvision(clip: Path) -> None:
     """Image processors stood in preprocessor_config.json, under names that torchvision now has."""
     grid = [Grid(item_id="a", images=[IMAGE], texts=[TEXT])]
-    expected = ContrastiveScorer(load_foreign(clip, "contrastive"))
+    expected = ContrastiveScorer(ForeignEmbedder(load_foreign(clip, "contrastive")))
     content = json.loads((clip / "processor_config.json").read_text())["image_processor"]
     (clip / "processor_config.json").unlink()
     (clip / "preprocessor_config.json").write_text(
         json.dumps(content | {"image_processor_type": "CLIPImageProcessor"})
     )
-    found = ContrastiveScorer(load_foreign(clip, "contrastive"))
+    found = ContrastiveScorer(ForeignEmbedder(load_foreign(clip, "contrastive")))
     np.testing.assert_array_equal(found.score(grid)[0].values, expected.score(grid)[0].values)
 
 
 def test_the_fingerprint_follows_weights_tokenizer_pixels_and_dtype(clip: Path) -> None:
     def fingerprint(**options: Any) -> str:
-        return ContrastiveScorer(load_foreign(clip, "contrastive", **options)).info.fingerprint
+        return ContrastiveScorer(
+            ForeignEmbedder(load_foreign(clip, "contrastive", **options))
+        ).info.fingerprint
 
     seen = [fingerprint(), fingerprint(dtype="bfloat16")]
     edit_json(clip / "config.json", transformers_version="5.99.0", _name_or_path="elsewhere")
@@ -201,7 +205,7 @@ def test_a_text_beyond_the_context_is_named_and_not_cut(
     write: Callable[[Path], Any], tmp_path: Path
 ) -> None:
     write(tmp_path)
-    scorer = ContrastiveScorer(load_foreign(tmp_path, "contrastive"))
+    scorer = ContrastiveScorer(ForeignEmbedder(load_foreign(tmp_path, "contrastive")))
     control = len(scorer._foreign.processor.tokenizer("")["input_ids"])
     fitting = " ".join(["red"] * (CONTEXT - control))
     (scores,) = scorer.score([Grid(item_id="fits", images=[IMAGE], texts=[fitting])])
@@ -219,8 +223,8 @@ def test_clipscore_adds_its_prefix_and_cuts_below_zero(clip: Path) -> None:
     texts = [text for text, _ in tiny_pairs()]
     images = [image for _, image in tiny_pairs()]
     prefixed = Grid(item_id="a", images=images, texts=["A photo depicts " + t for t in texts])
-    (cosines,) = ContrastiveScorer(foreign).score([prefixed])
-    scorer = ContrastiveScorer(foreign, "clipscore")
+    (cosines,) = ContrastiveScorer(ForeignEmbedder(foreign)).score([prefixed])
+    scorer = ContrastiveScorer(ForeignEmbedder(foreign), "clipscore")
     (scores,) = scorer.score([Grid(item_id="a", images=images, texts=texts)])
     np.testing.assert_allclose(scores.values, 2.5 * np.maximum(cosines.values, 0), atol=1e-6)
     assert scorer.info.unit == "arbitrary"
@@ -230,7 +234,7 @@ def test_clipscore_adds_its_prefix_and_cuts_below_zero(clip: Path) -> None:
 def test_each_distinct_image_and_text_is_encoded_once(
     clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scorer = ContrastiveScorer(load_foreign(clip, "contrastive"), batch_size=4)
+    scorer = ContrastiveScorer(ForeignEmbedder(load_foreign(clip, "contrastive")), batch_size=4)
     encoded: list[int] = []
     images, texts = scorer._images, scorer._texts
     monkeypatch.setattr(scorer, "_images", lambda part: encoded.append(len(part)) or images(part))
@@ -245,7 +249,7 @@ def test_each_distinct_image_and_text_is_encoded_once(
 
 
 def test_a_text_that_spells_a_control_token_is_refused(clip: Path) -> None:
-    scorer = ContrastiveScorer(load_foreign(clip, "contrastive"))
+    scorer = ContrastiveScorer(ForeignEmbedder(load_foreign(clip, "contrastive")))
     with pytest.raises(TokenError, match=r"item-3.*control token '</s>'"):
         scorer.score([Grid(item_id="item-3", images=[IMAGE], texts=["a red </s> square"])])
 
@@ -254,11 +258,13 @@ def test_an_embedding_that_is_no_number_is_an_error(clip: Path) -> None:
     foreign = load_foreign(clip, "contrastive")
     foreign.model.visual_projection.weight.zero_()
     with pytest.raises(EvaluationError, match="item-3"):
-        ContrastiveScorer(foreign).score([Grid(item_id="item-3", images=[IMAGE], texts=[TEXT])])
+        ContrastiveScorer(ForeignEmbedder(foreign)).score(
+            [Grid(item_id="item-3", images=[IMAGE], texts=[TEXT])]
+        )
 
 
 def test_pictures_of_few_rows_are_not_taken_for_channels(clip: Path) -> None:
-    scorer = ContrastiveScorer(load_foreign(clip, "contrastive"))
+    scorer = ContrastiveScorer(ForeignEmbedder(load_foreign(clip, "contrastive")))
     thin = np.random.default_rng(0).integers(0, 256, (3, 8, 3), np.uint8)
     wide = np.repeat(np.repeat(thin, 8, 0), 8, 1)
     (scores,) = scorer.score([Grid(item_id="a", images=[thin, wide], texts=[TEXT])])

@@ -1,5 +1,6 @@
 """Counted training compute, against products written out by hand."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,14 @@ from genvlm.config.schema import load_config
 from genvlm.config.training import TrainConfig
 from genvlm.errors import ConfigError
 from genvlm.studies.flops import count_flops, training_flops
+from genvlm.testing.tiny_auxiliary import (
+    tiny_coca_train_config,
+    tiny_contrastive_train_config,
+    tiny_masked_train_config,
+)
 from genvlm.testing.tiny_diffusion import tiny_diffusion_train_config
 from genvlm.testing.tiny_projector import tiny_projector_train_config
+from genvlm.training.caption_run import CaptionTrainConfig
 from genvlm.training.projector import prepare_projector
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -40,6 +47,21 @@ def test_every_matrix_product_of_a_transformer_is_counted() -> None:
     num_tokens = (wider.per_step - one.per_step) / (6 * weights)
     assert num_tokens == pytest.approx(round(num_tokens * 10) / 10)  # a mean over ten batches
     assert num_tokens > config.global_batch_size
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [tiny_contrastive_train_config, tiny_coca_train_config, tiny_masked_train_config],
+    ids=["contrastive", "coca", "masked"],
+)
+def test_steps_on_captions_are_about_three_forward_passes(
+    recipe: Callable[[Path], CaptionTrainConfig], tmp_path: Path
+) -> None:
+    config = recipe(tmp_path)
+    found = training_flops(config)
+    forward = found.per_row * config.global_batch_size
+    assert 2 * forward < found.per_step <= 3.5 * forward
+    assert found.num_parameters > 1000
 
 
 def test_frozen_weights_cost_no_gradient_of_their_own(tmp_path: Path) -> None:

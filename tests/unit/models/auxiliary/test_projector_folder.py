@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from genvlm.config.projector import ForeignPatchesConfig, ProjectorConfig
+from genvlm.config.image_encoder import ForeignPatchesConfig
+from genvlm.config.projector import (
+    ProjectorConfig,
+)
 from genvlm.errors import CheckpointError, ConfigError
 from genvlm.models.auxiliary.projector import ProjectorModel
 from genvlm.models.auxiliary.projector_folder import is_projector, load_projector, save_projector

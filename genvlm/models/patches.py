@@ -15,9 +15,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from genvlm.config.assets import resolve_path
-from genvlm.config.projector import ForeignPatchesConfig, VQPatchesConfig
+from genvlm.config.image_encoder import ForeignPatchesConfig, VQPatchesConfig
 from genvlm.errors import CheckpointError, ConfigError
 from genvlm.models.foreign import copy_part, import_transformers, load_part, meant, read_config
+from genvlm.nn.frozen import Frozen
 from genvlm.nn.safetensors_folder import fingerprint_of, fingerprint_tensors
 from genvlm.tokenization.image import ImageTokenizer, load_image_tokenizer
 from genvlm.tokenization.vqgan import VQGAN
@@ -47,8 +48,8 @@ class PatchReader:
     """Copies it into a folder."""
 
 
-class ForeignPatchEncoder(nn.Module):
-    """A vision encoder of transformers, always in eval mode and without gradients.
+class ForeignPatchEncoder(Frozen):
+    """A vision encoder of transformers.
 
     Args:
         layer: whose states are given, -1 being the last.
@@ -59,16 +60,10 @@ class ForeignPatchEncoder(nn.Module):
     def __init__(
         self, model: nn.Module, *, layer: int, skipped: int, mean: Tensor, std: Tensor
     ) -> None:
-        super().__init__()
-        self.model = model.eval().requires_grad_(False)
+        super().__init__(model)
         self.layer, self.skipped = layer, skipped
         self.register_buffer("mean", mean[:, None, None], persistent=False)
         self.register_buffer("std", std[:, None, None], persistent=False)
-
-    def train(self, mode: bool = True) -> "ForeignPatchEncoder":
-        """Stays in eval mode."""
-        super().train(False)
-        return self
 
     @torch.no_grad()
     def forward(
@@ -81,24 +76,17 @@ class ForeignPatchEncoder(nn.Module):
         return states
 
 
-class VQPatchEncoder(nn.Module):
-    """The encoder of a VQ-GAN, always in eval mode and without gradients."""
+class VQPatchEncoder(Frozen):
+    """The encoder of a VQ-GAN."""
 
-    def __init__(self, network: VQGAN) -> None:
-        super().__init__()
-        self.network = network.eval().requires_grad_(False)
-
-    def train(self, mode: bool = True) -> "VQPatchEncoder":
-        """Stays in eval mode."""
-        super().train(False)
-        return self
+    model: VQGAN
 
     @torch.no_grad()
     def forward(
         self, images: Float[Tensor, "batch 3 side side"]
     ) -> Float[Tensor, "batch patches dim"]:
         """Features of the cells, before they are narrowed to the codebook and quantized."""
-        features: Tensor = rearrange(self.network.features(images), "b d h w -> b (h w) d")
+        features: Tensor = rearrange(self.model.features(images), "b d h w -> b (h w) d")
         return features
 
 

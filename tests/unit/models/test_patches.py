@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from genvlm.config.projector import ForeignPatchesConfig
+from genvlm.config.image_encoder import ForeignPatchesConfig
 from genvlm.errors import CheckpointError, ConfigError
-from genvlm.models.auxiliary.patches import build_patches
+from genvlm.models.patches import build_patches
 from genvlm.testing.foreign_models import write_tiny_clip
 from genvlm.testing.tiny import tiny_image_tokenizer, tiny_pairs
 from genvlm.testing.tiny_projector import (

@@ -1,0 +1,55 @@
+"""Configuration of a contrastive model and of its training."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from genvlm.config.captioned import CaptionedDataConfig
+from genvlm.config.image_encoder import ImageEncoderConfig
+from genvlm.config.schema import Positive, strict
+from genvlm.config.text_encoder import TextEncoderConfig
+from genvlm.config.training import RunConfig
+from genvlm.errors import ConfigError
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class ContrastiveConfig:
+    """Two encoders and the space in which they meet."""
+
+    image_encoder: ImageEncoderConfig
+    text_encoder: TextEncoderConfig
+    embedding_dim: Positive
+    loss: Literal["infonce", "sigmoid"] = "infonce"
+    """infonce: CLIP's (Radford et al. 2021). sigmoid: SigLIP's (Zhai et al. 2023)."""
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class ContrastiveObjectiveConfig:
+    """All pairs of a batch against each other; a batch is what one forward pass of all processes
+    sees, so that accumulation gives another loss."""
+
+    negatives: bool = False
+    """Captions that compare get a negative, what is compared swapped (NegCLIP, Yuksekgonul et al.
+    2023): "b above a" for "a above b"."""
+    chunk_rows: Positive | None = None
+    """Logits of so many rows are there at once; None: of all."""
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class ContrastiveTrainConfig(RunConfig):
+    """A whole run of a contrastive model: `genvlm train FILE --out RUN`."""
+
+    kind: Literal["contrastive"] = "contrastive"
+    model: ContrastiveConfig
+    data: CaptionedDataConfig
+    objective: ContrastiveObjectiveConfig = field(default_factory=ContrastiveObjectiveConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.global_batch_size < 2:
+            raise ConfigError(
+                "a contrastive loss of one pair is zero whatever the model says: set "
+                "global_batch_size and micro_batch_size to 2 at least"
+            )

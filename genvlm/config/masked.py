@@ -1,0 +1,81 @@
+"""Configuration of a masked model (FLAVA) and of its training."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from genvlm.config.captioned import CaptionedDataConfig
+from genvlm.config.image_encoder import SmallImageEncoderConfig
+from genvlm.config.schema import Positive, Weight, strict
+from genvlm.config.text_encoder import SmallTextEncoderConfig
+from genvlm.config.training import RunConfig
+from genvlm.errors import ConfigError
+
+MaskedShare = Annotated[float, Field(gt=0, lt=1)]
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class MaskedConfig:
+    """FLAVA (Singh et al. 2022): an encoder each for pictures and texts, and one for both."""
+
+    image_encoder: SmallImageEncoderConfig
+    """Its patches are the cells of the image tokenizer."""
+    text_encoder: SmallTextEncoderConfig
+    image_tokenizer: str = "tokenizers/image-emoji-64"
+    """Whose codes stand for what a masked patch shows; only training needs it."""
+    codebook_size: Positive = 8192
+    """Of the image tokenizer."""
+    hidden_size: Positive
+    """Of the encoder of both."""
+    num_layers: Positive
+    num_heads: Positive
+    embedding_dim: Positive
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % (2 * self.num_heads):
+            raise ConfigError(
+                f"hidden_size {self.hidden_size} is not a multiple of twice num_heads "
+                f"{self.num_heads}"
+            )
+        if self.image_encoder.patch_dropout:
+            raise ConfigError("a masked model learns from all patches: set patch_dropout to 0")
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class MaskedObjectiveConfig:
+    """Shares that are masked, and the weights of the losses; 0 leaves one out."""
+
+    image_share: MaskedShare = 0.4
+    text_share: MaskedShare = 0.3
+    image_weight: Weight = 1.0
+    """Of masked patches by the image encoder alone."""
+    text_weight: Weight = 1.0
+    """Of masked pieces by the text encoder alone."""
+    multimodal_weight: Weight = 1.0
+    """Of both, by the encoder of both."""
+    contrastive_weight: Weight = 1.0
+    matching_weight: Weight = 1.0
+    chunk_rows: Positive | None = None
+    """As of a contrastive model."""
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class MaskedTrainConfig(RunConfig):
+    """A whole run of a masked model: `genvlm train FILE --out RUN`."""
+
+    kind: Literal["masked"] = "masked"
+    model: MaskedConfig
+    data: CaptionedDataConfig
+    objective: MaskedObjectiveConfig = field(default_factory=MaskedObjectiveConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.micro_batch_size < 2:
+            raise ConfigError(
+                "a contrastive loss of one pair is zero whatever the model says, and a pair that "
+                "does not match takes two: set micro_batch_size to 2 at least"
+            )

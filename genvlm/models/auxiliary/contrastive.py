@@ -1,0 +1,126 @@
+"""A contrastive model: one encoder for pictures, one for texts, and the angle between both.
+
+B pictures, N texts, T tokens, E embedding.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor, nn
+
+from genvlm.config.contrastive import ContrastiveConfig
+from genvlm.models.auxiliary.folder import Built, Family
+from genvlm.models.auxiliary.pair_model import PairModel
+from genvlm.models.image_encoder import ImageReader, build_image_encoder
+from genvlm.models.text_encoder import Texts, build_texts, mean_state
+
+Loss = Literal["infonce", "sigmoid"]
+MOST_LOG_SCALE = math.log(100.0)
+INITIAL_LOG_SCALE = math.log(1 / 0.07)
+_INITIAL = {"infonce": (INITIAL_LOG_SCALE, None), "sigmoid": (math.log(10.0), -10.0)}
+"""log scale and bias at the beginning (CLIP section 2.5, SigLIP section 3.2)."""
+
+
+class DualEncoder(nn.Module):
+    """Both encoders, their states averaged, projected and scaled to length 1.
+
+    Args:
+        loss: infonce has a learned scale, sigmoid a bias too.
+    """
+
+    def __init__(self, images: ImageReader, texts: Texts, embedding_dim: int, loss: Loss) -> None:
+        super().__init__()
+        self.image_encoder, self.text_encoder = images.encoder, texts.encoder
+        self.image_projection = nn.Linear(images.width, embedding_dim, bias=False)
+        self.text_projection = nn.Linear(texts.width, embedding_dim, bias=False)
+        scale, bias = _INITIAL[loss]
+        self.log_scale = nn.Parameter(torch.tensor(scale))
+        self.bias = None if bias is None else nn.Parameter(torch.tensor(bias))
+
+    @property
+    def scale(self) -> Float[Tensor, ""]:
+        """Factor of cosines, at most 100 as in CLIP."""
+        return self.log_scale.clamp(max=MOST_LOG_SCALE).exp()
+
+    def embed_images(
+        self, images: Float[Tensor, "batch 3 side side"]
+    ) -> Float[Tensor, "batch embedding"]:
+        """Embeddings of length 1 of pixels in [-1, 1], in float32 at least."""
+        return unit_rows(self.image_projection(self.image_encoder(images).mean(1)))
+
+    def embed_texts(
+        self, pieces: Int[Tensor, "texts tokens"], mask: Bool[Tensor, "texts tokens"]
+    ) -> Float[Tensor, "texts embedding"]:
+        """Embeddings of length 1, in float32 at least."""
+        states = mean_state(self.text_encoder(pieces, mask), mask)
+        return unit_rows(self.text_projection(states))
+
+    def forward(
+        self,
+        images: Float[Tensor, "batch 3 side side"],
+        pieces: Int[Tensor, "texts tokens"],
+        mask: Bool[Tensor, "texts tokens"],
+    ) -> tuple[Float[Tensor, "batch embedding"], Float[Tensor, "texts embedding"]]:
+        """Embeddings of both."""
+        return self.embed_images(images), self.embed_texts(pieces, mask)
+
+    def init_projections(self, seed: int) -> None:
+        """Normal with the inverse of the square root of the width (CLIP)."""
+        generator = torch.Generator().manual_seed(seed)
+        for projection in (self.image_projection, self.text_projection):
+            std = projection.in_features**-0.5
+            nn.init.normal_(projection.weight, std=std, generator=generator)
+
+
+def unit_rows(x: Float[Tensor, "rows embedding"]) -> Float[Tensor, "rows embedding"]:
+    """Rows scaled to length 1, in float32 at least."""
+    return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
+
+
+def build_dual_encoder(config: ContrastiveConfig, seed: int) -> Built[DualEncoder]:
+    """The network, freshly initialised, with its texts and the side of its pictures.
+
+    Raises:
+        CheckpointError: a folder of a frozen encoder is missing or incomplete.
+        ConfigError: it holds something else.
+    """
+    images = build_image_encoder(config.image_encoder, seed=seed)
+    texts = build_texts(config.text_encoder, seed=seed)
+    network = DualEncoder(images, texts, config.embedding_dim, config.loss)
+    network.init_projections(seed)
+    return Built(network, texts.coder, images.side)
+
+
+CONTRASTIVE = Family("contrastive", ContrastiveConfig, build_dual_encoder)
+
+
+class ContrastiveModel(PairModel[DualEncoder]):
+    """Embeds pictures and texts."""
+
+    @torch.no_grad()
+    def embed_images(
+        self, images: Sequence[UInt8[np.ndarray, "height width 3"]]
+    ) -> Float[Tensor, "images embedding"]:
+        """Embeddings of pictures of any size, on the CPU."""
+        return self.network.embed_images(self.pixels(images)).cpu()
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "texts embedding"]:
+        """Embeddings of texts, on the CPU. Raises TokenError: a text that is too long."""
+        return self.network.embed_texts(*self.pieces(texts)).cpu()
+
+
+def load_contrastive(folder: Path, device: str | torch.device = "cpu") -> ContrastiveModel:
+    """Read a folder; in eval mode, without gradients.
+
+    Raises:
+        CheckpointError: as `Family.load`.
+        ConfigError: no such device.
+    """
+    return ContrastiveModel.of(CONTRASTIVE, *CONTRASTIVE.load(folder)).to(device)

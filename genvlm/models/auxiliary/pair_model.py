@@ -1,0 +1,64 @@
+"""A loaded model that reads pictures and texts, whatever it makes of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Self
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from genvlm.models.auxiliary.folder import Built, Config, Family, Network
+from genvlm.models.text_encoder import TextCoder
+from genvlm.nn.devices import move_to
+from genvlm.tokenization.image import fit_square, to_pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairModel(Generic[Network]):
+    """A network with what its inputs are made of."""
+
+    network: Network
+    texts: TextCoder
+    side: int
+    """Of the square picture, in pixels."""
+    fingerprint: str
+    """As `Family.fingerprint`."""
+
+    @classmethod
+    def of(cls, family: Family[Config, Network], config: Config, built: Built[Network]) -> Self:
+        """The model of a network."""
+        return cls(
+            network=built.network,
+            texts=built.texts,
+            side=built.side,
+            fingerprint=family.fingerprint(config, built),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Of the network."""
+        return next(self.network.parameters()).device
+
+    def to(self, device: str | torch.device) -> Self:
+        """This model, moved there. Raises ConfigError: no such device."""
+        move_to(self.network, device)
+        return self
+
+    def pixels(
+        self, images: Sequence[UInt8[np.ndarray, "height width 3"]]
+    ) -> Float[Tensor, "images 3 side side"]:
+        """Pictures of any size as the network reads them: scaled to fit, padded with white."""
+        dtype: Any = next(self.network.parameters()).dtype
+        if not images:
+            return torch.zeros(0, 3, self.side, self.side, dtype=dtype, device=self.device)
+        fitted = np.stack([fit_square(image, self.side) for image in images])
+        return to_pixels(fitted).to(self.device, dtype)
+
+    def pieces(
+        self, texts: Sequence[str]
+    ) -> tuple[Int[Tensor, "texts tokens"], Bool[Tensor, "texts tokens"]]:
+        """Texts as the network reads them. Raises TokenError: one that is too long."""
+        pieces, mask = self.texts.encode(texts)
+        return pieces.to(self.device), mask.to(self.device)

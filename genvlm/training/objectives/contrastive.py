@@ -1,0 +1,94 @@
+"""All pairs of a batch against each other. n own pairs, N of all processes, E embedding."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor, nn
+
+from genvlm.data.caption_batches import CaptionBatch
+from genvlm.errors import TrainingError
+from genvlm.models.auxiliary.contrastive import DualEncoder
+from genvlm.training.gathered import gather_rows
+from genvlm.training.objectives.contrastive_losses import info_nce, pairwise_sigmoid
+from genvlm.training.objectives.losses import Losses
+
+
+class Contrast(NamedTuple):
+    """Of the own pairs of a micro-batch."""
+
+    loss: Float[Tensor, ""]
+    """The sum, in nats."""
+    means: dict[str, Float[Tensor, "2"]]
+    """(sum, count) of what is logged beside it; detached."""
+
+
+class ContrastiveObjective(nn.Module):
+    """InfoNCE, or the pairwise sigmoid where the model has a bias; in float32."""
+
+    def __init__(self, model: DualEncoder, chunk_rows: int | None = None) -> None:
+        super().__init__()
+        self.model, self.chunk_rows = model, chunk_rows
+
+    def forward(self, batch: CaptionBatch) -> Losses:
+        """Losses of one micro-batch. Raises TrainingError as `contrast`."""
+        pixels = as_pixels(batch.images, self.model.image_projection.weight.dtype)
+        images, texts = self.model(pixels, batch.pieces, batch.mask)
+        scale, bias = self.model.scale, self.model.bias
+        found = contrast(
+            images, texts, scale, bias, allowed=batch.allowed, chunk_rows=self.chunk_rows
+        )
+        name = "infonce" if bias is None else "sigmoid"
+        counts = {name: torch.tensor(float(len(images)), device=images.device)}
+        return Losses(found.loss, {name: found.loss.detach()}, counts, found.means, {})
+
+
+def contrast(
+    images: Float[Tensor, "own embedding"],
+    texts: Float[Tensor, "texts embedding"],
+    scale: Float[Tensor, ""],
+    bias: Float[Tensor, ""] | None = None,
+    *,
+    allowed: Bool[Tensor, " texts"],
+    chunk_rows: int | None,
+) -> Contrast:
+    """The loss of own pairs against those of all processes, and how many pictures of this process
+    have no caption of it nearer than their own.
+
+    Args:
+        texts: own captions, and own negatives behind them.
+        bias: the pairwise sigmoid has one, InfoNCE none.
+
+    Raises:
+        TrainingError: one pair alone, or another number of pairs in another process.
+    """
+    num = len(images)
+    captions, negatives = texts[:num], texts[num:]
+    every, own = gather_rows(images)
+    if len(every) < 2:
+        raise TrainingError(
+            "a contrastive loss of one pair is zero whatever the model says: raise micro_batch_size"
+        )
+    all_texts = torch.cat([gather_rows(captions).rows, gather_rows(negatives).rows])
+    there = gather_rows(allowed[num:, None].float()).rows[:, 0] > 0
+    counted = torch.cat([torch.ones(len(every), dtype=torch.bool, device=there.device), there])
+    options = {"allowed": counted, "chunk_rows": chunk_rows}
+    with torch.autocast(images.device.type, enabled=False):
+        if bias is None:
+            loss = info_nce(every, all_texts, scale.float(), own, **options)
+        else:
+            loss = pairwise_sigmoid(every, all_texts, scale.float(), bias.float(), own, **options)
+    nearest = (images.detach() @ captions.detach().T).argmax(1)
+    right = (nearest == torch.arange(num, device=images.device)).sum().float()
+    means = {
+        "own_caption_nearest": torch.stack([right, right.new_tensor(float(num))]),
+        "scale": torch.stack([scale.detach().float(), right.new_ones(())]),
+    }
+    return Contrast(loss, means)
+
+
+def as_pixels(
+    images: UInt8[Tensor, "batch 3 side side"], dtype: torch.dtype
+) -> Float[Tensor, "batch 3 side side"]:
+    """Pixels in [-1, 1], in the numbers of the model: bfloat16 under DeepSpeed."""
+    return images.to(dtype) / 127.5 - 1

@@ -1,0 +1,43 @@
+"""What tests of contrastive training run in processes of their own.
+
+Arguments: CONFIG OUT. The first process writes what it found into OUT.
+"""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from genvlm.config.contrastive import ContrastiveTrainConfig
+from genvlm.config.schema import load_config
+from genvlm.errors import TrainingError
+from genvlm.training.caption_run import prepare_captions
+from genvlm.training.contrastive import contrastive_run
+from genvlm.training.engine import Engine
+from genvlm.training.gathered import gather_rows
+from genvlm.training.launch import leave
+
+given = load_config(ContrastiveTrainConfig, Path(sys.argv[1]))
+found: dict[str, object] = {}
+for loss in ("infonce", "sigmoid"):
+    config = replace(given, model=replace(given.model, loss=loss))
+    source, objective = prepare_captions(config, contrastive_run(config), None)
+    engine = Engine(
+        objective, config.optimizer, num_steps=3, precision="float32", grad_accum_steps=1,
+        seed=0, max_skipped_steps=1,
+    )  # fmt: skip
+    steps = []
+    for step in range(3):
+        rank, num_ranks = engine.rank, engine.num_processes
+        result = engine.train_step(step, source.batch(step, rank=rank, num_ranks=num_ranks))
+        steps.append([result.terms[loss], result.counts[loss], result.grad_norm])
+    found[loss] = {"steps": steps, "processes": engine.num_processes}
+try:
+    gather_rows(torch.zeros(1 + engine.rank, 2))
+except TrainingError as error:
+    found["unequal"] = str(error)
+if engine.is_main:
+    Path(sys.argv[2]).write_text(json.dumps(found))
+leave(0)
