@@ -11,7 +11,7 @@ from pathlib import Path
 from genvlm.config.coca import CoCaTrainConfig
 from genvlm.config.contrastive import ContrastiveTrainConfig
 from genvlm.config.diffusion import DiffusionTrainConfig
-from genvlm.config.kinds import AnyConfig, config_class
+from genvlm.config.kinds import config_class
 from genvlm.config.masked import MaskedTrainConfig
 from genvlm.config.projector import ProjectorTrainConfig
 from genvlm.config.schema import load_config
@@ -44,7 +44,7 @@ COMMANDS_FILE = "commands.txt"
 EVAL_FOLDER, SCENES_FOLDER, STORIES_FOLDER = "eval", "scene_generation", "stories"
 COMPLETIONS_FOLDER = "completions"
 # What the page and its loss are called, of models that learn from pairs.
-_OF_PAIRS: dict[type[AnyConfig], tuple[str, str]] = {
+_OF_PAIRS: dict[type[RunConfig], tuple[str, str]] = {
     DiffusionTrainConfig: ("A diffusion model", "mean squared error"),
     ContrastiveTrainConfig: ("A contrastive model", "loss, nats per pair"),
     CoCaTrainConfig: ("A contrastive captioner", "losses, nats per pair and per piece"),
@@ -75,6 +75,7 @@ def build_report(run: Path) -> Path:
             f"{run} trained a tokenizer: its card and picture are in {run / 'tokenizer'}"
         )
     config = load_config(found, run / CONFIG_FILE)
+    assert isinstance(config, RunConfig)  # as all of these are
     if not read_run_log(run):
         raise DataError(
             f"{run} has logged nothing yet, which it does every {config.log_every} steps: wait for "
