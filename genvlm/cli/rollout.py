@@ -47,7 +47,7 @@ def add_parser(commands: Subparsers) -> None:
     source.add_argument("--image", type=Path, help="a picture, which is the first frame")
     source.add_argument(
         "--physics", type=positive, metavar="N",
-        help="continue N held-out clips of bouncing balls, always the same ones, and count the "
+        help="continue N held-out clips of balls, always the same ones, and count the "
         "balls in every frame",
     )  # fmt: skip
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Rollouts of held-out clips of bouncing balls: does their number stay, and where do they go?
+"""Rollouts of held-out clips of balls: does their number stay, and where do they go?
 
 Beside the model: the last context frame repeated, every ball moved on in a straight line, and the
 truth through the tokenizer, which is the most that can be reached.
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 
 from genvlm.config.schema import to_plain
 from genvlm.data.images import RGBImage
@@ -32,9 +32,9 @@ WAYS = {
     CEILING: "the truth, encoded and decoded: the most that can be reached",
 }
 MIN_AREA = 20
-"""Pixels of a patch that counts as a ball: a third of the smallest one, as none of these balls is
-ever hidden. Smaller ones stand where a decoder mixes the colours of two balls. Chosen on
-reconstructions of the first 60 counting clips of seed 0, none of which is continued here."""
+"""Pixels of a patch that counts as a ball: a fifth of one, as none of these balls is ever hidden.
+Smaller ones stand where a decoder mixes the colours of two balls. Chosen on reconstructions of
+clips of seed 0, none of which is continued here."""
 CLIPS_SEED = 1
 """Of the clips that are continued: others than those on which `MIN_AREA` was chosen."""
 _STEPS = 3
@@ -52,6 +52,7 @@ class Fate:
     is seen."""
     missing: Float64[np.ndarray, "clips frames"]
     """Share of the clip's balls of whose colour there is none."""
+    num_balls: Int64[np.ndarray, " clips"]
 
     def to_json(self) -> dict[str, Any]:
         """Shares with Wilson intervals, and curves over the frames."""
@@ -65,6 +66,13 @@ class Fate:
             "kept": int(whole.sum()),
             "kept_percent": 100 * float(whole.mean()),
             "interval": [100 * interval.low, 100 * interval.high],
+            "by_number": {
+                str(num): {
+                    "clips": int((self.num_balls == num).sum()),
+                    "kept_percent": 100 * float(whole[self.num_balls == num].mean()),
+                }
+                for num in np.unique(self.num_balls).tolist()
+            },
             "kept_until": (100 * np.logical_and.accumulate(self.right, 1).mean(0)).tolist(),
             "right_in_frame": (100 * self.right.mean(0)).tolist(),
             "distance": [None if np.isnan(x) else float(x) for x in by_frame],
@@ -186,7 +194,8 @@ def judge(
         right.append([count == len(colours) for count in counts])
         distances.append([distance for distance, _ in measured])
         missing.append([share for _, share in measured])
-    return Fate(np.array(right), np.array(distances), np.array(missing))
+    num_balls = np.array([len(clip.scene.balls) for clip in clips])
+    return Fate(np.array(right), np.array(distances), np.array(missing), num_balls)
 
 
 def _frame_fate(

@@ -1,4 +1,4 @@
-"""Rollouts of bouncing balls on disk: `rollout.json`, and a page with playing clips and curves."""
+"""Rollouts of balls on disk: `rollout.json`, and a page with playing clips and curves."""
 
 import json
 from collections.abc import Sequence
@@ -71,8 +71,8 @@ def _page(found: PhysicsRollout) -> str:
         Headline("kept by the tokenizer alone", f"{ways[CEILING]['kept_percent']:.0f} %"),
         Headline("distance in the last frame", _pixels(model["distance"][-1]), "of the balls seen"),
     ]  # fmt: skip
-    subtitle = "Held-out clips of two or three bouncing balls, continued in token space."
-    return render_report("Rollouts of bouncing balls", subtitle, headlines, sections)
+    subtitle = "Held-out clips of balls that are always seen, continued in token space."
+    return render_report("Rollouts of balls", subtitle, headlines, sections)
 
 
 def _measured(found: PhysicsRollout, ways: dict[str, Any]) -> list[Prose | Figure | Table]:
@@ -120,8 +120,20 @@ def _measured(found: PhysicsRollout, ways: dict[str, Any]) -> list[Prose | Figur
         ),
         Figure(bars_with_intervals(bars, title=title), "Wilson intervals of 95 %.", title),
         Table(columns, rows, "What became of the balls.", highlight_rows=[0]),
+        Table(*_by_number(ways), "By the number of balls."),
         Figure(frame_curves(panels), "Over the frames.", "curves over the frames"),
     ]
+
+
+def _by_number(ways: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
+    first, *_ = ways.values()
+    numbers = [(n, found["clips"]) for n, found in first["by_number"].items()]
+    columns = ["way", *(f"{n} ball{'s' * (n != '1')} ({num} clips), %" for n, num in numbers)]
+    rows = [
+        [name, *(way["by_number"][n]["kept_percent"] for n, _ in numbers)]
+        for name, way in ways.items()
+    ]
+    return columns, rows
 
 
 def _numbers(values: Sequence[float | None]) -> list[float]:

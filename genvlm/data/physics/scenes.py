@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import count
 from math import ceil, floor, sqrt
 
 import numpy as np
 
 from genvlm.data.physics.captions import describe
+from genvlm.data.physics.counting import count_balls
 from genvlm.data.physics.drawing import BALL_COLOURS, BOX_COLOURS, draw
 from genvlm.data.physics.simulation import (
     FLOOR,
@@ -73,14 +75,35 @@ def sample_clips(num: int, seed: int, num_frames: int = NUM_FRAMES) -> Iterator[
 def sample_counting_clips(
     num: int, seed: int, num_frames: int = NUM_FRAMES
 ) -> Iterator[PhysicsClip]:
-    """As `sample_clips`: two or three balls of which no frame hides one, in none of its streams.
+    """As `sample_clips`, of a stream of its own: of its clips those that show every ball whole in
+    every frame, and one of them moving.
 
     Raises:
         DataError: pymunk is not installed.
     """
-    for number in range(num):
-        scene = _bouncing(np.random.default_rng([_COUNTING_STREAM, seed, number]))
-        yield PhysicsClip(scene, simulate(scene, num_frames))
+    found = 0
+    for number in count():
+        if found == num:
+            return
+        scene = sample_scene(np.random.default_rng([_COUNTING_STREAM, seed, number]))
+        clip = PhysicsClip(scene, simulate(scene, num_frames))
+        if _shows_balls(clip):
+            found += 1
+            yield clip
+
+
+def _shows_balls(clip: PhysicsClip) -> bool:
+    num = len(clip.scene.balls)
+    tracks = np.floor(clip.tracks[:, :num])
+    rests = len(tracks) > 1 and not np.ptp(tracks, axis=0).any()
+    if not num or rests:
+        return False
+    inside = (tracks >= RADIUS) & (tracks < SIZE - RADIUS)
+    if not inside.all():
+        return False
+    whole = draw(replace(clip.scene, screens=()), clip.tracks[:1])[0]
+    areas = [int((whole == BALL_COLOURS[b.colour]).all(-1).sum()) for b in clip.scene.balls]
+    return all(count_balls(frame, min_area=min(areas)) == num for frame in clip.render())
 
 
 def sample_scene(rng: np.random.Generator) -> Scene:

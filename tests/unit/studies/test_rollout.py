@@ -1,4 +1,4 @@
-"""Continuations of a clip with their drift, and of bouncing balls with their number."""
+"""Continuations of a clip with their drift, and of balls with their number."""
 
 from pathlib import Path
 
@@ -128,6 +128,8 @@ def test_balls_that_vanish_and_split_are_counted_from_then_on() -> None:
     assert (found["kept"], found["kept_until"]) == (0, [100, 100, 0, 0, 0])
     assert found["distance"] == [0, 0, None, 0, 0]
     assert found["missing_percent"] == [0, 0, 100, 0, 0]
+    number = str(len(clip.scene.balls))
+    assert found["by_number"] == {number: {"clips": 1, "kept_percent": 0}}
 
 
 def test_a_stray_patch_of_16_pixels_is_no_ball_and_one_of_36_is() -> None:
@@ -140,7 +142,7 @@ def test_a_stray_patch_of_16_pixels_is_no_ball_and_one_of_36_is() -> None:
     assert right == [[[True]], [[False]]]
 
 
-def test_bouncing_balls_are_continued_in_every_way_and_shown(tmp_path: Path) -> None:
+def test_balls_are_continued_in_every_way_and_shown(tmp_path: Path) -> None:
     pretrained = tiny_pretrained(resolution=64, patch_size=16, video=True)
     found = roll_physics(
         pretrained, SamplingSettings(), num=1, num_context=5, num_frames=4, seed=0, captions=True
