@@ -108,11 +108,15 @@ class ContrastiveModel(PairModel[DualEncoder]):
         self, images: Sequence[UInt8[np.ndarray, "height width 3"]]
     ) -> Float[Tensor, "images embedding"]:
         """Embeddings of pictures of any size, on the CPU."""
+        if not images:
+            return torch.zeros(0, self.network.image_projection.out_features)
         return self.network.embed_images(self.pixels(images)).cpu()
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "texts embedding"]:
         """Embeddings of texts, on the CPU. Raises TokenError: a text that is too long."""
+        if not texts:
+            return torch.zeros(0, self.network.text_projection.out_features)
         return self.network.embed_texts(*self.pieces(texts)).cpu()
 
 

@@ -51,8 +51,6 @@ class PairModel(Generic[Network]):
     ) -> Float[Tensor, "images 3 side side"]:
         """Pictures of any size as the network reads them: scaled to fit, padded with white."""
         dtype: Any = next(self.network.parameters()).dtype
-        if not images:
-            return torch.zeros(0, 3, self.side, self.side, dtype=dtype, device=self.device)
         fitted = np.stack([fit_square(image, self.side) for image in images])
         return to_pixels(fitted).to(self.device, dtype)
 
