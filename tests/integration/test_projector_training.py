@@ -234,7 +234,7 @@ def test_classify_shares_out_the_probability_of_class_texts(
     assert [found[name] for name in classes] == pytest.approx(expected.tolist(), abs=1e-4)
     assert set(result["classes"][0]) == {"class", "log_posterior", "log_p_class_given_image"}
     assert main([*command, "--bfloat16"]) == 2
-    assert "which a projector lacks" in capsys.readouterr().err
+    assert "log p(image | class), which this model lacks" in capsys.readouterr().err
 
 
 def test_eval_run_takes_a_projector_with_its_controls(
