@@ -1,5 +1,6 @@
 """All pairs of a batch against each other. n own pairs, N of all processes, E embedding."""
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -72,12 +73,11 @@ def contrast(
     all_texts = torch.cat([gather_rows(captions).rows, gather_rows(negatives).rows])
     there = gather_rows(allowed[num:, None].float()).rows[:, 0] > 0
     counted = torch.cat([torch.ones(len(every), dtype=torch.bool, device=there.device), there])
-    options = {"allowed": counted, "chunk_rows": chunk_rows}
+    of_pairs = info_nce if bias is None else partial(pairwise_sigmoid, bias=bias.float())
     with torch.autocast(images.device.type, enabled=False):
-        if bias is None:
-            loss = info_nce(every, all_texts, scale.float(), own, **options)
-        else:
-            loss = pairwise_sigmoid(every, all_texts, scale.float(), bias.float(), own, **options)
+        loss = of_pairs(
+            every, all_texts, scale.float(), own=own, allowed=counted, chunk_rows=chunk_rows
+        )
     nearest = (images.detach() @ captions.detach().T).argmax(1)
     right = (nearest == torch.arange(num, device=images.device)).sum().float()
     means = {
