@@ -54,6 +54,6 @@ class AttentionPooler(nn.Module):
         self, states: Float[Tensor, "batch read size"]
     ) -> Float[Tensor, "batch queries hidden"]:
         """One state a query."""
-        queries = self.queries.expand(len(states), -1, -1).to(states.dtype)
+        queries = self.queries.to(states.dtype).repeat(len(states), 1, 1)
         pooled: Tensor = self.norm(self.attention(queries, states))
         return pooled

@@ -205,8 +205,9 @@ def test_a_text_beyond_the_context_is_named_and_not_cut(
     write: Callable[[Path], Any], tmp_path: Path
 ) -> None:
     write(tmp_path)
-    scorer = ContrastiveScorer(ForeignEmbedder(load_foreign(tmp_path, "contrastive")))
-    control = len(scorer._foreign.processor.tokenizer("")["input_ids"])
+    foreign = load_foreign(tmp_path, "contrastive")
+    scorer = ContrastiveScorer(ForeignEmbedder(foreign))
+    control = len(foreign.processor.tokenizer("")["input_ids"])
     fitting = " ".join(["red"] * (CONTEXT - control))
     (scores,) = scorer.score([Grid(item_id="fits", images=[IMAGE], texts=[fitting])])
     assert np.isfinite(scores.values).all()
@@ -234,11 +235,17 @@ def test_clipscore_adds_its_prefix_and_cuts_below_zero(clip: Path) -> None:
 def test_each_distinct_image_and_text_is_encoded_once(
     clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scorer = ContrastiveScorer(ForeignEmbedder(load_foreign(clip, "contrastive")), batch_size=4)
+    embedder = ForeignEmbedder(load_foreign(clip, "contrastive"))
+    scorer = ContrastiveScorer(embedder, batch_size=4)
     encoded: list[int] = []
-    images, texts = scorer._images, scorer._texts
-    monkeypatch.setattr(scorer, "_images", lambda part: encoded.append(len(part)) or images(part))
-    monkeypatch.setattr(scorer, "_texts", lambda part: encoded.append(len(part)) or texts(part))
+    for name in ("embed_images", "embed_texts"):
+        embed = getattr(embedder, name)
+
+        def counted(part: Any, embed: Callable[[Any], Any] = embed) -> Any:
+            encoded.append(len(part))
+            return embed(part)
+
+        monkeypatch.setattr(embedder, name, counted)
     pairs = tiny_pairs()[:6]
     grids = [
         Grid(item_id=str(i), images=[image.copy()], texts=[text for text, _ in pairs])

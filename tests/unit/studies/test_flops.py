@@ -84,5 +84,5 @@ def test_frozen_weights_cost_no_gradient_of_their_own(tmp_path: Path) -> None:
 
 
 def test_other_recipes_are_refused() -> None:
-    with pytest.raises(ConfigError, match="only transformers, diffusion models and projectors"):
+    with pytest.raises(ConfigError, match="only training of models is counted"):
         training_flops(object())
