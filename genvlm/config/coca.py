@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from genvlm.config.captioned import CaptionedDataConfig
+from genvlm.config.contrastive import check_pairs
 from genvlm.config.image_encoder import ImageEncoderConfig
 from genvlm.config.schema import Positive, Weight, strict
+from genvlm.config.text_encoder import check_heads
 from genvlm.config.training import RunConfig
-from genvlm.errors import ConfigError
 
 
 @strict
@@ -25,11 +26,7 @@ class CaptionDecoderConfig:
     """Most tokens of a text, the one that every text begins with included."""
 
     def __post_init__(self) -> None:
-        if self.hidden_size % (2 * self.num_heads):
-            raise ConfigError(
-                f"hidden_size {self.hidden_size} is not a multiple of twice num_heads "
-                f"{self.num_heads}: rotary positions turn pairs"
-            )
+        check_heads(self.hidden_size, self.num_heads)
 
 
 @strict
@@ -67,8 +64,4 @@ class CoCaTrainConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.global_batch_size < 2 and self.objective.contrastive_weight:
-            raise ConfigError(
-                "a contrastive loss of one pair is zero whatever the model says: set "
-                "global_batch_size and micro_batch_size to 2 at least"
-            )
+        check_pairs(self.global_batch_size)

@@ -48,8 +48,13 @@ class ContrastiveTrainConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.global_batch_size < 2:
-            raise ConfigError(
-                "a contrastive loss of one pair is zero whatever the model says: set "
-                "global_batch_size and micro_batch_size to 2 at least"
-            )
+        check_pairs(self.global_batch_size)
+
+
+def check_pairs(batch_size: int) -> None:
+    """Raises ConfigError: no two pairs to tell apart."""
+    if batch_size < 2:
+        raise ConfigError(
+            "a contrastive loss of one pair is zero whatever the model says: set "
+            "global_batch_size and micro_batch_size to 2 at least"
+        )

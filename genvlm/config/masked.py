@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from genvlm.config.captioned import CaptionedDataConfig
+from genvlm.config.contrastive import check_pairs
 from genvlm.config.image_encoder import SmallImageEncoderConfig
 from genvlm.config.schema import Positive, Weight, strict
-from genvlm.config.text_encoder import SmallTextEncoderConfig
+from genvlm.config.text_encoder import SmallTextEncoderConfig, check_heads
 from genvlm.config.training import RunConfig
 from genvlm.errors import ConfigError
 
@@ -34,11 +35,7 @@ class MaskedConfig:
     embedding_dim: Positive
 
     def __post_init__(self) -> None:
-        if self.hidden_size % (2 * self.num_heads):
-            raise ConfigError(
-                f"hidden_size {self.hidden_size} is not a multiple of twice num_heads "
-                f"{self.num_heads}"
-            )
+        check_heads(self.hidden_size, self.num_heads)
         if self.image_encoder.patch_dropout:
             raise ConfigError("a masked model learns from all patches: set patch_dropout to 0")
 
@@ -46,7 +43,7 @@ class MaskedConfig:
 @strict
 @dataclass(frozen=True, kw_only=True)
 class MaskedObjectiveConfig:
-    """Shares that are masked, and the weights of the losses; 0 leaves one out."""
+    """Shares that are masked, and the weights of the losses, of which 0 is measured alone."""
 
     image_share: MaskedShare = 0.4
     text_share: MaskedShare = 0.3
@@ -74,8 +71,4 @@ class MaskedTrainConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.micro_batch_size < 2:
-            raise ConfigError(
-                "a contrastive loss of one pair is zero whatever the model says, and a pair that "
-                "does not match takes two: set micro_batch_size to 2 at least"
-            )
+        check_pairs(self.micro_batch_size)  # a pair that does not match takes two, too

@@ -9,6 +9,15 @@ from genvlm.config.schema import Positive, strict
 from genvlm.errors import ConfigError
 
 
+def check_heads(hidden_size: int, num_heads: int) -> None:
+    """Raises ConfigError: heads are no whole, even part of the width."""
+    if hidden_size % (2 * num_heads):
+        raise ConfigError(
+            f"hidden_size {hidden_size} is not a multiple of twice num_heads {num_heads}: rotary "
+            "positions turn pairs"
+        )
+
+
 @strict
 @dataclass(frozen=True, kw_only=True)
 class SmallTextEncoderConfig:
@@ -24,11 +33,7 @@ class SmallTextEncoderConfig:
     """Most tokens of a text, the one that every text begins with included."""
 
     def __post_init__(self) -> None:
-        if self.hidden_size % (2 * self.num_heads):
-            raise ConfigError(
-                f"hidden_size {self.hidden_size} is not a multiple of twice num_heads "
-                f"{self.num_heads}: rotary positions turn pairs"
-            )
+        check_heads(self.hidden_size, self.num_heads)
 
 
 @strict

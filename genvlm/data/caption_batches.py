@@ -13,14 +13,11 @@ import torch
 from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
-from genvlm.data.images import RGBImage
 from genvlm.data.order import Mixture
 from genvlm.data.pairs import EncodeTexts, Pairs
 from genvlm.data.scenes import RELATIONS
 from genvlm.data.step_rows import Steps
-from genvlm.errors import DataError
 from genvlm.nn.safetensors_folder import fingerprint_of
-from genvlm.tokenization.image import fit_square
 
 
 @dataclass(frozen=True)
@@ -86,11 +83,7 @@ class CaptionSource:
             DataError: fewer pairs than one global batch.
             TokenError: a text that the text encoder does not take.
         """
-        if len(self.pairs) < self.global_batch_size:
-            raise DataError(
-                f"the data sources hold {len(self.pairs)} pairs, fewer than global_batch_size "
-                f"{self.global_batch_size}: lower it or add pairs"
-            )
+        self.pairs.check_enough(self.global_batch_size)
         captions = sorted({self.pairs.text(i) for i in range(len(self.pairs))})
         swapped = [swapped_caption(text) for text in captions] if self.negatives else []
         for text in (*captions, *(text for text in swapped if text is not None)):
@@ -125,9 +118,3 @@ def swapped_caption(text: str) -> str | None:
         if found:
             return f"{second} {relation} {first}" if first != second else None
     return None
-
-
-def fit_pixels(images: Sequence[RGBImage], side: int) -> UInt8[Tensor, "images 3 side side"]:
-    """Pictures of any size scaled to fit and padded to a white square."""
-    fitted = np.stack([fit_square(image, side) for image in images])
-    return torch.from_numpy(fitted).permute(0, 3, 1, 2).contiguous()

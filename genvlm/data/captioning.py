@@ -12,12 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from genvlm.data.images import RGBImage
-from genvlm.data.order import Epochs
 from genvlm.data.pairs import Pairs
-from genvlm.data.step_rows import Steps
-from genvlm.errors import DataError
-from genvlm.tokenization.image import fit_square
+from genvlm.data.step_rows import Steps, plain_steps
 from genvlm.tokenization.image_slots import Row
 
 
@@ -76,22 +72,13 @@ class CaptioningSource:
             DataError: fewer pairs than one global batch, of which processes would go without.
             TokenError: a caption that the language model does not take.
         """
-        if len(self.pairs) < self.global_batch_size:
-            raise DataError(
-                f"the data sources hold {len(self.pairs)} pairs, fewer than global_batch_size "
-                f"{self.global_batch_size}: lower it or add pairs"
-            )
+        self.pairs.check_enough(self.global_batch_size)
         for text in sorted({self.pairs.text(i) for i in range(len(self.pairs))}):
             self.lay_out(text)
 
     @cached_property
     def _steps(self) -> Steps:
-        num, rows = len(self.pairs), np.arange(len(self.pairs))[:, None]
-        return Steps(
-            Epochs(num, self.seed),
-            max(1, num // self.global_batch_size),
-            lambda dealt, num_steps: np.array_split(rows, num_steps),
-        )
+        return plain_steps(len(self.pairs), self.global_batch_size, self.seed)
 
 
 def collate_rows(
@@ -108,9 +95,3 @@ def collate_rows(
         is_image[number, :length] = torch.tensor(row.is_image)
         weights[number, :length] = torch.tensor(row.learned, dtype=torch.float32)
     return CaptioningBatch(images, token_ids, is_image, weights, denominator)
-
-
-def encode_pixels(images: Sequence[RGBImage], side: int) -> UInt8[Tensor, "images 3 side side"]:
-    """Pictures of any size, scaled to fit and padded to a white square."""
-    fitted = np.stack([fit_square(image, side) for image in images])
-    return torch.from_numpy(fitted).permute(0, 3, 1, 2).contiguous()

@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Num
+from jaxtyping import Bool, Float, Int, Num, UInt8
 from scipy.special import expit, ndtri
 from torch import Tensor
 
@@ -25,7 +25,6 @@ from genvlm.config.captioned import CaptionedDataConfig
 from genvlm.config.data import DrawnSource, FileSource, ShardsSource
 from genvlm.data.distinct import CHUNK, DistinctVisuals
 from genvlm.data.images import RGBImage
-from genvlm.data.order import Epochs
 from genvlm.data.skipping import SkipBudget
 from genvlm.data.sources import (
     Sample,
@@ -34,10 +33,11 @@ from genvlm.data.sources import (
     read_source,
     samples_json,
 )
-from genvlm.data.step_rows import Entry, Steps
+from genvlm.data.step_rows import Entry, Steps, plain_steps
 from genvlm.errors import DataError
 from genvlm.nn.safetensors_folder import fingerprint_of
 from genvlm.nn.whole_files import hold_folder, write_whole
+from genvlm.tokenization.image import fit_square
 
 LevelSampling = Literal["uniform", "logit_normal"]
 EncodeTexts = Callable[[Sequence[str]], tuple[Tensor, Tensor]]
@@ -66,6 +66,14 @@ class Pairs:
     def picture(self, index: int) -> int:
         """The number of its latent."""
         return next(s for s in self.samples[index].segments if isinstance(s, int))
+
+    def check_enough(self, global_batch_size: int) -> None:
+        """Raises DataError: fewer pairs than one global batch, so that processes go without."""
+        if len(self) < global_batch_size:
+            raise DataError(
+                f"the data sources hold {len(self)} pairs, fewer than global_batch_size "
+                f"{global_batch_size}: lower it or add pairs"
+            )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -217,22 +225,13 @@ class PairSource:
             DataError: fewer pairs than one global batch, of which processes would go without.
             TokenError: a caption that the text encoder does not take.
         """
-        if len(self.pairs) < self.global_batch_size:
-            raise DataError(
-                f"the data sources hold {len(self.pairs)} pairs, fewer than global_batch_size "
-                f"{self.global_batch_size}: lower it or add pairs"
-            )
+        self.pairs.check_enough(self.global_batch_size)
         for text in sorted({self.pairs.text(i) for i in range(len(self.pairs))}):
             self.encode_texts([text])
 
     @cached_property
     def _steps(self) -> Steps:
-        num, rows = len(self.pairs), np.arange(len(self.pairs))[:, None]
-        return Steps(
-            Epochs(num, self.seed),
-            max(1, num // self.global_batch_size),
-            lambda dealt, num_steps: np.array_split(rows, num_steps),
-        )
+        return plain_steps(len(self.pairs), self.global_batch_size, self.seed)
 
     def _levels(self, step: int, num: int) -> Int[Tensor, " batch"]:
         """Levels that cover the schedule evenly (Kingma et al. 2021, App. I.1: less variance)."""
@@ -265,3 +264,16 @@ class PairSource:
 def standardised(pairs: Pairs, mean: Float[Tensor, " c"], std: Float[Tensor, " c"]) -> Pairs:
     """The same pairs with latents of unit scale."""
     return replace(pairs, latents=(pairs.latents - mean[:, None, None]) / std[:, None, None])
+
+
+def fit_pixels(images: Sequence[RGBImage], side: int) -> UInt8[Tensor, "images 3 side side"]:
+    """Pictures of any size scaled to fit and padded to a white square."""
+    fitted = np.stack([fit_square(image, side) for image in images])
+    return torch.from_numpy(fitted).permute(0, 3, 1, 2).contiguous()
+
+
+def as_pixels(
+    images: UInt8[Tensor, "batch 3 side side"], dtype: torch.dtype
+) -> Float[Tensor, "batch 3 side side"]:
+    """Pixels in [-1, 1] of `fit_pixels`, in the numbers of a model: bfloat16 under DeepSpeed."""
+    return images.to(dtype) / 127.5 - 1

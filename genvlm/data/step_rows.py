@@ -82,6 +82,16 @@ def build_order(
     return Epochs(num_documents, seed, max(1, num_sections))
 
 
+def plain_steps(num_documents: int, batch_size: int, seed: int) -> Steps:
+    """One document a row, in no order of length; some batches hold a few more than others."""
+    rows = np.arange(num_documents)[:, None]
+    return Steps(
+        Epochs(num_documents, seed),
+        max(1, num_documents // batch_size),
+        lambda dealt, num_steps: np.array_split(rows, num_steps),
+    )
+
+
 def padded_steps(
     sources: Sequence[range],
     weights: Sequence[float] | None,

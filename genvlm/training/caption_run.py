@@ -13,9 +13,9 @@ from genvlm.config.coca import CoCaTrainConfig
 from genvlm.config.contrastive import ContrastiveTrainConfig
 from genvlm.config.masked import MaskedTrainConfig
 from genvlm.config.schema import to_plain
-from genvlm.data.caption_batches import CaptionSource, fit_pixels
+from genvlm.data.caption_batches import CaptionSource
 from genvlm.data.images import RGBImage
-from genvlm.data.pairs import Pairs, build_pairs
+from genvlm.data.pairs import Pairs, build_pairs, fit_pixels
 from genvlm.models.auxiliary.folder import Built, Family, frozen_state, trained_state
 from genvlm.models.model_folder import is_finished
 from genvlm.nn.safetensors_folder import fingerprint_tensors

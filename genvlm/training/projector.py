@@ -9,8 +9,8 @@ from torch import Tensor
 
 from genvlm.config.projector import ProjectorTrainConfig
 from genvlm.config.schema import to_plain
-from genvlm.data.captioning import CaptioningSource, encode_pixels
-from genvlm.data.pairs import Pairs, build_pairs
+from genvlm.data.captioning import CaptioningSource
+from genvlm.data.pairs import Pairs, build_pairs, fit_pixels
 from genvlm.models.auxiliary.language_model import Language
 from genvlm.models.auxiliary.projector import (
     ProjectorModel,
@@ -21,7 +21,7 @@ from genvlm.models.auxiliary.projector_folder import save_projector
 from genvlm.models.model_folder import is_finished
 from genvlm.models.patches import PatchReader, build_patches
 from genvlm.models.text_only import build_language
-from genvlm.nn.safetensors_folder import fingerprint_of, load_into
+from genvlm.nn.safetensors_folder import load_into
 from genvlm.tokenization.image_slots import lay_out, parse_prompt
 from genvlm.training.card import licences, list_sources
 from genvlm.training.memory import check_model_memory
@@ -96,8 +96,8 @@ def prepare_projector(
     language = build_language(config.model.language_model)
     pairs = build_pairs(
         config.data,
-        partial(encode_pixels, side=patches.side),
-        fingerprint_of(["pixels as uint8", patches.side]),
+        partial(fit_pixels, side=patches.side),
+        f"pixels {patches.side}",
         cache,
         encode,
     )

@@ -28,8 +28,13 @@ WORKER = Path(__file__).with_name("contrastive_worker.py")
 def test_two_processes_are_one_with_the_joined_batch(tmp_path: Path) -> None:
     """Losses and gradients; both losses, with negatives of some captions, in one start each."""
     config = replace(
-        tiny_contrastive_train_config(tmp_path), objective=ContrastiveObjectiveConfig(chunk_rows=1)
+        tiny_contrastive_train_config(tmp_path),
+        objective=ContrastiveObjectiveConfig(chunk_rows=1, negatives=True),
     )
+    captions = tmp_path / "pairs/captions.jsonl"
+    lines = captions.read_text().splitlines()
+    lines[::2] = [line.replace(" on a white page", " above a page") for line in lines[::2]]
+    captions.write_text("\n".join(lines) + "\n")
     found = []
     for num_processes in (1, 2):
         path, out = tmp_path / f"{num_processes}.yaml", tmp_path / f"{num_processes}.json"

@@ -1,4 +1,5 @@
-"""Our losses on the embeddings of transformers' CLIP and SigLIP are theirs, gradients too."""
+"""Our losses on the embeddings of transformers' CLIP and SigLIP are theirs, with the gradients of
+scale and bias."""
 
 from pathlib import Path
 

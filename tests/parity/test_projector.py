@@ -12,7 +12,8 @@ from genvlm.config.projector import (
     ForeignLanguageConfig,
     ProjectorConfig,
 )
-from genvlm.data.captioning import collate_rows, encode_pixels
+from genvlm.data.captioning import collate_rows
+from genvlm.data.pairs import fit_pixels
 from genvlm.models.auxiliary.projector import ProjectorModel, assemble_projector, build_projector
 from genvlm.models.patches import build_patches
 from genvlm.models.text_only import build_language
@@ -109,7 +110,7 @@ def test_loss_and_gradient_of_a_caption_are_those_of_llava(both: Both) -> None:
     loss.backward()
     projector = both.ours.projector.requires_grad_(True)
     objective = CaptioningObjective(projector, both.ours.patches.encoder, both.ours.language.model)
-    batch = collate_rows([row], encode_pixels(IMAGES, 16), float(sum(row.learned)))
+    batch = collate_rows([row], fit_pixels(IMAGES, 16), float(sum(row.learned)))
     mean = objective(batch).weighted_sum / batch.loss_denominator
     mean.backward()
     assert mean.item() == pytest.approx(loss.item(), abs=1e-5)

@@ -65,6 +65,11 @@ def draw(scene: Scene, tracks: Tracks) -> VideoFrames:
     return frames
 
 
+def disc_area(radius: int) -> int:
+    """Pixels of a whole ball."""
+    return int(np.count_nonzero(np.asarray(_disc(radius))))
+
+
 @cache
 def _disc(radius: int) -> Image.Image:
     rows, columns = np.mgrid[-radius : radius + 1, -radius : radius + 1]

@@ -10,7 +10,7 @@ import numpy as np
 
 from genvlm.data.physics.captions import describe
 from genvlm.data.physics.counting import count_balls
-from genvlm.data.physics.drawing import BALL_COLOURS, BOX_COLOURS, draw
+from genvlm.data.physics.drawing import BALL_COLOURS, BOX_COLOURS, disc_area, draw
 from genvlm.data.physics.simulation import (
     FLOOR,
     GRAVITY,
@@ -94,16 +94,11 @@ def sample_counting_clips(
 
 def _shows_balls(clip: PhysicsClip) -> bool:
     num = len(clip.scene.balls)
-    tracks = np.floor(clip.tracks[:, :num])
-    rests = len(tracks) > 1 and not np.ptp(tracks, axis=0).any()
-    if not num or rests:
+    rests = not np.ptp(np.floor(clip.tracks[:, :num]), axis=0).any()
+    if not num or (rests and len(clip.tracks) > 1):
         return False
-    inside = (tracks >= RADIUS) & (tracks < SIZE - RADIUS)
-    if not inside.all():
-        return False
-    whole = draw(replace(clip.scene, screens=()), clip.tracks[:1])[0]
-    areas = [int((whole == BALL_COLOURS[b.colour]).all(-1).sum()) for b in clip.scene.balls]
-    return all(count_balls(frame, min_area=min(areas)) == num for frame in clip.render())
+    whole = disc_area(RADIUS)
+    return all(count_balls(frame, min_area=whole) == num for frame in clip.render())
 
 
 def sample_scene(rng: np.random.Generator) -> Scene:

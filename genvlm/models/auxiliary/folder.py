@@ -11,9 +11,10 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
+from genvlm.config.coca import CaptionDecoderConfig
 from genvlm.config.image_encoder import ForeignPatchesConfig, VQPatchesConfig
 from genvlm.config.schema import dump_config, parse_config, read_yaml, to_plain
-from genvlm.config.text_encoder import FrozenTextEncoderConfig
+from genvlm.config.text_encoder import FrozenTextEncoderConfig, SmallTextEncoderConfig
 from genvlm.errors import CheckpointError, ConfigError
 from genvlm.models.model_folder import (
     CARD,
@@ -169,7 +170,7 @@ def _in_folder(config: Config, root: str = "") -> Config:
             changed[name] = replace(part, path=root + _IMAGE_ENCODER)
         elif isinstance(part, FrozenTextEncoderConfig):
             changed[name] = replace(part, path=root + _TEXT_ENCODER)
-        elif hasattr(part, "tokenizer"):
+        elif isinstance(part, SmallTextEncoderConfig | CaptionDecoderConfig):
             changed[name] = replace(part, tokenizer=root + _TOKENIZERS)
     moved: Config = replace(config, **changed)  # type: ignore[type-var]
     return moved

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from genvlm.data.captioning import CaptioningBatch
+from genvlm.data.pairs import as_pixels
 from genvlm.errors import TrainingError
 from genvlm.models.auxiliary.language_model import LanguageModel
 from genvlm.models.auxiliary.projector import Projector, fill_rows
@@ -31,8 +32,8 @@ class CaptioningObjective(nn.Module):
 
     def forward(self, batch: CaptioningBatch) -> Losses:
         """Losses of one micro-batch; nothing is computed of what stands in front of captions."""
-        pixels = batch.images.to(self.projector.linear_1.weight.dtype) / 127.5 - 1
-        states = self.image_encoder(pixels)
+        dtype = self.projector.linear_1.weight.dtype
+        states = self.image_encoder(as_pixels(batch.images, dtype))
         rows = fill_rows(
             self.language_model, batch.token_ids, batch.is_image, self.projector(states)
         )

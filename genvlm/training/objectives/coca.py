@@ -4,8 +4,9 @@ import torch
 from torch import nn
 
 from genvlm.data.caption_batches import CaptionBatch
+from genvlm.data.pairs import as_pixels
 from genvlm.models.auxiliary.coca import CoCa
-from genvlm.training.objectives.contrastive import as_pixels, contrast
+from genvlm.training.objectives.contrastive import contrast
 from genvlm.training.objectives.losses import Losses
 
 

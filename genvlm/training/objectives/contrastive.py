@@ -4,10 +4,11 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from genvlm.data.caption_batches import CaptionBatch
+from genvlm.data.pairs import as_pixels
 from genvlm.errors import TrainingError
 from genvlm.models.auxiliary.contrastive import DualEncoder
 from genvlm.training.gathered import gather_rows
@@ -85,10 +86,3 @@ def contrast(
         "scale": torch.stack([scale.detach().float(), right.new_ones(())]),
     }
     return Contrast(loss, means)
-
-
-def as_pixels(
-    images: UInt8[Tensor, "batch 3 side side"], dtype: torch.dtype
-) -> Float[Tensor, "batch 3 side side"]:
-    """Pixels in [-1, 1], in the numbers of the model: bfloat16 under DeepSpeed."""
-    return images.to(dtype) / 127.5 - 1

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from genvlm.config.masked import MaskedObjectiveConfig
 from genvlm.data.caption_batches import CaptionBatch
+from genvlm.data.pairs import as_pixels
 from genvlm.models.auxiliary.masked import MaskedEncoders
-from genvlm.training.objectives.contrastive import as_pixels, contrast
+from genvlm.training.objectives.contrastive import contrast
 from genvlm.training.objectives.losses import Losses
 
 

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genvlm.data.caption_batches import CaptionSource, fit_pixels, swapped_caption
-from genvlm.data.pairs import Pairs
+from genvlm.data.caption_batches import CaptionSource, swapped_caption
+from genvlm.data.pairs import Pairs, fit_pixels
 from genvlm.data.scenes import sample_scenes
 from genvlm.data.sources import Sample
 from genvlm.errors import DataError, TokenError

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from genvlm.data.caption_batches import CaptionBatch, fit_pixels
+from genvlm.data.caption_batches import CaptionBatch
+from genvlm.data.pairs import fit_pixels
 from genvlm.models.auxiliary.coca import COCA, load_coca
 from genvlm.testing.tiny import tiny_pairs
 from genvlm.testing.tiny_auxiliary import (

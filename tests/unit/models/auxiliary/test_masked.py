@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genvlm.config.masked import MaskedObjectiveConfig
-from genvlm.data.caption_batches import CaptionBatch, fit_pixels
+from genvlm.data.caption_batches import CaptionBatch
+from genvlm.data.pairs import fit_pixels
 from genvlm.errors import ConfigError
 from genvlm.models.auxiliary.masked import MASKED, MaskedModel, load_masked
 from genvlm.testing.tiny import tiny_image_tokenizer, tiny_pairs
