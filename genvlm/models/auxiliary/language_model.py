@@ -26,6 +26,7 @@ from genvlm.models.foreign import (
     meant,
     read_config,
 )
+from genvlm.nn.frozen import Frozen
 from genvlm.nn.safetensors_folder import fingerprint_of, fingerprint_tensors
 from genvlm.tokenization.image_slots import TokenCoder
 
@@ -43,22 +44,16 @@ class Prefix(NamedTuple):
     """The model's own keys and values; None: it reads the prefix anew with every row."""
 
 
-class LanguageModel(nn.Module, ABC):
-    """A frozen causal language model, always in eval mode; gradients pass through it.
+class LanguageModel(Frozen, ABC):
+    """A causal language model; gradients pass through it.
 
     Args:
         context: most tokens of a row; None: nobody knows.
     """
 
     def __init__(self, model: nn.Module, *, width: int, context: int | None) -> None:
-        super().__init__()
-        self.model = model.eval().requires_grad_(False)
+        super().__init__(model)
         self.width, self.context = width, context
-
-    def train(self, mode: bool = True) -> "LanguageModel":
-        """Stays in eval mode."""
-        super().train(False)
-        return self
 
     @abstractmethod
     def embed(self, token_ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens width"]:
