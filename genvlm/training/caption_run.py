@@ -59,8 +59,12 @@ def train_on_captions(
     *,
     resume: bool,
     progress: Progress | None,
+    cache: Path | None = None,
 ) -> Path:
     """Train.
+
+    Args:
+        cache: a folder for encoded pictures, which runs may share; by default of the run itself.
 
     Returns:
         The model folder `out/model`, of the averaged weights where there is an average.
@@ -73,7 +77,7 @@ def train_on_captions(
     """
     progress = progress or Progress()
     with hold_run(config, out, resume) as first:
-        source, objective = prepare_captions(config, run, out / "cache", progress.encode)
+        source, objective = prepare_captions(config, run, cache or out / "cache", progress.encode)
         check_model_memory(config, objective)
         inputs = {
             "frozen encoders": fingerprint_tensors(frozen_state(objective)),

@@ -36,9 +36,17 @@ from genvlm.training.steps import Progress, run_steps
 
 
 def train(
-    config: TrainConfig, out: Path, *, resume: bool = False, progress: Progress | None = None
+    config: TrainConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    cache: Path | None = None,
 ) -> Path:
     """Train a mixed-modal transformer.
+
+    Args:
+        cache: a folder for tokenised documents, which runs may share; by default of the run itself.
 
     Returns:
         The model folder `out/model`.
@@ -52,7 +60,9 @@ def train(
     # One process of several holds the folder and writes into it; the others take part in steps.
     with hold_run(config, out, resume) as first:
         check_memory(config, progress.say if first else lambda message: None)
-        source, objective, tokenizers = prepare_transformer(config, out / "cache", progress.encode)
+        source, objective, tokenizers = prepare_transformer(
+            config, cache or out / "cache", progress.encode
+        )
         inputs = {
             "text tokenizer": tokenizers.text.fingerprint,
             "image tokenizer": tokenizers.image.fingerprint,

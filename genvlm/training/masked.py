@@ -20,13 +20,15 @@ def train_masked(
     *,
     resume: bool = False,
     progress: Progress | None = None,
+    cache: Path | None = None,
 ) -> Path:
-    """Train a masked model. Returns and raises as `train_on_captions`.
+    """Train a masked model. Takes, returns and raises as `train_on_captions`.
 
     Raises:
         ConfigError: patches are no cells of the image tokenizer, or it has another codebook.
     """
-    return train_on_captions(config, out, masked_run(config), resume=resume, progress=progress)
+    run = masked_run(config)
+    return train_on_captions(config, out, run, resume=resume, progress=progress, cache=cache)
 
 
 def masked_run(config: MaskedTrainConfig) -> CaptionRun[MaskedEncoders]:
