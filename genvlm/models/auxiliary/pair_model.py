@@ -85,6 +85,10 @@ class PairModel(ABC, Generic[Network]):
         dtype: Any = next(self.network.parameters()).dtype
         return to_pixels(fit_squares(images, self.side)).to(self.device, dtype)
 
+    def check_text(self, text: str) -> None:
+        """Raises TokenError: the text is too long."""
+        self.texts.encode([text])
+
     def pieces(
         self, texts: Sequence[str]
     ) -> tuple[Int[Tensor, "texts tokens"], Bool[Tensor, "texts tokens"]]:
