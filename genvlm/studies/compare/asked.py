@@ -37,35 +37,48 @@ TRAINING, UNSEEN, HELD_OUT = "training vendors", "unseen vendor", "held-out fami
 class FamilyMethods:
     """How the models of one kind of configuration are asked; fixed before any was run."""
 
-    drawings: Method
-    """One drawing, many labels; also the texts of a picture in retrieval."""
+    drawings: tuple[Method, ...]
+    """One drawing, many labels. Of several methods the first is what families are compared by."""
     captions: tuple[Method, ...]
-    """One picture, two captions; the first is what families are compared by."""
+    """One picture, two captions."""
+    image_to_text: Method
+    """The texts of a picture in retrieval."""
     text_to_image: Method
     """The pictures of a text in retrieval."""
 
 
 METHODS: Mapping[str, FamilyMethods] = {
     "mixed_modal": FamilyMethods(
-        drawings="image_given_text",
+        drawings=("image_given_text", "text_given_image"),
         captions=("text_given_image", "image_given_text"),
+        image_to_text="image_given_text",
         text_to_image="text_given_image",
     ),
     "diffusion": FamilyMethods(
-        drawings="squared_error", captions=("squared_error",), text_to_image="squared_error"
+        drawings=("squared_error",),
+        captions=("squared_error",),
+        image_to_text="squared_error",
+        text_to_image="squared_error",
     ),
-    "contrastive": FamilyMethods(drawings="logit", captions=("logit",), text_to_image="logit"),
+    "contrastive": FamilyMethods(
+        drawings=("logit",), captions=("logit",), image_to_text="logit", text_to_image="logit"
+    ),
     "coca": FamilyMethods(
-        drawings="logit", captions=("text_given_image", "logit"), text_to_image="logit"
+        drawings=("logit", "text_given_image"),
+        captions=("text_given_image", "logit"),
+        image_to_text="logit",
+        text_to_image="logit",
     ),
     "masked": FamilyMethods(
-        drawings="logit",
+        drawings=("logit", "matching"),
         captions=("matching", "pseudo_likelihood", "logit"),
+        image_to_text="logit",
         text_to_image="logit",
     ),
     "projector": FamilyMethods(
-        drawings="text_given_image",
+        drawings=("text_given_image",),
         captions=("text_given_image", "p_yes"),
+        image_to_text="text_given_image",
         text_to_image="text_given_image",
     ),
 }
