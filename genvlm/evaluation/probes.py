@@ -1,0 +1,161 @@
+"""Linear probes: what a linear classifier can read from the features of a frozen model.
+
+Multinomial logistic regression on standardised features with an L2 penalty (Alain and Bengio 2016;
+Radford et al. 2021, section 3.2 and appendix A.3), fitted to convergence in float64.
+
+N pictures, D features, C classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64, Int, Int64
+
+from genvlm.errors import EvaluationError
+
+STRENGTHS = tuple(10.0**power for power in range(-6, 1))
+# Where float64 can still tell two values of the loss apart.
+GRADIENT_TOLERANCE = 1e-7
+_MAX_ITERATIONS = 2000
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A fitted classifier."""
+
+    mean: Float64[np.ndarray, " D"]
+    scale: Float64[np.ndarray, " D"]
+    """What centred features are divided by: their deviation times the root of D, so that a strength
+    means the same for any width. Infinite for a feature that never changes."""
+    weight: Float64[np.ndarray, "C D"]
+    bias: Float64[np.ndarray, " C"]
+    strength: float
+    """Factor of the halved squared length of the weights, beside the mean cross-entropy."""
+
+    def log_probs(self, features: Float[np.ndarray, "N D"]) -> Float64[np.ndarray, "N C"]:
+        """log p(class | picture), in nats."""
+        logits = (_checked(features) - self.mean) / self.scale @ self.weight.T + self.bias
+        found: np.ndarray = torch.from_numpy(logits).log_softmax(1).numpy()
+        return found
+
+
+def fit_probe(
+    features: Float[np.ndarray, "N D"],
+    labels: Int[np.ndarray, " N"],
+    num_classes: int,
+    strength: float,
+) -> Probe:
+    """The minimum of mean cross-entropy + strength / 2 |weight|^2; the bias is free.
+
+    Raises:
+        EvaluationError: a feature is not finite, a label has no class, pictures and labels are not
+            as many, or the gradient does not vanish.
+    """
+    values = _checked(features)
+    targets = np.ascontiguousarray(labels, np.int64)
+    if len(values) != len(targets) or len(values) == 0:
+        raise EvaluationError(f"a probe needs a label each: {len(values)} rows, {len(targets)}")
+    if targets.min() < 0 or targets.max() >= num_classes:
+        raise EvaluationError(
+            f"labels {targets.min()} to {targets.max()} do not fit {num_classes} classes"
+        )
+    mean, deviation = values.mean(0), values.std(0)
+    # Of features that never change a rounding error must not be blown up.
+    constant = deviation <= 1e-9 * np.maximum(np.abs(mean), 1)
+    scale = np.where(constant, np.inf, deviation * np.sqrt(values.shape[1]))
+    rows = (values - mean) / scale
+    # The optimum is made of the rows themselves, so that no more dimensions than rows are needed.
+    basis = np.linalg.qr(rows.T)[0] if len(rows) < rows.shape[1] else np.eye(rows.shape[1])
+    weight, bias = _minimise(rows @ basis, targets, num_classes, strength)
+    return Probe(mean, scale, weight @ basis.T, bias, strength)
+
+
+def choose_strength(
+    features: Float[np.ndarray, "N D"],
+    labels: Int[np.ndarray, " N"],
+    folds: Sequence[tuple[Bool[np.ndarray, " N"], Bool[np.ndarray, " N"]]],
+    num_classes: int,
+    strengths: Sequence[float] = STRENGTHS,
+) -> float:
+    """Of the strengths the one with the highest mean log p of what was held out.
+
+    Args:
+        folds: for each, the rows to fit on and the rows to judge by.
+
+    Raises:
+        EvaluationError: as `fit_probe`, or there is no fold.
+    """
+    if not folds:
+        raise EvaluationError("a strength is chosen by what is held out, and nothing is")
+
+    def held_out(strength: float) -> float:
+        means = []
+        for fitted, judged in folds:
+            probe = fit_probe(features[fitted], labels[fitted], num_classes, strength)
+            found = probe.log_probs(features[judged])
+            means.append(found[np.arange(len(found)), labels[judged]].mean())
+        return float(np.mean(means))
+
+    return max(strengths, key=held_out)
+
+
+def probe_hits(
+    probe: Probe, features: Float[np.ndarray, "N D"], labels: Int[np.ndarray, " N"]
+) -> Bool[np.ndarray, " N"]:
+    """Whether the most probable class is the right one; a tie at the top is wrong."""
+    found = probe.log_probs(features)
+    right = found[np.arange(len(found)), labels]
+    others = found.copy()
+    others[np.arange(len(found)), labels] = -np.inf
+    hits: np.ndarray = right > others.max(1)
+    return hits
+
+
+def _minimise(
+    rows: Float64[np.ndarray, "N R"],
+    targets: Int64[np.ndarray, " N"],
+    num_classes: int,
+    strength: float,
+) -> tuple[Float64[np.ndarray, "C R"], Float64[np.ndarray, " C"]]:
+    """Weight and bias, from zeros on. Raises EvaluationError: the gradient does not vanish."""
+    inputs, wanted = torch.from_numpy(rows), torch.from_numpy(targets)
+    weight = torch.zeros(num_classes, rows.shape[1], dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(num_classes, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [weight, bias],
+        max_iter=_MAX_ITERATIONS,
+        tolerance_grad=GRADIENT_TOLERANCE,
+        tolerance_change=0,
+        history_size=50,
+        line_search_fn="strong_wolfe",
+    )
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        fit = torch.nn.functional.cross_entropy(inputs @ weight.T + bias, wanted)
+        value: torch.Tensor = fit + strength / 2 * weight.square().sum()
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        optimizer.step(loss)
+        loss()
+    assert weight.grad is not None
+    assert bias.grad is not None
+    largest = max(float(weight.grad.abs().max()), float(bias.grad.abs().max()))
+    if not largest <= GRADIENT_TOLERANCE:
+        raise EvaluationError(
+            f"a probe of strength {strength:g} did not converge: its gradient is still "
+            f"{largest:.1e}; choose a larger strength"
+        )
+    return weight.detach().numpy(), bias.detach().numpy()
+
+
+def _checked(features: Float[np.ndarray, "N D"]) -> Float64[np.ndarray, "N D"]:
+    values = np.asarray(features, np.float64)
+    if not np.isfinite(values).all():
+        row = int(np.argmax(~np.isfinite(values).all(1)))
+        raise EvaluationError(f"the features of picture {row} are not finite: mend the model")
+    return values
