@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
@@ -120,10 +120,16 @@ def _held_out(num: int) -> list[Item]:
     ]
 
 
-def name_drawings(
-    scorer: Scorer, items: Sequence[Item], progress: Progress
-) -> tuple[dict[str, bool], Float64[np.ndarray, "items classes"]]:
-    """Which drawings get the right label, by id, and all scores. Equal best labels are wrong.
+class NamedDrawings(NamedTuple):
+    """What a model made of some drawings."""
+
+    right: dict[str, bool]
+    """By id of the item. Equal best labels are wrong."""
+    values: Float64[np.ndarray, "items classes"]
+
+
+def name_drawings(scorer: Scorer, items: Sequence[Item], progress: Progress) -> NamedDrawings:
+    """Score every drawing against all labels.
 
     Raises:
         EvaluationError: a score is not finite.
@@ -133,9 +139,8 @@ def name_drawings(
         [scores] = scorer.score([item.grid])
         rows.append(check_finite(scores.values[0], item.id))
         progress(number, len(items))
-    return {i.id: is_right(row, i.target) for i, row in zip(items, rows, strict=True)}, np.stack(
-        rows
-    )
+    right = {i.id: is_right(row, i.target) for i, row in zip(items, rows, strict=True)}
+    return NamedDrawings(right, np.stack(rows))
 
 
 def is_right(row: Float64[np.ndarray, " classes"], target: Any) -> bool:

@@ -8,9 +8,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from genvlm.config.data import Source
+from genvlm.config.data import DrawnSource, FileSource
 from genvlm.data.emoji import UNSEEN_VENDOR, Concept, id_rank, load_drawings, split_concepts
-from genvlm.data.skipping import SkipBudget
 from genvlm.data.sources import read_source
 from genvlm.evaluation.benchmark import Item
 from genvlm.scoring.protocols import Grid
@@ -20,12 +19,12 @@ BINS = (1, 32, 128, 1 << 30)
 PER_BIN = 50
 
 
-def caption_counts(sources: Sequence[Source]) -> Counter[str]:
+def caption_counts(sources: Sequence[DrawnSource | FileSource]) -> Counter[str]:
     """Words of every caption, between blanks, and how many documents have them."""
     counts: Counter[str] = Counter()
     for number, source in enumerate(sources):
-        for sample, _ in read_source(source, str(number), SkipBudget(0.0)):  # type: ignore[arg-type]
-            counts.update(_words(s) for s in sample.segments if isinstance(s, str))
+        for reading in read_source(source, str(number)):
+            counts.update(_words(s) for s in reading.sample.segments if isinstance(s, str))
     return counts
 
 

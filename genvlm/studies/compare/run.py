@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from genvlm.config.kinds import ModelTrainConfig
 from genvlm.config.schema import load_config, to_plain
 from genvlm.config.training import TrainConfig
 from genvlm.errors import EvaluationError
+from genvlm.evaluation.benchmark import Item
 from genvlm.evaluation.benchmarks.emoji_pairs import build_emoji_pairs
 from genvlm.evaluation.benchmarks.scenes import build_scenes
 from genvlm.nn.safetensors_folder import fingerprint_of
@@ -41,6 +42,12 @@ from genvlm.studies.compare.compute import decision_cost, frozen_parts
 from genvlm.studies.compare.frequency import caption_counts, frequency_items
 from genvlm.studies.evaluations import PAIRS
 from genvlm.studies.flops import training_flops
+from genvlm.studies.retrieval import (
+    Directions,
+    relative_to_nothing,
+    run_retrieval,
+    scene_gallery,
+)
 from genvlm.studies.runs import train_model
 from genvlm.training import steps
 from genvlm.training.run_folder import MODEL_FOLDER
@@ -181,10 +188,10 @@ def _run_cell(
         **ask(model, recipe.kind, config.evaluation, told, main=cell.is_main, controls=first),
     }  # fmt: skip
     if first and cell.recipe in config.curves.frequency_recipes:
-        method = METHODS[recipe.kind].drawings
+        method = METHODS[recipe.kind].drawings[0]
         items, frequency = frequency_items(caption_counts(trained.data.sources))
         with told.asking("concepts by their frequency") as bar:
-            right, _ = name_drawings(open_scorer(model, method), items, bar)
+            right = name_drawings(open_scorer(model, method), items, bar).right
         record["frequency"] = {"right": right, "captions": frequency, "method": method}
     return record
 
@@ -210,23 +217,15 @@ def ask(
         num_samples = asked.num_samples if kind == "diffusion" else None
         return open_scorer(model, method, num_samples=num_samples)
 
-    namer = scorer(methods.drawings)
     sets = drawing_sets(asked.num_training, asked.num_unseen, asked.num_held_out)
-    named = {}
-    for name, items in sets.items():
-        with told.asking(f"drawings of {name}") as bar:
-            named[name] = name_drawings(namer, items, bar)
-    found: dict[str, Any] = {
-        "drawings": {
-            "method": methods.drawings,
-            "unit": namer.info.unit,
-            "right": {name: right for name, (right, _) in named.items()},
-            "groups": {name: {i.id: i.group for i in items} for name, items in sets.items()},
-            "calibration": calibration_of(
-                sets[UNSEEN], named[UNSEEN][1], is_log_prob=namer.info.unit == "nats"
-            ),
-            "cost": decision_cost(namer, sets[HELD_OUT][0].grid)._asdict(),
-        }
+    drawings = {}
+    for method in methods.drawings if main else methods.drawings[:1]:
+        with told.asking(f"drawings by {method}") as bar:
+            drawings[method] = _ask_drawings(method, scorer(method), sets, bar)
+    found: dict[str, Any] = {"drawings": drawings.pop(methods.drawings[0])}
+    found["drawings"] |= {
+        "other_methods": drawings,
+        "groups": {name: {i.id: i.group for i in items} for name, items in sets.items()},
     }
     benchmarks = {"scenes": build_scenes("noto", asked.num_scenes, asked.num_scenes)}
     if main:
@@ -239,7 +238,48 @@ def ask(
                     name, benchmark, judging, progress=bar,
                     controls=controls and method == methods.captions[0],
                 )  # fmt: skip
+    if main:
+        both = (methods.image_to_text, methods.text_to_image)
+        with told.asking("retrieval") as bar:
+            found["retrieval"] = _retrieve(scorer, both, asked.gallery, bar)
     return found
+
+
+def _ask_drawings(
+    method: Method, namer: Scorer, sets: Mapping[str, list[Item]], bar: Bar
+) -> dict[str, Any]:
+    done, total = 0, sum(map(len, sets.values()))
+    right, calibration = {}, {}
+    for name, items in sets.items():
+        named = name_drawings(namer, items, lambda n, _, done=done: bar(done + n, total))  # type: ignore[misc]
+        done += len(items)
+        right[name] = named.right
+        if name == UNSEEN:
+            is_log_prob = namer.info.unit == "nats"
+            calibration = calibration_of(items, named.values, is_log_prob=is_log_prob)
+    return {
+        "method": method,
+        "unit": namer.info.unit,
+        "right": right,
+        "calibration": calibration,
+        "cost": decision_cost(namer, sets[HELD_OUT][0].grid)._asdict(),
+    }
+
+
+def _retrieve(
+    open_method: Callable[[Method], Scorer], methods: Sequence[Method], num: int, bar: Bar
+) -> dict[str, Any]:
+    scorers = {method: relative_to_nothing(open_method(method)) for method in methods}
+    directions = Directions(*(scorers[method] for method in methods))
+    ranked = run_retrieval(scene_gallery(num), directions, bar).retrieval._asdict()
+    return {
+        name: {
+            "method": method,
+            "ranks": dict(zip(found.ids, found.ranks.tolist(), strict=True)),
+            "num_candidates": found.num_candidates,
+        }
+        for method, (name, found) in zip(methods, ranked.items(), strict=True)
+    }
 
 
 def _train_language(path: str, out: Path, told: Told) -> float:
