@@ -8,24 +8,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from genvlm.config.data import DrawnSource, FileSource
+from genvlm.config.data import Source
 from genvlm.data.emoji import UNSEEN_VENDOR, Concept, id_rank, load_drawings, split_concepts
-from genvlm.data.sources import read_source
 from genvlm.evaluation.benchmark import Item
 from genvlm.scoring.protocols import Grid
+from genvlm.studies.language import training_texts
 
 BINS = (1, 32, 128, 1 << 30)
 """Captions that name a concept: from one number to below the next."""
 PER_BIN = 50
 
 
-def caption_counts(sources: Sequence[DrawnSource | FileSource]) -> Counter[str]:
+def caption_counts(sources: Sequence[Source]) -> Counter[str]:
     """Words of every caption, between blanks, and how many documents have them."""
-    counts: Counter[str] = Counter()
-    for number, source in enumerate(sources):
-        for reading in read_source(source, str(number)):
-            counts.update(_words(s) for s in reading.sample.segments if isinstance(s, str))
-    return counts
+    return Counter(map(_words, training_texts(sources)))
 
 
 def frequencies(concepts: Sequence[Concept], counts: Mapping[str, int]) -> dict[str, int]:

@@ -104,6 +104,21 @@ def test_what_is_recorded_is_not_run_again(comparison: CompareConfig, done: Path
     assert [file.stat().st_mtime_ns for file in files] == before
 
 
+def test_what_a_record_lacks_is_asked_of_the_model_that_is_there(
+    comparison: CompareConfig, done: Path
+) -> None:
+    path = done / "cells" / "clip-seed-0" / RECORD_FILE
+    whole = path.read_text()
+    part = json.loads(whole)
+    part.pop("retrieval")
+    path.write_text(json.dumps(part))
+    weights = next(done.glob("cells/clip-seed-0/run/model/*.safetensors"))
+    before = weights.stat().st_mtime_ns
+    run_cells(comparison, done)
+    assert json.loads(path.read_text()) == json.loads(whole)
+    assert weights.stat().st_mtime_ns == before
+
+
 @pytest.mark.parametrize(
     "more", [{"training_flops": 3e8}, {"evaluation": replace(_FEW, gallery=4)}]
 )
@@ -173,7 +188,7 @@ def test_a_share_of_the_data_is_fewer_scenes_and_fewer_copies(comparison: Compar
     assert scenes.num == 100
     assert isinstance(emoji, EmojiSource)
     assert emoji.augmented_copies == 1
-    with pytest.raises(ConfigError, match="0.25 of 6 versions of a drawing is no whole number"):
+    with pytest.raises(ConfigError, match=r"0\.25 of 6 versions of a drawing is no whole number"):
         share_of(EmojiSource(augmented_copies=5), 0.25)
     clip = load_recipes(comparison, "")["clip"]
     with pytest.raises(ConfigError, match="kind captions has no shares"):
