@@ -143,7 +143,7 @@ class TextsSource:
     """Texts of another source without its pictures, each as often as the source has it."""
 
     kind: Literal["texts"] = "texts"
-    of: Annotated[ScenesSource | EmojiSource, Field(discriminator="kind")]
+    of: Annotated[ScenesSource | EmojiSource | StoriesSource, Field(discriminator="kind")]
 
 
 @strict

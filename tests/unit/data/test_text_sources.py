@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from genvlm.config.data import DataConfig, EmojiSource, GlossesSource, ScenesSource, TextsSource
+from genvlm.config.data import (
+    DataConfig,
+    EmojiSource,
+    GlossesSource,
+    ScenesSource,
+    StoriesSource,
+    TextsSource,
+)
 from genvlm.config.schema import parse_config
 from genvlm.data import sources
 from genvlm.data.emoji import load_concepts
@@ -15,6 +22,7 @@ from genvlm.data.sources import Sample, read_source
 from genvlm.errors import ConfigError
 
 SCENES = ScenesSource(num=300, three=0.3, counts=0.3)
+STORIES = StoriesSource(num=9)
 EMOJI = EmojiSource(vendors=("noto",), augmented_copies=2)
 
 
@@ -25,9 +33,9 @@ def texts_of(source: TextsSource | GlossesSource) -> list[str]:
     return [str(text) for reading in readings for text in reading.sample.segments]
 
 
-@pytest.mark.parametrize("source", [SCENES, EMOJI], ids=["scenes", "emoji"])
+@pytest.mark.parametrize("source", [SCENES, EMOJI, STORIES], ids=["scenes", "emoji", "stories"])
 def test_texts_are_those_of_the_source_in_its_order(
-    source: ScenesSource | EmojiSource, monkeypatch: pytest.MonkeyPatch
+    source: ScenesSource | EmojiSource | StoriesSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paired = [reading.sample for reading in read_source(source, "7-texts")]
 
@@ -37,7 +45,7 @@ def test_texts_are_those_of_the_source_in_its_order(
     for name in ("render_scene", "load_drawings", "augment_drawings"):
         monkeypatch.setattr(sources, name, refuse)
     alone = [r.sample for r in read_source(TextsSource(of=source), "7-texts")]
-    assert alone == [Sample(s.id, s.segments[:1], "document") for s in paired]
+    assert alone == [Sample(s.id, s.segments[::2], "document") for s in paired]
 
 
 def test_no_text_is_a_caption_of_a_held_out_family() -> None:
@@ -71,8 +79,8 @@ def test_no_definition_names_a_held_out_emoji_or_is_kept_for_testing() -> None:
 
 
 def test_texts_of_what_has_no_captions_are_refused() -> None:
-    plain = {"sources": [{"kind": "texts", "of": {"kind": "stories", "num": 3}}]}
-    with pytest.raises(ConfigError, match="no kind 'stories': choose one of scenes, emoji"):
+    plain = {"sources": [{"kind": "texts", "of": {"kind": "edits", "num": 3}}]}
+    with pytest.raises(ConfigError, match="no kind 'edits': choose one of scenes, emoji, stories"):
         parse_config(DataConfig, plain, "run.yaml")
 
 
