@@ -104,8 +104,8 @@ def transformer_features(
 ) -> ImageFeatures:
     """Mean state of BOI and the codes in front of which nothing stands, behind the middle block.
 
-    Iconic for generative models of pixels, whose last states are about the next code alone
-    (Chen et al. 2020, iGPT, section 4.1).
+    The last states are about the next code alone; where features are best was measured
+    (docs/probes.md), as Chen et al. 2020 (iGPT, section 4.1) did.
 
     Args:
         num_blocks: how many blocks have read it; half of them by default.

@@ -68,7 +68,7 @@ def test_features_that_tell_concepts_apart_reach_all_and_empty_ones_nothing() ->
 
 
 def test_features_without_meaning_are_at_chance() -> None:
-    concepts = probe_concepts(25)
+    concepts = probe_concepts(12)
 
     def noise(images: Sequence[RGBImage]) -> np.ndarray:
         seeds = [int.from_bytes(image_digest(i)[-12:].encode()) for i in images]
@@ -76,7 +76,7 @@ def test_features_without_meaning_are_at_chance() -> None:
         return np.array(rows, np.float32)
 
     (probe,) = few_shot(noise, concepts, [2])
-    # 25 answers at 4 %: more than 4 right have a probability of 0.3 %.
+    # 12 answers at 8.3 %: more than 4 right have a probability of 0.2 %.
     assert sum(probe.hits.values()) <= 4
 
 
@@ -98,7 +98,7 @@ def test_the_strength_is_chosen_without_the_unseen_vendor() -> None:
         found[[image_digest(image) in unseen for image in images]] *= -3
         return found
 
-    plain, other = few_shot(read, concepts, [1, 2]), few_shot(spoiled, concepts, [1, 2])
+    plain, other = few_shot(read, concepts, [2]), few_shot(spoiled, concepts, [2])
     assert [p.strength for p in plain] == [p.strength for p in other]
     assert [p.hits for p in plain] != [p.hits for p in other]
 
