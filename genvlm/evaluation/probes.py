@@ -12,12 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64, Int, Int64
+from torch import Tensor
 
 from genvlm.errors import EvaluationError
 
-STRENGTHS = tuple(10.0**power for power in range(-6, 1))
+STRENGTHS = tuple(10.0**power for power in range(-5, 1))
 # Where float64 can still tell two values of the loss apart.
 GRADIENT_TOLERANCE = 1e-7
+# While a strength is chosen: mean log p then differs in digits that decide nothing.
+_ROUGH_TOLERANCE = 1e-5
 _MAX_ITERATIONS = 2000
 
 
@@ -53,6 +56,17 @@ def fit_probe(
         EvaluationError: a feature is not finite, a label has no class, pictures and labels are not
             as many, or the gradient does not vanish.
     """
+    return _fit_path(features, labels, num_classes, [strength], GRADIENT_TOLERANCE)[0]
+
+
+def _fit_path(
+    features: Float[np.ndarray, "N D"],
+    labels: Int[np.ndarray, " N"],
+    num_classes: int,
+    strengths: Sequence[float],
+    tolerance: float,
+) -> list[Probe]:
+    """A probe for each strength; every fit begins where the one before it ended."""
     values = _checked(features)
     targets = np.ascontiguousarray(labels, np.int64)
     if len(values) != len(targets) or len(values) == 0:
@@ -68,8 +82,16 @@ def fit_probe(
     rows = (values - mean) / scale
     # The optimum is made of the rows themselves, so that no more dimensions than rows are needed.
     basis = np.linalg.qr(rows.T)[0] if len(rows) < rows.shape[1] else np.eye(rows.shape[1])
-    weight, bias = _minimise(rows @ basis, targets, num_classes, strength)
-    return Probe(mean, scale, weight @ basis.T, bias, strength)
+    reduced = torch.from_numpy(rows @ basis)
+    weight = torch.zeros(num_classes, reduced.shape[1], dtype=torch.float64)
+    bias = torch.zeros(num_classes, dtype=torch.float64)
+    probes = []
+    for strength in strengths:
+        weight, bias = _minimise(
+            reduced, torch.from_numpy(targets), weight, bias, strength, tolerance
+        )
+        probes.append(Probe(mean, scale, weight.numpy() @ basis.T, bias.numpy(), strength))
+    return probes
 
 
 def choose_strength(
@@ -89,16 +111,15 @@ def choose_strength(
     """
     if not folds:
         raise EvaluationError("a strength is chosen by what is held out, and nothing is")
-
-    def held_out(strength: float) -> float:
-        means = []
-        for fitted, judged in folds:
-            probe = fit_probe(features[fitted], labels[fitted], num_classes, strength)
-            found = probe.log_probs(features[judged])
-            means.append(found[np.arange(len(found)), labels[judged]].mean())
-        return float(np.mean(means))
-
-    return max(strengths, key=held_out)
+    path = sorted(strengths, reverse=True)
+    means = np.zeros(len(path))
+    for fitted, judged in folds:
+        right = labels[judged]
+        probes = _fit_path(features[fitted], labels[fitted], num_classes, path, _ROUGH_TOLERANCE)
+        for k, probe in enumerate(probes):
+            log_probs = probe.log_probs(features[judged])
+            means[k] += log_probs[np.arange(len(right)), right].mean() / len(folds)
+    return path[int(means.argmax())]
 
 
 def probe_hits(
@@ -114,28 +135,28 @@ def probe_hits(
 
 
 def _minimise(
-    rows: Float64[np.ndarray, "N R"],
-    targets: Int64[np.ndarray, " N"],
-    num_classes: int,
+    rows: Float64[Tensor, "N R"],
+    targets: Int64[Tensor, " N"],
+    weight: Float64[Tensor, "C R"],
+    bias: Float64[Tensor, " C"],
     strength: float,
-) -> tuple[Float64[np.ndarray, "C R"], Float64[np.ndarray, " C"]]:
-    """Weight and bias, from zeros on. Raises EvaluationError: the gradient does not vanish."""
-    inputs, wanted = torch.from_numpy(rows), torch.from_numpy(targets)
-    weight = torch.zeros(num_classes, rows.shape[1], dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros(num_classes, dtype=torch.float64, requires_grad=True)
+    tolerance: float,
+) -> tuple[Float64[Tensor, "C R"], Float64[Tensor, " C"]]:
+    """Weight and bias, from these on. Raises EvaluationError: the gradient does not vanish."""
+    weight, bias = (t.detach().clone().requires_grad_() for t in (weight, bias))
     optimizer = torch.optim.LBFGS(
         [weight, bias],
         max_iter=_MAX_ITERATIONS,
-        tolerance_grad=GRADIENT_TOLERANCE,
+        tolerance_grad=tolerance,
         tolerance_change=0,
         history_size=50,
         line_search_fn="strong_wolfe",
     )
 
-    def loss() -> torch.Tensor:
+    def loss() -> Tensor:
         optimizer.zero_grad()
-        fit = torch.nn.functional.cross_entropy(inputs @ weight.T + bias, wanted)
-        value: torch.Tensor = fit + strength / 2 * weight.square().sum()
+        fit = torch.nn.functional.cross_entropy(rows @ weight.T + bias, targets)
+        value: Tensor = fit + strength / 2 * weight.square().sum()
         value.backward()
         return value
 
@@ -145,12 +166,12 @@ def _minimise(
     assert weight.grad is not None
     assert bias.grad is not None
     largest = max(float(weight.grad.abs().max()), float(bias.grad.abs().max()))
-    if not largest <= GRADIENT_TOLERANCE:
+    if not largest <= tolerance:
         raise EvaluationError(
             f"a probe of strength {strength:g} did not converge: its gradient is still "
             f"{largest:.1e}; choose a larger strength"
         )
-    return weight.detach().numpy(), bias.detach().numpy()
+    return weight.detach(), bias.detach()
 
 
 def _checked(features: Float[np.ndarray, "N D"]) -> Float64[np.ndarray, "N D"]:
