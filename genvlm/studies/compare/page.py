@@ -10,7 +10,9 @@ from genvlm.nn.whole_files import write_whole
 from genvlm.studies.compare.cells import Cell
 
 
-def write_page(config: CompareConfig, records: Mapping[Cell, dict[str, Any]], out: Path) -> Path:
+def write_page(
+    config: CompareConfig, records: Mapping[Cell, dict[str, Any]], out: Path, baselines: Any = None
+) -> Path:
     """results.json and report.html."""
     write_whole(out / "results.json", json.dumps(list(records.values()), indent=1) + "\n")
     return out / "results.json"

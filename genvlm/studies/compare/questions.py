@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genvlm.config.compare import CompareConfig
+from genvlm.config.compare import CompareConfig, CompareEvaluationConfig
 from genvlm.config.data import Source
+from genvlm.data.emoji import TRAINING_VENDORS, class_concepts
 from genvlm.evaluation.benchmark import Item
+from genvlm.evaluation.benchmarks.emoji_classes import labelled_drawings
 from genvlm.evaluation.benchmarks.emoji_pairs import build_emoji_pairs
 from genvlm.evaluation.benchmarks.scenes import build_scenes
+from genvlm.scoring.controls import PixelNeighbourScorer
+from genvlm.scoring.features import ImageFeatures, open_features
 from genvlm.scoring.open import Method, open_scorer
 from genvlm.scoring.protocols import Scorer
 from genvlm.studies.compare.asked import (
@@ -26,6 +30,7 @@ from genvlm.studies.compare.cells import Cell
 from genvlm.studies.compare.compute import decision_cost
 from genvlm.studies.compare.frequency import caption_counts, frequency_items
 from genvlm.studies.evaluations import PAIRS
+from genvlm.studies.probes import few_shot, probe_concepts
 from genvlm.studies.retrieval import (
     Directions,
     relative_to_nothing,
@@ -67,7 +72,7 @@ def sections(cell: Cell, config: CompareConfig) -> tuple[str, ...]:
         return ("drawings", SCENES)
     first = cell.seed == config.seeds[0]
     frequency = first and cell.recipe in config.curves.frequency_recipes
-    return ("drawings", SCENES, PAIRS, "retrieval", *["frequency"] * frequency)
+    return ("drawings", SCENES, PAIRS, "retrieval", "probes", *["frequency"] * frequency)
 
 
 def ask(section: str, asked: Asked, bar: Bar) -> dict[str, Any]:
@@ -82,10 +87,29 @@ def ask(section: str, asked: Asked, bar: Bar) -> dict[str, Any]:
             return _captions(PAIRS, build_emoji_pairs(max_items=of.num_pairs), asked, bar)
         case "retrieval":
             return _retrieval(asked, bar)
+        case "probes":
+            return probe(open_features(asked.model), of)
         case "frequency":
             return _frequency(asked, bar)
         case _:
             raise ValueError(section)
+
+
+def probe(features: ImageFeatures, of: CompareEvaluationConfig) -> dict[str, Any]:
+    """Few-shot probes of any features."""
+    found = few_shot(features.features, probe_concepts(), of.shots)
+    return {
+        "features": features.name,
+        "shots": {str(p.num_shots): {"right": p.hits, "strength": p.strength} for p in found},
+    }
+
+
+def name_by_pixels(of: CompareEvaluationConfig) -> dict[str, dict[str, bool]]:
+    """The same drawings by their nearest neighbour in pixels, among unmoved ones of training."""
+    references = labelled_drawings(class_concepts(), TRAINING_VENDORS)
+    scorer = PixelNeighbourScorer(*references)
+    sets = drawing_sets(of.num_training, of.num_unseen, of.num_held_out)
+    return {n: name_drawings(scorer, items, lambda *_: None).right for n, items in sets.items()}
 
 
 def _drawings(asked: Asked, bar: Bar) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from genvlm.config.training import TrainConfig
 from genvlm.errors import EvaluationError
 from genvlm.nn.safetensors_folder import fingerprint_of
 from genvlm.nn.whole_files import hold_folder, write_whole
+from genvlm.scoring.features import pixel_features
 from genvlm.studies.compare.cells import (
     LANGUAGE_FOLDER,
     Cell,
@@ -25,7 +26,7 @@ from genvlm.studies.compare.cells import (
     plan_cells,
 )
 from genvlm.studies.compare.compute import frozen_parts
-from genvlm.studies.compare.questions import Asked, ask, sections
+from genvlm.studies.compare.questions import Asked, ask, name_by_pixels, probe, sections
 from genvlm.studies.flops import training_flops
 from genvlm.studies.runs import train_model
 from genvlm.training import steps
@@ -33,7 +34,7 @@ from genvlm.training.run_folder import MODEL_FOLDER
 
 SCHEMA = 1
 RECORD_FILE = "record.json"
-_CELLS, _CACHE, _RUN = "cells", "cache", "run"
+_CELLS, _CACHE, _RUN, BASELINES = "cells", "cache", "run", "baselines"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +106,23 @@ def read_records(config: CompareConfig, out: Path) -> dict[Cell, dict[str, Any]]
         if record is not None:
             found[cell] = record
     return found
+
+
+def baselines(config: CompareConfig, out: Path) -> dict[str, Any]:
+    """What needs no model, of the same drawings and shots; kept in `out`."""
+    folder, of = out / BASELINES, config.evaluation
+    expected = fingerprint_of([SCHEMA, to_plain(of)])
+    with hold_folder(folder, wait=True):
+        record = read_record(folder, expected)
+        if record is None:
+            record = {
+                "schema": SCHEMA,
+                "identity": expected,
+                "drawings": {"method": "pixel 1-NN", "right": name_by_pixels(of)},
+                "probes": probe(pixel_features(), of),
+            }
+            _write(record, folder)
+    return record
 
 
 def identity(cell: Cell, recipe: ModelTrainConfig, config: CompareConfig) -> str:
