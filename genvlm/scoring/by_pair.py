@@ -53,7 +53,8 @@ def score_pairs(
 
 def _scores(grid: Grid, found: dict[tuple[str, str], tuple[float, int]]) -> Scores:
     shape = (len(grid.images), len(grid.texts))
-    pairs = [found[image_digest(image), text] for image in grid.images for text in grid.texts]
+    keys = [image_digest(image) for image in grid.images]
+    pairs = [found[key, text] for key in keys for text in grid.texts]
     values: Float64[np.ndarray, "images texts"] = np.array(
         [value for value, _ in pairs], np.float64
     ).reshape(shape)
