@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
@@ -264,6 +264,17 @@ class PairSource:
 def standardised(pairs: Pairs, mean: Float[Tensor, " c"], std: Float[Tensor, " c"]) -> Pairs:
     """The same pairs with latents of unit scale."""
     return replace(pairs, latents=(pairs.latents - mean[:, None, None]) / std[:, None, None])
+
+
+def build_pixel_pairs(
+    config: CaptionedDataConfig,
+    side: int,
+    cache: Path | None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Pairs:
+    """`build_pairs` of pixels as they are; models that read one size share what is kept."""
+    encode = partial(fit_pixels, side=side)
+    return build_pairs(config, encode, f"pixels {side}", cache, progress)
 
 
 def fit_pixels(images: Sequence[RGBImage], side: int) -> UInt8[Tensor, "images 3 side side"]:

@@ -20,3 +20,8 @@ def licences(sources: Sequence[Mapping[str, Any]]) -> str:
     drawings = [f"Drawings: {LICENCES[v]}.\n" for v in sorted(vendors)]
     has_glosses = any(s.get("kind") == "glosses" for s in sources)
     return "".join([*drawings, *[f"Definitions: {GLOSSES_LICENCE}.\n"] * has_glosses])
+
+
+def describe_weights(decay: float | None) -> str:
+    """Which weights of a run are in its model folder, by the decay of their average."""
+    return "last weights" if decay is None else f"average of the weights, decay {decay}"
