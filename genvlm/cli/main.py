@@ -11,6 +11,7 @@ from genvlm import __version__
 from genvlm.cli import (
     bench,
     classify,
+    compare,
     config,
     convert,
     data,
@@ -32,7 +33,7 @@ from genvlm.training.stopping import Terminated, terminable
 
 _COMMANDS = (
     train, plan, generate, rollout, inpaint, edit, score, surprise, classify, evaluate, config,
-    report, convert, data, demo, bench,
+    report, convert, data, demo, bench, compare,
 )  # fmt: skip
 _SHOW_WARNING = warnings.showwarning
 USER_ERROR, OUR_FAULT, INTERRUPTED = 2, 1, 130

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 from genvlm.cli.inputs import check_output_folder, record_command
 from genvlm.cli.parsing import Subparsers, add_command
@@ -36,6 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train and print the model folder."""
     from genvlm.cli.overrides import load_with_overrides
     from genvlm.config.assets import resolve_path
+    from genvlm.config.compare import CompareConfig
     from genvlm.config.curation import CurationConfig
     from genvlm.config.image_tokenizer import VQGANTrainConfig
     from genvlm.config.kinds import ModelTrainConfig, config_class
@@ -60,6 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
     elif isinstance(config, CurationConfig):
         raise ConfigError(f"{path} curates data and trains nothing: genvlm data curate {path}")
+    elif isinstance(config, CompareConfig):
+        raise ConfigError(f"{path} compares models: genvlm compare {path}")
     elif arguments.resume:
         raise ConfigError(f"{path} trains a text tokenizer, in seconds: leave --resume out")
     else:
@@ -75,42 +78,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _train_model(config: "ModelTrainConfig", arguments: argparse.Namespace) -> Path:
     from genvlm.cli.training_progress import training_progress
-    from genvlm.config.coca import CoCaTrainConfig
-    from genvlm.config.contrastive import ContrastiveTrainConfig
-    from genvlm.config.diffusion import DiffusionTrainConfig
-    from genvlm.config.masked import MaskedTrainConfig
-    from genvlm.config.projector import ProjectorTrainConfig
-    from genvlm.config.training import TrainConfig
+    from genvlm.studies.runs import train_model
 
     with training_progress() as progress:
-        out, resume = arguments.out, arguments.resume
-        match config:
-            case TrainConfig():
-                from genvlm.training.loop import train
-
-                return train(config, out, resume=resume, progress=progress)
-            case DiffusionTrainConfig():
-                from genvlm.training.diffusion import train_diffusion
-
-                return train_diffusion(config, out, resume=resume, progress=progress)
-            case ContrastiveTrainConfig():
-                from genvlm.training.contrastive import train_contrastive
-
-                return train_contrastive(config, out, resume=resume, progress=progress)
-            case CoCaTrainConfig():
-                from genvlm.training.coca import train_coca
-
-                return train_coca(config, out, resume=resume, progress=progress)
-            case MaskedTrainConfig():
-                from genvlm.training.masked import train_masked
-
-                return train_masked(config, out, resume=resume, progress=progress)
-            case ProjectorTrainConfig():
-                from genvlm.training.projector import train_projector
-
-                return train_projector(config, out, resume=resume, progress=progress)
-            case _:
-                assert_never(config)
+        return train_model(config, arguments.out, resume=arguments.resume, progress=progress)
 
 
 def _train_image_tokenizer(config: "VQGANTrainConfig", arguments: argparse.Namespace) -> Path:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from genvlm.config.coca import CoCaTrainConfig
+from genvlm.config.compare import CompareConfig
 from genvlm.config.contrastive import ContrastiveTrainConfig
 from genvlm.config.curation import CurationConfig
 from genvlm.config.diffusion import DiffusionTrainConfig
@@ -25,7 +26,7 @@ ModelTrainConfig = (
     | ProjectorTrainConfig
 )
 Trainable = ModelTrainConfig | VQGANTrainConfig | VideoVQTrainConfig | TextTokenizerConfig
-AnyConfig = Trainable | CurationConfig | PublishedShape
+AnyConfig = Trainable | CurationConfig | CompareConfig | PublishedShape
 _KINDS: dict[str, type[AnyConfig]] = {
     "mixed_modal": TrainConfig,
     "diffusion": DiffusionTrainConfig,
@@ -37,6 +38,7 @@ _KINDS: dict[str, type[AnyConfig]] = {
     "video_vq": VideoVQTrainConfig,
     "sentencepiece": TextTokenizerConfig,
     "curation": CurationConfig,
+    "compare": CompareConfig,
     "shape": PublishedShape,
 }
 

@@ -27,7 +27,7 @@ class MaskedConfig:
     image_tokenizer: str = "tokenizers/image-emoji-64"
     """Whose codes stand for what a masked patch shows; only training needs it."""
     codebook_size: Positive = 8192
-    """Of the image tokenizer."""
+    """Of the image tokenizer; fewer: its codes are merged into so many."""
     hidden_size: Positive
     """Of the encoder of both."""
     num_layers: Positive

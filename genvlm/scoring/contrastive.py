@@ -204,7 +204,7 @@ class DualEncoderEmbedder:
     def check(self, item_id: str, text: str) -> None:
         """As `Embedder`."""
         try:
-            self._model.texts.encode([text])
+            self._model.check_text(text)
         except TokenError as error:
             raise TokenError(f"item {item_id!r}: {error}") from None
 

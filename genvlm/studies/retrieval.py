@@ -179,11 +179,18 @@ def open_directions(
     if not methods and is_mixed_modal(folder):
         methods = ("image_given_text", "text_given_image")
     scorers = [open_scorer(folder, method, device=device) for method in methods or (None,)]
-    both = [
-        RelativeScorer(s) if isinstance(s, DiffusionScorer) and s.model.condition_dropout else s
-        for s in scorers
-    ]
+    both = [relative_to_nothing(s) for s in scorers]
     return Directions(both[0], both[-1])
+
+
+def relative_to_nothing(scorer: Scorer) -> Scorer:
+    """Of a diffusion model that has learned to go without a text, less what it gives without.
+
+    Others as they are: theirs compare between images already.
+    """
+    if isinstance(scorer, DiffusionScorer) and scorer.model.condition_dropout:
+        return RelativeScorer(scorer)
+    return scorer
 
 
 def score_gallery(

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from genvlm.config.assets import resolve_path
 from genvlm.config.coca import CoCaTrainConfig
 from genvlm.config.contrastive import ContrastiveTrainConfig
 from genvlm.config.masked import MaskedTrainConfig
@@ -19,7 +18,7 @@ from genvlm.data.pairs import Pairs, build_pairs, fit_pixels
 from genvlm.models.auxiliary.folder import Built, Family, frozen_state, trained_state
 from genvlm.models.model_folder import is_finished
 from genvlm.nn.safetensors_folder import fingerprint_tensors
-from genvlm.tokenization.image import ImageTokenizer, load_image_tokenizer
+from genvlm.tokenization.image import ImageTokenizer
 from genvlm.training.card import licences, list_sources
 from genvlm.training.memory import check_model_memory
 from genvlm.training.run_folder import MODEL_FOLDER, claim_inputs, hold_run
@@ -41,8 +40,8 @@ class CaptionRun(NamedTuple, Generic[Network]):
     """Lines of the card about the model."""
     limits: str
     """The last line of the card: what it cannot do."""
-    image_tokenizer: str | None = None
-    """Whose codes the model learns to tell."""
+    image_tokenizer: Callable[[], ImageTokenizer] | None = None
+    """Loads the one whose codes the model learns to tell."""
 
 
 class PreparedCaptions(NamedTuple):
@@ -59,8 +58,12 @@ def train_on_captions(
     *,
     resume: bool,
     progress: Progress | None,
+    cache: Path | None = None,
 ) -> Path:
     """Train.
+
+    Args:
+        cache: a folder for encoded pictures, which runs may share; by default of the run itself.
 
     Returns:
         The model folder `out/model`, of the averaged weights where there is an average.
@@ -73,7 +76,7 @@ def train_on_captions(
     """
     progress = progress or Progress()
     with hold_run(config, out, resume) as first:
-        source, objective = prepare_captions(config, run, out / "cache", progress.encode)
+        source, objective = prepare_captions(config, run, cache or out / "cache", progress.encode)
         check_model_memory(config, objective)
         inputs = {
             "frozen encoders": fingerprint_tensors(frozen_state(objective)),
@@ -111,8 +114,7 @@ def prepare_captions(
     )
     codes = None
     if run.image_tokenizer is not None:
-        tokenizer = load_image_tokenizer(resolve_path(run.image_tokenizer))
-        codes = _codes(config, tokenizer, cache, encode)
+        codes = _codes(config, run.image_tokenizer(), cache, encode)
     source = CaptionSource(
         pairs=pairs,
         codes=codes,

@@ -15,9 +15,11 @@ def train_coca(
     *,
     resume: bool = False,
     progress: Progress | None = None,
+    cache: Path | None = None,
 ) -> Path:
-    """Train a contrastive captioner. Returns and raises as `train_on_captions`."""
-    return train_on_captions(config, out, coca_run(config), resume=resume, progress=progress)
+    """Train a contrastive captioner. Takes, returns and raises as `train_on_captions`."""
+    run = coca_run(config)
+    return train_on_captions(config, out, run, resume=resume, progress=progress, cache=cache)
 
 
 def coca_run(config: CoCaTrainConfig) -> CaptionRun[CoCa]:

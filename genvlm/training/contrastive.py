@@ -15,10 +15,11 @@ def train_contrastive(
     *,
     resume: bool = False,
     progress: Progress | None = None,
+    cache: Path | None = None,
 ) -> Path:
-    """Train a contrastive model. Returns and raises as `train_on_captions`."""
+    """Train a contrastive model. Takes, returns and raises as `train_on_captions`."""
     run = contrastive_run(config)
-    return train_on_captions(config, out, run, resume=resume, progress=progress)
+    return train_on_captions(config, out, run, resume=resume, progress=progress, cache=cache)
 
 
 def contrastive_run(config: ContrastiveTrainConfig) -> CaptionRun[DualEncoder]:

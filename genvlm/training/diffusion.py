@@ -37,8 +37,12 @@ def train_diffusion(
     *,
     resume: bool = False,
     progress: Progress | None = None,
+    cache: Path | None = None,
 ) -> Path:
     """Train a diffusion model.
+
+    Args:
+        cache: a folder for encoded pictures, which runs may share; by default of the run itself.
 
     Returns:
         The model folder `out/model`, of the averaged weights where there is an average.
@@ -52,7 +56,7 @@ def train_diffusion(
     progress = progress or Progress()
     with hold_run(config, out, resume) as first:
         source, objective, latents, texts = prepare_diffusion(
-            config, out / "cache", progress.encode
+            config, cache or out / "cache", progress.encode
         )
         check_model_memory(config, objective)
         inputs = {

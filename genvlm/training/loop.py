@@ -36,9 +36,17 @@ from genvlm.training.steps import Progress, run_steps
 
 
 def train(
-    config: TrainConfig, out: Path, *, resume: bool = False, progress: Progress | None = None
+    config: TrainConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    cache: Path | None = None,
 ) -> Path:
     """Train a mixed-modal transformer.
+
+    Args:
+        cache: a folder for tokenised documents, which runs may share; by default of the run itself.
 
     Returns:
         The model folder `out/model`.
@@ -52,7 +60,9 @@ def train(
     # One process of several holds the folder and writes into it; the others take part in steps.
     with hold_run(config, out, resume) as first:
         check_memory(config, progress.say if first else lambda message: None)
-        source, objective, tokenizers = prepare_transformer(config, out / "cache", progress.encode)
+        source, objective, tokenizers = prepare_transformer(
+            config, cache or out / "cache", progress.encode
+        )
         inputs = {
             "text tokenizer": tokenizers.text.fingerprint,
             "image tokenizer": tokenizers.image.fingerprint,
@@ -161,15 +171,17 @@ def _trained_model(
 def _card(config: TrainConfig, corpus: Corpus, pretrained: PretrainedModel) -> str:
     num_parameters = sum(p.numel() for p in pretrained.model.parameters())
     rows = "packed rows" if config.data.packing else "documents"
-    visuals = f"{corpus.num_pictures:,} pictures"
+    visuals = f" with {corpus.num_pictures:,} pictures"
     if corpus.num_videos:
         visuals += f" and {corpus.num_videos:,} clips"
+    if not (corpus.num_pictures or corpus.num_videos):
+        visuals = " of text alone: it has seen no picture, and log p(image) of it means nothing"
     return f"""# A genvlm mixed-modal transformer
 
 {num_parameters:,} parameters, {pretrained.vocabulary.size:,} token ids, context
 {config.model.context_length}. Trained for {config.num_steps:,} steps of
 {config.global_batch_size} {rows} ({config.precision}, seed {config.seed}) on
-{len(corpus):,} documents with {visuals}:
+{len(corpus):,} documents{visuals}:
 
 {list_sources(config.data.sources)}
 

@@ -8,7 +8,8 @@ from genvlm.config.masked import MaskedConfig, MaskedTrainConfig
 from genvlm.config.schema import load_config
 from genvlm.errors import ConfigError
 from genvlm.models.auxiliary.masked import MASKED, MaskedEncoders
-from genvlm.tokenization.image import CONFIG_FILE
+from genvlm.tokenization.coarse import merge_codes
+from genvlm.tokenization.image import CONFIG_FILE, ImageTokenizer, load_image_tokenizer
 from genvlm.training.caption_run import CaptionRun, train_on_captions
 from genvlm.training.objectives.masked import MaskedObjective
 from genvlm.training.steps import Progress
@@ -20,13 +21,15 @@ def train_masked(
     *,
     resume: bool = False,
     progress: Progress | None = None,
+    cache: Path | None = None,
 ) -> Path:
-    """Train a masked model. Returns and raises as `train_on_captions`.
+    """Train a masked model. Takes, returns and raises as `train_on_captions`.
 
     Raises:
-        ConfigError: patches are no cells of the image tokenizer, or it has another codebook.
+        ConfigError: patches are no cells of the image tokenizer, or it has fewer codes.
     """
-    return train_on_captions(config, out, masked_run(config), resume=resume, progress=progress)
+    run = masked_run(config)
+    return train_on_captions(config, out, run, resume=resume, progress=progress, cache=cache)
 
 
 def masked_run(config: MaskedTrainConfig) -> CaptionRun[MaskedEncoders]:
@@ -43,7 +46,7 @@ def masked_run(config: MaskedTrainConfig) -> CaptionRun[MaskedEncoders]:
         f"patches and {weights.text_share:.0%} of the pieces are masked",
         limits="It compares a picture and a text and guesses what is masked; it knows no "
         "probability of a whole text or picture, and draws nothing.",
-        image_tokenizer=config.model.image_tokenizer,
+        image_tokenizer=lambda: _load_tokenizer(config.model),
     )
 
 
@@ -57,7 +60,15 @@ def _check_cells(model: MaskedConfig) -> None:
             f"{model.image_tokenizer}: set image_encoder.side to {tokenizer.resolution} and "
             f"image_encoder.patch_size to {cell}"
         )
-    if model.codebook_size != tokenizer.codebook_size:
+    if model.codebook_size > tokenizer.codebook_size:
         raise ConfigError(
-            f"{model.image_tokenizer} has {tokenizer.codebook_size} codes: set codebook_size to it"
+            f"{model.image_tokenizer} has {tokenizer.codebook_size} codes: set codebook_size to "
+            "it, or to fewer, into which they are merged"
         )
+
+
+def _load_tokenizer(model: MaskedConfig) -> ImageTokenizer:
+    tokenizer = load_image_tokenizer(resolve_path(model.image_tokenizer))
+    if model.codebook_size < tokenizer.config.codebook_size:
+        return merge_codes(tokenizer, model.codebook_size)
+    return tokenizer

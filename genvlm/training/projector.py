@@ -40,8 +40,12 @@ def train_projector(
     *,
     resume: bool = False,
     progress: Progress | None = None,
+    cache: Path | None = None,
 ) -> Path:
     """Train a projector between a frozen image encoder and a frozen language model.
+
+    Args:
+        cache: a folder for encoded pictures, which runs may share; by default of the run itself.
 
     Returns:
         The model folder `out/model`, of the averaged weights where there is an average.
@@ -55,7 +59,7 @@ def train_projector(
     progress = progress or Progress()
     with hold_run(config, out, resume) as first:
         source, objective, patches, language = prepare_projector(
-            config, out / "cache", progress.encode
+            config, cache or out / "cache", progress.encode
         )
         check_model_memory(config, objective)
         inputs = {

@@ -1,0 +1,214 @@
+"""Run the cells of a comparison, each to one JSON record that grows section by section."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from genvlm.config.assets import resolve_path
+from genvlm.config.compare import CompareConfig
+from genvlm.config.kinds import ModelTrainConfig
+from genvlm.config.schema import load_config, to_plain
+from genvlm.config.training import TrainConfig
+from genvlm.errors import EvaluationError
+from genvlm.nn.safetensors_folder import fingerprint_of
+from genvlm.nn.whole_files import hold_folder, write_whole
+from genvlm.scoring.features import pixel_features
+from genvlm.studies.compare.cells import (
+    LANGUAGE_FOLDER,
+    Cell,
+    cell_config,
+    choose_cells,
+    load_recipes,
+    plan_cells,
+)
+from genvlm.studies.compare.compute import frozen_parts
+from genvlm.studies.compare.questions import Asked, ask, name_by_pixels, probe, sections
+from genvlm.studies.flops import training_flops
+from genvlm.studies.runs import train_model
+from genvlm.training import steps
+from genvlm.training.run_folder import MODEL_FOLDER
+
+SCHEMA = 1
+RECORD_FILE = "record.json"
+_CELLS, _CACHE, _RUN, BASELINES = "cells", "cache", "run", "baselines"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What the command line draws."""
+
+    stage: Callable[[str], None] = lambda name: None
+    training: Callable[[], AbstractContextManager[steps.Progress]] = lambda: nullcontext(
+        steps.Progress()
+    )
+    asking: Callable[[str], AbstractContextManager[Callable[[int, int], None]]] = lambda name: (
+        nullcontext(lambda done, total: None)
+    )
+    """A bar of what is asked."""
+
+
+def run_cells(
+    config: CompareConfig, out: Path, *, only: Sequence[str] = (), told: Told | None = None
+) -> None:
+    """Train every cell and ask it whatever its record does not hold yet.
+
+    Several processes may work on one folder at a time, each with cells of its own.
+
+    Raises:
+        ConfigError: as `load_recipes` and `choose_cells`.
+        EvaluationError: `out` holds the record of another comparison.
+        StoppedError: on SIGINT or SIGTERM; records stay, training goes on from its checkpoint.
+    """
+    told = told or Told()
+    cells = choose_cells(plan_cells(config), list(only))
+    recipes = load_recipes(config, str(out / LANGUAGE_FOLDER / MODEL_FOLDER))
+    needs_language = any(recipes[c.recipe].kind == "projector" for c in cells)
+    language_flops = 0.0
+    if config.language_model is not None and needs_language:
+        told.stage("language model")
+        recipe_of_language = load_config(TrainConfig, resolve_path(config.language_model))
+        if config.language_steps is not None:
+            recipe_of_language = replace(recipe_of_language, num_steps=config.language_steps)
+        language_flops = _train_language(recipe_of_language, out, told)
+    for number, cell in enumerate(cells, 1):
+        folder, recipe = out / _CELLS / cell.name, recipes[cell.recipe]
+        wanted = sections(cell, config)
+        with hold_folder(folder, wait=True):
+            record = read_record(folder, identity(cell, recipe, config))
+            if record is not None and record.keys() >= set(wanted):
+                continue
+            told.stage(f"{cell.name} ({number} of {len(cells)})")
+            if record is None:
+                record = _train_cell(cell, recipe, config, out, language_flops, told)
+                _write(record, folder)
+            asked = Asked(
+                model=folder / _RUN / MODEL_FOLDER,
+                kind=recipe.kind,
+                cell=cell,
+                config=config,
+                sources=recipe.data.sources,
+            )
+            for section in wanted:
+                if section not in record:
+                    with told.asking(section) as bar:
+                        record[section] = ask(section, asked, bar)
+                    _write(record, folder)
+
+
+def read_records(config: CompareConfig, out: Path) -> dict[Cell, dict[str, Any]]:
+    """Of all cells that were trained, in the order of `plan_cells`. Raises as `run_cells`."""
+    recipes = load_recipes(config, str(out / LANGUAGE_FOLDER / MODEL_FOLDER))
+    found = {}
+    for cell in plan_cells(config):
+        expected = identity(cell, recipes[cell.recipe], config)
+        record = read_record(out / _CELLS / cell.name, expected)
+        if record is not None:
+            found[cell] = record
+    return found
+
+
+def baselines(config: CompareConfig, out: Path) -> dict[str, Any]:
+    """What needs no model, of the same drawings and shots; kept in `out`."""
+    folder, of = out / BASELINES, config.evaluation
+    expected = fingerprint_of([SCHEMA, to_plain(of)])
+    with hold_folder(folder, wait=True):
+        record = read_record(folder, expected)
+        if record is None:
+            record = {
+                "schema": SCHEMA,
+                "identity": expected,
+                "drawings": {"method": "pixel 1-NN", "right": name_by_pixels(of)},
+                "probes": probe(pixel_features(), of),
+            }
+            _write(record, folder)
+    return record
+
+
+def identity(cell: Cell, recipe: ModelTrainConfig, config: CompareConfig) -> str:
+    """sha256 of everything that a record of this cell depends on."""
+    own = to_plain(cell_config(cell, recipe))
+    own.pop("num_steps")
+    asked = [config.training_flops, to_plain(config.evaluation), config.seeds[0] == cell.seed]
+    return fingerprint_of([SCHEMA, cell.name, own, asked])
+
+
+def read_record(folder: Path, expected: str) -> dict[str, Any] | None:
+    """The record of a cell; None where there is none yet.
+
+    Raises:
+        EvaluationError: it is damaged, or of another configuration.
+    """
+    path = folder / RECORD_FILE
+    if not path.is_file():
+        return None
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found = record["identity"]
+    except (ValueError, KeyError, TypeError):
+        raise EvaluationError(f"{path} is no record of a cell: delete it, to run it anew") from None
+    if found != expected:
+        raise EvaluationError(
+            f"{path} is of another configuration than this comparison: choose another --out, or "
+            f"delete {folder}"
+        )
+    return record
+
+
+def _train_cell(
+    cell: Cell,
+    recipe: ModelTrainConfig,
+    config: CompareConfig,
+    out: Path,
+    language_flops: float,
+    told: Told,
+) -> dict[str, Any]:
+    """The record of a model that has not been asked anything."""
+    cache = out / _CACHE
+    trained = cell_config(cell, recipe)
+    compute = training_flops(trained, cache)
+    num_steps = max(1, round(config.training_flops / compute.per_step))
+    warmup = min(trained.optimizer.warmup_steps, num_steps // 4)
+    trained = replace(
+        trained, num_steps=num_steps, optimizer=replace(trained.optimizer, warmup_steps=warmup)
+    )
+    run, began = out / _CELLS / cell.name / _RUN, time.perf_counter()
+    resumed = run.is_dir()
+    with told.training() as progress:
+        train_model(trained, run, resume=resumed, progress=progress, cache=cache)
+    seconds = time.perf_counter() - began
+    frozen = frozen_parts(trained, language_flops)
+    return {
+        "schema": SCHEMA,
+        "identity": identity(cell, recipe, config),
+        "cell": {
+            "name": cell.name, "recipe": cell.recipe, "kind": recipe.kind, "seed": cell.seed,
+            "data_share": cell.data_share, "batch_size": cell.batch_size,
+        },
+        "training": {
+            "parameters": compute.num_parameters,
+            "flops": compute.per_step * num_steps,
+            "num_steps": num_steps,
+            "batch_size": trained.global_batch_size,
+            "pairs": num_steps * trained.global_batch_size,
+            "seconds": None if resumed else seconds,
+            "frozen_parameters": frozen.parameters,
+            "tokenizing_flops": frozen.tokenizing_flops,
+            "earlier_flops": frozen.earlier_flops,
+        },
+    }  # fmt: skip
+
+
+def _write(record: dict[str, Any], folder: Path) -> None:
+    write_whole(folder / RECORD_FILE, json.dumps(record, indent=1) + "\n")
+
+
+def _train_language(config: TrainConfig, out: Path, told: Told) -> float:
+    """Train what projectors write with, once; what it took."""
+    folder, cache = out / LANGUAGE_FOLDER, out / _CACHE
+    with hold_folder(out, wait=True), told.training() as progress:
+        train_model(config, folder, resume=folder.is_dir(), progress=progress, cache=cache)
+    return training_flops(config, cache).per_step * config.num_steps
