@@ -70,8 +70,9 @@ def made_record(
             "data_share": cell.data_share, "batch_size": cell.batch_size,
         },
         "training": {
-            "parameters": 2_000_000, "flops": 1e12, "num_steps": 10, "pairs": 10 * (cell.batch_size or 64),
-            "seconds": None, "frozen_parameters": 0, "tokenizing_flops": 0.0, "earlier_flops": 0.0,
+            "parameters": 2_000_000, "flops": 1e12, "num_steps": 10,
+            "pairs": 10 * (cell.batch_size or 64), "seconds": None, "frozen_parameters": 0,
+            "tokenizing_flops": 0.0, "earlier_flops": 0.0,
         },
         "drawings": {
             "method": METHODS[kind].drawings,

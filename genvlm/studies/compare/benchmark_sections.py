@@ -113,6 +113,9 @@ def controls(results: Results) -> list[Block]:
 
 
 def _gained(gain: Gain) -> Cell:
-    """With signs, since both may be below 0."""
-    bounds = "" if gain.interval is None else " ({:+.0f} to {:+.0f})".format(*gain.interval)
-    return f"{gain.value:+.1f}{bounds}".replace("-", "\N{MINUS SIGN}")
+    """An interval in whole points."""
+    said = f"{gain.value:.1f}"
+    if gain.interval is not None:
+        low, high = (f"{bound:.0f}".replace("-0", "0") for bound in gain.interval)
+        said += f" ({low}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{high})"
+    return said.replace("-", "\N{MINUS SIGN}")

@@ -22,6 +22,8 @@ from genvlm.studies.compare.results import (
 )
 from genvlm.studies.compare.sections import table_sections
 
+_PERCENT = "\N{NO-BREAK SPACE}%"
+
 
 def write_page(
     config: CompareConfig,
@@ -70,10 +72,14 @@ def _headlines(
             found = results.paired[name]
             same = found.not_told_apart
             note = f"not told apart: {', '.join(same)}" if same else ""
-            heads.append(Headline(title, f"{found.best} {found.means[found.best]:.1f} %", note))
+            heads.append(
+                Headline(title, f"{found.best} {found.means[found.best]:.1f}{_PERCENT}", note)
+            )
     pixels = results.baselines.get(("drawings", UNSEEN))
     if pixels is not None:
-        heads.append(Headline(f"nearest training drawing, {UNSEEN}", f"{pixels:.1f} %", "pixels"))
+        heads.append(
+            Headline(f"nearest training drawing, {UNSEEN}", f"{pixels:.1f}{_PERCENT}", "pixels")
+        )
     return heads
 
 

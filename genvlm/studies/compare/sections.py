@@ -160,7 +160,7 @@ def _said(test: AgainstBest | None) -> Cell:
 
 
 def _retrieval(results: Results) -> list[Block]:
-    directions = {"text_to_image": "picture of a text", "image_to_text": "text of a picture"}
+    directions = {"text_to_image": "picture", "image_to_text": "text"}
     keys = [("recall", d, str(k)) for d in directions for k in CUTOFFS]
     rows: list[Row] = [
         [recipe, *(seeds_cell(numbers.get(key)) for key in keys)]
@@ -171,13 +171,16 @@ def _retrieval(results: Results) -> list[Block]:
         return []
     rows.append(["chance", *(_by_luck(results, k) for _ in directions for k in CUTOFFS)])
     columns = [f"{name}, first {k}" for name in directions.values() for k in CUTOFFS]
-    said = f"Percent found among the first. {OVER_SEEDS}"
+    said = (
+        "Percent of texts whose picture is among the first, and of pictures whose text is. "
+        f"{OVER_SEEDS}"
+    )
     return [Table(["recipe", *columns], rows, said)]
 
 
 def _calibration(results: Results) -> list[Block]:
     columns = {
-        "all_before": f"all of the {UNSEEN}", "before": "one half", "after": "it, tempered",
+        "all_before": "all drawings", "before": "one half", "after": "that half, tempered",
         "temperature": "temperature",
     }  # fmt: skip
     rows: list[Row] = []
@@ -186,8 +189,9 @@ def _calibration(results: Results) -> list[Block]:
         if any(found):
             rows.append([recipe, *(_small(value) for value in found)])
     said = (
-        "Expected calibration error, from 0 to 1, and the temperature fitted on the other half. "
-        f"{OVER_SEEDS} Scores that are no nats have no error before."
+        f"Expected calibration error on drawings of the {UNSEEN}, from 0 to 1, and the temperature "
+        "fitted on the other half; means over seeds, in brackets their range. Scores that are no "
+        "nats have no error before."
     )
     return [Table(["recipe", *columns.values()], rows, said)] if rows else []
 
@@ -277,5 +281,9 @@ def _small(found: OverSeeds | None) -> Cell:
     """Three decimals."""
     if found is None:
         return None
-    spread = f" ({found.low:.3f}–{found.high:.3f})" if len(found.by_seed) > 1 else ""
+    spread = (
+        f" ({found.low:.3f}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{found.high:.3f})"
+        if len(found.by_seed) > 1
+        else ""
+    )
     return f"{found.mean:.3f}{spread}"

@@ -69,7 +69,7 @@ def test_every_family_has_its_place_on_the_page(tmp_path: Path) -> None:
     html = write_page(config, full(config), tmp_path, baselines).read_text("utf-8")
     assert "Not asked yet." not in html
     assert "Every cell has a record." in html
-    assert "25.0 %" in html  # the nearest training drawing
+    assert "25.0\N{NO-BREAK SPACE}%" in html  # the nearest training drawing
     results = json.loads((tmp_path / "results.json").read_text())
     assert list(results["numbers"]) == list(KINDS)
     assert results["numbers"]["clip"][f"drawings / {UNSEEN}"]["range"] == [25.0, 40.0]
