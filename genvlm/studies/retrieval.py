@@ -49,6 +49,8 @@ class Gallery:
     images: Sequence[RGBImage]
     texts: tuple[str, ...]
     relevant: Bool[np.ndarray, "images texts"]
+    clusters: tuple[str, ...] | None = None
+    """Of each image, those that are found or missed together; None: each is on its own."""
     notes: tuple[str, ...] = ()
     """What was made one because it was the same."""
 
@@ -101,6 +103,7 @@ def scene_gallery(num: int = NUM_SCENES, seed: int = 0, vendor: Vendor = "noto")
         images=[render_scene(scene, vendor) for scene in chosen],
         texts=captions,
         relevant=np.eye(num, dtype=np.bool_),
+        clusters=tuple("|".join(sorted((s.first.label, s.second.label))) for s in chosen),
     )
 
 
@@ -239,7 +242,12 @@ def run_retrieval(
             "text_to_image": directions.text_to_image.info,
         },
         retrieval=rank_gallery(
-            by_image, gallery.relevant, gallery.image_ids, gallery.texts, text_to_image=by_text
+            by_image,
+            gallery.relevant,
+            gallery.image_ids,
+            gallery.texts,
+            text_to_image=by_text,
+            clusters=gallery.clusters,
         ),
     )
 

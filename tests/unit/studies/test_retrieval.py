@@ -65,6 +65,8 @@ def test_held_out_scenes_are_distinct_and_each_caption_is_true_of_one_picture_al
     # Each pair in all its four pictures, and each relation about as often.
     assert set(Counter(pairs).values()) == {4}
     assert min(relations.values()) > 10
+    assert gallery.clusters is not None
+    assert len(set(zip(pairs, gallery.clusters, strict=True))) == len(set(pairs)) == 25
     assert (gallery.relevant == np.eye(100)).all()
     assert scene_gallery(100).texts == gallery.texts
     assert scene_gallery(100, seed=1).texts != gallery.texts
