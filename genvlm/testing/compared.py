@@ -92,7 +92,8 @@ def made_record(
         record[PAIRS] = {first: _judged(asked, ("accuracy",), kinds, 50.0, blind)}
     if ranks is not None:
         by_query = {f"query-{i}": rank for i, rank in enumerate(ranks)}
-        ranked = {"method": first, "ranks": by_query, "num_candidates": 50}
+        groups = {query: query for query in by_query}
+        ranked = {"method": first, "ranks": by_query, "groups": groups, "num_candidates": 50}
         record["retrieval"] = {"image_to_text": ranked, "text_to_image": ranked}
     if probes is not None:
         shots = {str(n): {"right": _by_id("fluent", right)} for n, right in probes.items()}

@@ -77,7 +77,7 @@ def _found_first(record: Record) -> Answers | None:
     ranked = record.get("retrieval", {}).get("text_to_image")
     if ranked is None:
         return None
-    return Answers({i: r == 1 for i, r in ranked["ranks"].items()}, {i: i for i in ranked["ranks"]})
+    return Answers({i: r == 1 for i, r in ranked["ranks"].items()}, ranked["groups"])
 
 
 def _probed(record: Record) -> Answers | None:
