@@ -1,10 +1,13 @@
 """Plots of evaluations as SVG bytes: same input, same bytes."""
 
+import math
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -25,6 +28,19 @@ from genvlm.evaluation.svg_style import (
 
 MAX_CLASSES = 40
 """More make a confusion picture unreadable."""
+MAX_TICKS = 6
+"""A logarithmic axis of so few measured places names each."""
+_DASHES = ("-", "--", ":")
+
+
+class NamedPoint(NamedTuple):
+    """A point of a plot that says what it is, with the range of its y."""
+
+    name: str
+    x: float
+    y: float
+    low: float
+    high: float
 
 
 class Bar(NamedTuple):
@@ -155,13 +171,18 @@ def point_curves(
     x_label: str,
     log_x: bool = False,
     log_y: bool = False,
+    from_zero: bool = False,
 ) -> bytes:
     """Curves through measured points, each point marked; `title` names what the y axis counts.
 
     Args:
-        curves: name -> (x, y) points, x rising; positive on a logarithmic axis.
+        curves: name -> (x, y) points, x rising; positive on a logarithmic axis. Up to 12: behind
+            the fourth, colours come again with other dashes.
+        from_zero: begin the y axis at 0, as shares should where they are compared.
     """
-    _check_number_of_sets("a plot of curves", curves)
+    looks = list(product(_DASHES, SERIES))
+    _check_number_of_sets("a plot of curves", curves, len(looks))
+    many = len(curves) > len(SERIES)
     with plot_style():
         figure = Figure(figsize=(6.2, 3.4), layout="constrained")
         axes = figure.subplots()
@@ -172,18 +193,68 @@ def point_curves(
             if logarithmic:
                 axis.set_major_formatter("{x:,g}")  # powers of ten would be mathematics
                 axis.set_minor_formatter("")
-        for (name, points), colour in zip(curves.items(), SERIES, strict=False):
+        for (name, points), (dashes, colour) in zip(curves.items(), looks, strict=False):
             x, y = np.asarray(points, np.float64).reshape(-1, 2).T
             if not len(x) or not (np.isfinite(x) & np.isfinite(y)).all():
                 raise EvaluationError(
                     f"curve {name!r} has no points, or points that are not finite"
                 )
-            axes.plot(
-                x, y, color=colour, linewidth=1.8, marker="o", markersize=4, label=plain(name)
-            )
+            axes.plot(x, y, color=colour, linestyle=dashes, linewidth=1.8, marker="o", markersize=4,
+                      label=plain(name))  # fmt: skip
         axes.set_xlabel(x_label)
-        axes.legend(frameon=False, fontsize=9)
+        measured = sorted({x for points in curves.values() for x, _ in points})
+        if log_x and len(measured) <= MAX_TICKS:
+            axes.set_xticks(measured)
+            axes.minorticks_off()
+        if from_zero:
+            axes.set_ylim(bottom=0)
+        beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if many else {}
+        axes.legend(frameon=False, fontsize=9, handlelength=2.6, **beside)
         return to_svg(figure)
+
+
+def named_points(points: Sequence[NamedPoint], *, title: str, x_label: str) -> bytes:
+    """Points over a logarithmic axis, each with its name beside it and the range of its y."""
+    if not points:
+        raise EvaluationError("a plot of named points needs at least one, got none")
+    for point in points:
+        if not (0 < point.x < math.inf and point.low <= point.y <= point.high):
+            raise EvaluationError(
+                f"point {point.name!r}: expected a positive x and low <= y <= high, got {point}"
+            )
+    with plot_style():
+        figure = Figure(figsize=(6.2, 3.8), layout="constrained")
+        axes = figure.subplots()
+        finish_axes(axes, title=title)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:,g}")
+        axes.xaxis.set_minor_formatter("")
+        for point in points:
+            axes.plot([point.x] * 2, [point.low, point.high], color=GREY, linewidth=1.4)
+            axes.plot([point.x], [point.y], color=BLUE, marker="o", markersize=5)
+        # Room for names right of the rightmost point.
+        low, high = (bound(p.x for p in points) for bound in (min, max))
+        room = max(high / low, 4.0)
+        axes.set_xlim(low / room**0.06, high * room**0.3)
+        axes.set_ylim(bottom=0, top=1.08 * max(max(p.high for p in points), 1.0))
+        _write_names(axes, points)
+        axes.set_xlabel(x_label)
+        return to_svg(figure)
+
+
+def _write_names(axes: Axes, points: Sequence[NamedPoint]) -> None:
+    """Right of each point, higher where another name stands there."""
+    width = math.log(axes.get_xlim()[1] / axes.get_xlim()[0])
+    line = 0.055 * axes.get_ylim()[1]
+    placed: list[tuple[float, float]] = []
+    for point in sorted(points, key=lambda p: p.y):
+        x, y = math.log(point.x), point.y
+        for other_x, other_y in sorted(placed, key=lambda place: place[1]):
+            if abs(x - other_x) < 0.25 * width and abs(y - other_y) < line:
+                y = other_y + line
+        placed.append((x, y))
+        axes.annotate(plain(point.name), (point.x, y), (7, 0), textcoords="offset points",
+                      color=INK, va="center", fontsize=9, annotation_clip=False)  # fmt: skip
 
 
 def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> bytes:
@@ -223,9 +294,9 @@ def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> bytes:
         return to_svg(figure)
 
 
-def _check_number_of_sets(kind: str, sets: Mapping[str, object]) -> None:
-    if not 1 <= len(sets) <= len(SERIES):
-        raise EvaluationError(f"{kind} shows 1 to {len(SERIES)} sets, got {len(sets)}")
+def _check_number_of_sets(kind: str, sets: Mapping[str, object], most: int = len(SERIES)) -> None:
+    if not 1 <= len(sets) <= most:
+        raise EvaluationError(f"{kind} shows 1 to {most} sets, got {len(sets)}")
 
 
 def _unit_interval(name: str, values: Sequence[float], size: int) -> Float64[np.ndarray, " size"]:

@@ -43,7 +43,7 @@ class RankedQueries:
 
     ids: tuple[str, ...]
     groups: tuple[str, ...]
-    """Queries that share what belongs to them, such as five captions of one picture."""
+    """Queries that hang together, such as five captions of one picture."""
     ranks: Int64[np.ndarray, " queries"]
     """Of the best candidate that belongs to the query; 1 is the first."""
     num_relevant: Int64[np.ndarray, " queries"]
@@ -69,7 +69,7 @@ class RankedQueries:
         if num_groups == len(found) or share in (0.0, 1.0):
             interval = wilson_interval(num_groups * share, num_groups)
         elif num_groups == 1:
-            return Undefined("all queries share what belongs to them")
+            return Undefined("all queries hang together")
         else:
             parts = np.column_stack([found, np.ones(len(found))])
             sums = Resampling(self.groups).sums(parts, np.ones(len(found), np.bool_))
@@ -100,12 +100,15 @@ def rank_gallery(
     text_ids: Sequence[str],
     *,
     text_to_image: Float[np.ndarray, "images texts"] | None = None,
+    clusters: Sequence[str] | None = None,
 ) -> Retrieval:
     """Rank texts for every image and images for every text.
 
     Args:
         relevant: what belongs together; an image may have several texts, and a text several images.
         text_to_image: scores that rank images, where others fit that better.
+        clusters: of each image, those that are found or missed together, such as scenes of the same
+            two things; by default each is on its own.
 
     Raises:
         EvaluationError: a score is NaN or infinite, nothing belongs to a query, an id stands twice
@@ -121,21 +124,25 @@ def rank_gallery(
             )
     if 0 in shape:
         raise EvaluationError(f"a gallery of {shape[0]} images and {shape[1]} texts is empty")
-    image_groups, text_groups = _groups(relevant)
+    image_groups, text_groups = _groups(relevant, range(shape[0]) if clusters is None else clusters)
     return Retrieval(
         _rank("image", scores, relevant, image_ids, image_groups),
         _rank("text", np.transpose(other), np.transpose(relevant), text_ids, text_groups),
     )
 
 
-def _groups(relevant: Bool[np.ndarray, "images texts"]) -> tuple[list[str], list[str]]:
-    """Of each image and each text, which others it is linked with by what belongs together."""
+def _groups(
+    relevant: Bool[np.ndarray, "images texts"], clusters: Sequence[str] | range
+) -> tuple[list[str], list[str]]:
+    """Of each image and each text, which others it is linked with, directly or not."""
     num_images, num_texts = np.shape(relevant)
     images, texts = np.nonzero(relevant)
-    links = (np.ones(len(images), np.bool_), (images, num_images + texts))
+    _, first, cluster = np.unique(np.asarray(clusters), return_index=True, return_inverse=True)
+    starts = np.concatenate([images, np.arange(num_images)])
+    ends = np.concatenate([num_images + texts, first[cluster]])
     nodes = num_images + num_texts
-    _, parts = connected_components(csr_matrix(links, (nodes, nodes)), directed=False)
-    names = parts.astype(str).tolist()
+    links = csr_matrix((np.ones(len(starts), np.bool_), (starts, ends)), (nodes, nodes))
+    names = connected_components(links, directed=False)[1].astype(str).tolist()
     return names[:num_images], names[num_images:]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,6 @@ from genvlm.data.readers import read_pairs
 from genvlm.data.scenes import (
     ICONS,
     INVERSE,
-    RELATIONS,
     Relation,
     Scene,
     is_held_out,
@@ -31,8 +31,10 @@ from genvlm.scoring.relative import RelativeScorer
 
 NUM_SCENES = 200
 SCHEMA = 1
-# Of one call of a scorer: enough to fill its batches, few enough to show progress.
-_PAIRS_TOGETHER = 2**14
+# Of one call of a scorer: enough to fill its batches, few enough to be kept and shown often.
+_PAIRS_TOGETHER = 2**12
+
+_LEADING: tuple[Relation, ...] = ("left of", "above")
 
 Progress = Callable[[int, int], None]
 """Called with the number of pairs done and the number of all pairs."""
@@ -47,6 +49,8 @@ class Gallery:
     images: Sequence[RGBImage]
     texts: tuple[str, ...]
     relevant: Bool[np.ndarray, "images texts"]
+    clusters: tuple[str, ...] | None = None
+    """Of each image, those that are found or missed together; None: each is on its own."""
     notes: tuple[str, ...] = ()
     """What was made one because it was the same."""
 
@@ -71,33 +75,27 @@ class RetrievalResult:
 def scene_gallery(num: int = NUM_SCENES, seed: int = 0, vendor: Vendor = "noto") -> Gallery:
     """Composed scenes of two icons that never stood together in training.
 
-    No two pictures are alike and each has one caption, which is true of no other.
+    A pair of icons comes in all four pictures that it makes: either left of the other or above it.
+    So who knows the icons alone finds the right four, and who knows the words' order the right one.
+    Each picture has one caption, in one of its two wordings, which is true of no other.
 
     Raises:
         EvaluationError: there are not that many.
     """
-    pictured: dict[tuple[str, Relation, str], Scene] = {}
-    scenes = [
-        Scene(first, relation, second)
-        for first in ICONS
-        for second in ICONS
-        if first != second and is_held_out(first, second)
-        for relation in RELATIONS
-    ]
-    for number in np.random.default_rng(seed).permutation(len(scenes)):
-        scene = scenes[number]
-        shown = scene.first.label, scene.relation, scene.second.label
-        # "a right of b" is the picture of "b left of a".
-        same = (
-            shown if shown[1] in ("left of", "above") else (shown[2], INVERSE[shown[1]], shown[0])
-        )
-        pictured.setdefault(same, scene)
-    if num > len(pictured):
+    rng = np.random.default_rng(seed)
+    pairs = [pair for pair in combinations(ICONS, 2) if is_held_out(*pair)]
+    most = len(pairs) * 4
+    if num > most:
         raise EvaluationError(
-            f"there are {len(pictured)} pictures of two icons that are held out, not {num}: ask "
-            "for fewer"
+            f"there are {most} pictures of two icons that are held out, not {num}: ask for fewer"
         )
-    chosen = list(pictured.values())[:num]
+    scenes: list[Scene] = []
+    for number in rng.permutation(len(pairs)):
+        for first, second in permutations(pairs[number]):
+            for relation in _LEADING:
+                turned = Scene(second, INVERSE[relation], first)
+                scenes.append(turned if rng.random() < 0.5 else Scene(first, relation, second))
+    chosen = scenes[:num]
     captions = tuple(scene.caption for scene in chosen)
     return Gallery(
         name=f"held-out scenes ({vendor}, seed {seed})",
@@ -105,6 +103,7 @@ def scene_gallery(num: int = NUM_SCENES, seed: int = 0, vendor: Vendor = "noto")
         images=[render_scene(scene, vendor) for scene in chosen],
         texts=captions,
         relevant=np.eye(num, dtype=np.bool_),
+        clusters=tuple("|".join(sorted((s.first.label, s.second.label))) for s in chosen),
     )
 
 
@@ -243,7 +242,12 @@ def run_retrieval(
             "text_to_image": directions.text_to_image.info,
         },
         retrieval=rank_gallery(
-            by_image, gallery.relevant, gallery.image_ids, gallery.texts, text_to_image=by_text
+            by_image,
+            gallery.relevant,
+            gallery.image_ids,
+            gallery.texts,
+            text_to_image=by_text,
+            clusters=gallery.clusters,
         ),
     )
 

@@ -21,6 +21,8 @@ from genvlm.data.emoji import (
 from genvlm.evaluation.benchmark import Benchmark, Item
 from genvlm.evaluation.benchmarks.emoji_classes import build_emoji_classes
 from genvlm.evaluation.calibration import expected_calibration_error
+from genvlm.evaluation.control_names import BLIND, SHUFFLED
+from genvlm.evaluation.records import ItemRecord
 from genvlm.evaluation.rules import check_finite
 from genvlm.evaluation.statistics import Undefined
 from genvlm.scoring.open import Method
@@ -31,6 +33,8 @@ from genvlm.studies.evaluations import build_controls, evaluate_scorer
 
 Progress = Callable[[int, int], None]
 TRAINING, UNSEEN, HELD_OUT = "training vendors", "unseen vendor", "held-out families"
+OWN = "own"
+"""The scorer itself, beside the names of controls."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +199,23 @@ def judge(
         "controls": plain["controls"],
         "flags": plain["flags"],
         "earned": {m: {r.id: r.credit[m].strict for r in found.records} for m in metrics},
+        "halves": _halves(benchmark, found.records) if controls else {},
         "groups": {r.id: r.group for r in found.records},
         "tags": {r.id: list(r.tags) for r in found.records},
+    }
+
+
+def _halves(
+    benchmark: Benchmark, records: Sequence[ItemRecord]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """What each item earns when ties are decided by chance: the scorer, and it without the picture
+    and with another one, as gains over those controls are made of."""
+    rule = benchmark.card.decision
+    credits = {OWN: {r.id: r.credit for r in records}}
+    for name in (BLIND, SHUFFLED):
+        if all(name in r.controls for r in records):
+            credits[name] = {r.id: rule.credit(r.evidence(name), r.target, r.id) for r in records}
+    return {
+        name: {m: {i: found[m].half for i, found in by_id.items()} for m in records[0].credit}
+        for name, by_id in credits.items()
     }

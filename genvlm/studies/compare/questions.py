@@ -166,6 +166,7 @@ def _retrieval(asked: Asked, bar: Bar) -> dict[str, Any]:
         name: {
             "method": method,
             "ranks": dict(zip(found.ids, found.ranks.tolist(), strict=True)),
+            "groups": dict(zip(found.ids, found.groups, strict=True)),
             "num_candidates": found.num_candidates,
         }
         for method, (name, found) in zip(methods, ranked.items(), strict=True)

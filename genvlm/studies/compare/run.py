@@ -70,7 +70,10 @@ def run_cells(
     language_flops = 0.0
     if config.language_model is not None and needs_language:
         told.stage("language model")
-        language_flops = _train_language(config.language_model, out, told)
+        recipe_of_language = load_config(TrainConfig, resolve_path(config.language_model))
+        if config.language_steps is not None:
+            recipe_of_language = replace(recipe_of_language, num_steps=config.language_steps)
+        language_flops = _train_language(recipe_of_language, out, told)
     for number, cell in enumerate(cells, 1):
         folder, recipe = out / _CELLS / cell.name, recipes[cell.recipe]
         wanted = sections(cell, config)
@@ -203,10 +206,9 @@ def _write(record: dict[str, Any], folder: Path) -> None:
     write_whole(folder / RECORD_FILE, json.dumps(record, indent=1) + "\n")
 
 
-def _train_language(path: str, out: Path, told: Told) -> float:
+def _train_language(config: TrainConfig, out: Path, told: Told) -> float:
     """Train what projectors write with, once; what it took."""
     folder, cache = out / LANGUAGE_FOLDER, out / _CACHE
-    config = load_config(TrainConfig, resolve_path(path))
     with hold_folder(out, wait=True), told.training() as progress:
         train_model(config, folder, resume=folder.is_dir(), progress=progress, cache=cache)
     return training_flops(config, cache).per_step * config.num_steps

@@ -1,6 +1,7 @@
 """Plots: deterministic SVG, honest about bad input, free of addresses."""
 
 import math
+import re
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -8,8 +9,10 @@ import pytest
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.plots import (
     Bar,
+    NamedPoint,
     bars_with_intervals,
     confusion,
+    named_points,
     point_curves,
     reliability,
     risk_coverage_curves,
@@ -182,6 +185,8 @@ def test_a_plot_of_points_names_its_curves_and_refuses_what_it_cannot_draw() -> 
     curves = {"ours": [(1.0, 2.0), (10.0, 3.0)], "theirs": [(1.0, 1.0)]}
     svg = point_curves(curves, title="percent right", x_label="steps", log_x=True)
     assert {"ours", "theirs", "steps", "percent right"} <= set(texts(svg))
+    with pytest.raises(EvaluationError, match="1 to 12 sets, got 13"):
+        point_curves({str(n): [(1.0, 1.0)] for n in range(13)}, title="", x_label="")
     with pytest.raises(EvaluationError, match="'ours'"):
         point_curves({"ours": []}, title="", x_label="")
     with pytest.raises(EvaluationError, match="not finite"):
@@ -197,3 +202,31 @@ def test_panels_show_what_the_log_has_and_nothing_where_it_has_nothing() -> None
 def test_a_plan_names_the_total_of_each_stage_and_what_there_is() -> None:
     shown = [text.strip() for text in texts(plan_bars(PLAN))]
     assert {"ZeRO 0", "112.0", "usable 75"} <= set(shown)
+
+
+def test_few_places_of_a_logarithmic_axis_are_each_named() -> None:
+    svg = point_curves({"a": [(12.5, 1.0), (25, 2.0)]}, title="", x_label="", log_x=True)
+    assert {"12.5", "25"} <= set(texts(svg))
+
+
+def test_more_curves_than_colours_differ_by_their_dashes() -> None:
+    curves = {str(n): [(1.0, float(n)), (2.0, float(n))] for n in range(5)}
+    dashed = point_curves(curves, title="", x_label="").count(b"stroke-dasharray")
+    assert dashed > point_curves(
+        {n: curves[n] for n in list(curves)[:4]}, title="", x_label=""
+    ).count(b"stroke-dasharray")
+
+
+def test_named_points_stand_apart_and_in_their_range() -> None:
+    points = [NamedPoint("clip", 2.0, 50.0, 45.0, 55.0), NamedPoint("coca", 2.1, 50.0, 50.0, 50.0)]
+    svg = named_points(points, title="percent right", x_label="GFLOPs")
+    assert {"clip", "coca", "GFLOPs", "percent right"} <= set(texts(svg))
+    places = re.findall(rb'x="([\d.]+)" y="([\d.]+)"[^>]*>(clip|coca)<', svg)
+    (_, first, _), (_, second, _) = places
+    assert abs(float(first) - float(second)) > 8  # of a font of 9 points
+    with pytest.raises(EvaluationError, match="at least one"):
+        named_points([], title="", x_label="")
+    with pytest.raises(EvaluationError, match="point 'clip'"):
+        named_points([NamedPoint("clip", 0.0, 1.0, 0.0, 2.0)], title="", x_label="")
+    with pytest.raises(EvaluationError, match="low <= y <= high"):
+        named_points([NamedPoint("clip", 1.0, 3.0, 0.0, 2.0)], title="", x_label="")

@@ -153,6 +153,16 @@ def test_intervals_count_captions_of_one_picture_as_one() -> None:
     assert whole == (pytest.approx(83.9, abs=0.1), 100)
 
 
+def test_images_that_are_missed_together_are_one_group_with_their_texts() -> None:
+    eye = np.eye(4, dtype=np.bool_)
+    names = list("abcd"), list("efgh")
+    found = rank_gallery(np.diag([1.0, 1, -1, -1]), eye, *names, clusters=["x", "x", "y", "y"])
+    assert found.image_to_text.groups == found.text_to_image.groups == ("0", "0", "1", "1")
+    alone = rank_gallery(np.diag([1.0, 1, -1, -1]), eye, *names)
+    assert len(set(alone.text_to_image.groups)) == 4
+    assert found.image_to_text.recall(1).interval == (0, 100)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_score_that_means_nothing_is_an_error_that_names_the_query(bad: float) -> None:
     scores = np.eye(3)

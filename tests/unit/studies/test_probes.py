@@ -13,6 +13,7 @@ from genvlm.data.images import RGBImage, image_digest
 from genvlm.errors import EvaluationError
 from genvlm.models.pretrained import save_pretrained
 from genvlm.scoring.features import pixel_features
+from genvlm.studies import probes
 from genvlm.studies.probes import draw_shots, few_shot, probe_concepts
 from genvlm.testing.tiny import tiny_pretrained
 
@@ -101,6 +102,27 @@ def test_the_strength_is_chosen_without_the_unseen_vendor() -> None:
     plain, other = few_shot(read, concepts, [2]), few_shot(spoiled, concepts, [2])
     assert [p.strength for p in plain] == [p.strength for p in other]
     assert [p.hits for p in plain] != [p.hits for p in other]
+
+
+def test_the_strength_is_judged_by_drawings_of_the_vendor_that_was_not_fitted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shots = draw_shots(CONCEPTS, 4)
+    shot_of = {image_digest(image): k for k, shot in enumerate(shots) for image in shot}
+    seen: list[list[tuple[set[float], set[float]]]] = []
+
+    def read(images: Sequence[RGBImage]) -> np.ndarray:
+        return np.array([[shot_of.get(image_digest(image), -1)] for image in images], np.float32)
+
+    def record(features: np.ndarray, labels: np.ndarray, folds: list, num_classes: int) -> float:
+        assert labels.tolist() == [*range(8)] * (len(features) // 8)
+        seen.append([(set(features[a, 0]), set(features[b, 0])) for a, b in folds])
+        return 1.0
+
+    monkeypatch.setattr(probes, "choose_strength", record)
+    few_shot(read, CONCEPTS, [1, 4])
+    # Of one shot a moved copy judges: shot 2 is shot 0, moved. Even shots are of one vendor.
+    assert seen == [[({0}, {2})], [({1, 3}, {0, 2}), ({0, 2}, {1, 3})]]
 
 
 def test_the_command_writes_what_each_probe_got_right(

@@ -1,6 +1,7 @@
 """Galleries, what ranks them, and `genvlm eval retrieval`."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 
 from genvlm.cli.main import main
 from genvlm.data.images import image_digest, save_image
-from genvlm.data.scenes import ICONS, is_held_out
+from genvlm.data.scenes import ICONS, RELATIONS, is_held_out
 from genvlm.errors import ConfigError, EvaluationError
 from genvlm.models.diffusion.folder import save_diffusion
 from genvlm.models.pretrained import save_pretrained
@@ -54,12 +55,18 @@ def test_held_out_scenes_are_distinct_and_each_caption_is_true_of_one_picture_al
     assert len({image_digest(image) for image in gallery.images}) == 100
     assert len(set(gallery.texts)) == 100
     icons = {icon.name: icon for icon in ICONS}
+    pairs, relations = list[frozenset[str]](), Counter[str]()
     for caption in gallery.texts:
-        relation = next(
-            r for r in (" left of ", " right of ", " above ", " below ") if r in caption
-        )
-        first, second = caption.split(relation)
+        relation = next(r for r in RELATIONS if f" {r} " in caption)
+        first, second = caption.split(f" {relation} ")
         assert is_held_out(icons[first], icons[second])
+        pairs.append(frozenset((first, second)))
+        relations[relation] += 1
+    # Each pair in all its four pictures, and each relation about as often.
+    assert set(Counter(pairs).values()) == {4}
+    assert min(relations.values()) > 10
+    assert gallery.clusters is not None
+    assert len(set(zip(pairs, gallery.clusters, strict=True))) == len(set(pairs)) == 25
     assert (gallery.relevant == np.eye(100)).all()
     assert scene_gallery(100).texts == gallery.texts
     assert scene_gallery(100, seed=1).texts != gallery.texts

@@ -1,0 +1,121 @@
+"""Tables of scenes and of pairs, beside chance, neighbours and the model without its picture."""
+
+from collections.abc import Sequence
+
+from genvlm.evaluation.blocks import Block, Cell, Table
+from genvlm.evaluation.control_names import BLIND, RANDOM, SHUFFLED
+from genvlm.studies.compare.asked import OWN
+from genvlm.studies.compare.results import Results
+from genvlm.studies.compare.summary import SCENES, WHOLE, Gain, first_judged, first_method
+from genvlm.studies.compare.table_cells import OVER_SEEDS, Row, names_first, reference, seeds_cell
+from genvlm.studies.evaluations import NEIGHBOUR, PAIRS
+
+_METRICS = ("text", "image", "group")
+
+
+def scenes(results: Results) -> list[Block]:
+    """Swapped and replaced ones apart; nothing where nobody was asked."""
+    blocks: list[Block] = []
+    for tag, what in (("swapped", "icons change places"), ("replaced", "one thing is replaced")):
+        rows, best = _by_method(results, SCENES, [(tag, metric) for metric in _METRICS])
+        said = (
+            f"Scenes whose {what}. Text: both captions are told right; image: both pictures; "
+            f"group: all. {OVER_SEEDS} Shaded: what families are compared by."
+        )
+        columns = ["recipe", "by", *_METRICS]
+        if rows:
+            blocks.append(Table(columns, rows, said, names_first(5), highlight_rows=best))
+    return blocks
+
+
+def pairs(results: Results) -> list[Block]:
+    """All and by kind; nothing where nobody was asked."""
+    rows, best = _by_method(results, PAIRS, [(WHOLE, "accuracy")])
+    if not rows:
+        return []
+    said = f"Percent of drawings whose name is told from a similar one. {OVER_SEEDS}"
+    whole = Table(["recipe", "by", "pairs"], rows, said, names_first(3), highlight_rows=best)
+    return [whole, *_pairs_by_kind(results)]
+
+
+def _pairs_by_kind(results: Results) -> list[Block]:
+    """Kinds stand below each other: there are more of them than recipes."""
+    judged = {recipe: first_judged(record, PAIRS) for recipe, record in results.firsts.items()}
+    asked = {recipe: found for recipe, found in judged.items() if found is not None}
+    if not asked:
+        return []
+    kinds = {
+        tag: metrics["accuracy"]["n"]
+        for found in asked.values()
+        for tag, metrics in found["categories"].items()
+    }
+    rows: list[Row] = []
+    for tag, num in kinds.items():
+        row: Row = [tag, num]
+        for recipe in asked:
+            key = (PAIRS, first_method(results.firsts[recipe]), tag, "accuracy", OWN)
+            found = results.numbers[recipe].get(key)
+            row.append(None if found is None else found.mean)
+        rows.append([*row, reference(results, PAIRS, tag, "accuracy", NEIGHBOUR)])
+    said = "The same by kind, mean over seeds, by the score that families are compared by."
+    return [Table(["kind", "items", *asked, "pixel 1-NN"], rows, said)]
+
+
+def _by_method(
+    results: Results, benchmark: str, columns: Sequence[tuple[str, str]]
+) -> tuple[list[Row], list[int]]:
+    """Rows of every recipe and method, then of references; numbers of the rows to shade.
+
+    Args:
+        columns: category and metric of each.
+    """
+    rows: list[Row] = []
+    shaded = []
+    for recipe, numbers in results.numbers.items():
+        first = first_method(results.firsts[recipe])
+        for method in dict.fromkeys(key[1] for key in numbers if key[0] == benchmark):
+            keys = [(benchmark, method, *column, OWN) for column in columns]
+            cells = [seeds_cell(numbers.get(key)) for key in keys]
+            if any(cell is not None for cell in cells):
+                shaded += [len(rows)] if method == first else []
+                rows.append([recipe, method.replace("_", " "), *cells])
+    for who, title in ((NEIGHBOUR, "pixel 1-NN"), (RANDOM, "chance")):
+        cells = [reference(results, benchmark, *column, who) for column in columns]
+        if any(cell is not None for cell in cells):
+            rows.append([title, "", *cells])
+    return rows, shaded
+
+
+def controls(results: Results) -> list[Block]:
+    """Gains over the blind and the shuffled control; nothing where they were not run."""
+    shown = [*((SCENES, t, m) for t in ("swapped", "replaced") for m in _METRICS)]
+    shown.append((PAIRS, WHOLE, "accuracy"))
+    names = [f"{tag} {metric}" for _, tag, metric in shown[:-1]] + ["pairs"]
+    blocks: list[Block] = []
+    for control, what in (
+        (BLIND, "itself without the picture"),
+        (SHUFFLED, "itself with the picture of another item"),
+    ):
+        rows: list[Row] = []
+        for recipe, gains in results.gains.items():
+            found = [gains.get((*key, control)) for key in shown]
+            known = [gain for gain in found if gain is not None]
+            if known:
+                sure = f"{sum(g.is_sure for g in known)}/{len(known)}"
+                rows.append([recipe, *(_gained(g) if g else None for g in found), sure])
+        said = (
+            f"Points of a model over {what}, first seed, a tie worth a half; in brackets the 95 % "
+            "interval, paired, resampling groups. Sure: how many lie above 0."
+        )
+        if rows:
+            blocks.append(Table(["recipe", *names, "sure"], rows, said))
+    return blocks
+
+
+def _gained(gain: Gain) -> Cell:
+    """An interval in whole points."""
+    said = f"{gain.value:.1f}"
+    if gain.interval is not None:
+        low, high = (f"{bound:.0f}".replace("-0", "0") for bound in gain.interval)
+        said += f" ({low}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{high})"
+    return said.replace("-", "\N{MINUS SIGN}")

@@ -1,0 +1,167 @@
+"""Which family for which need, by the numbers; and what each cannot do at all.
+
+The table of needs follows section 3.3 of arXiv 2405.17247; no choice in it is written down here.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from genvlm.scoring import open as scoring
+from genvlm.studies.compare.asked import METHODS, UNSEEN
+from genvlm.studies.compare.paired import FIND, PROBE, SIGNIFICANT, SWAPPED, Paired
+from genvlm.studies.compare.summary import Key, OverSeeds
+from genvlm.studies.evaluations import PAIRS
+
+Numbers = Mapping[str, Mapping[Key, OverSeeds]]
+"""Of every recipe."""
+WITHIN = 5.0
+"""Points below the best that a cheaper decision may cost."""
+_DRAWINGS, _ERROR, _FLOPS = ("drawings", UNSEEN), ("calibration", "all_before"), "flops"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A row of the table."""
+
+    need: str
+    chosen: str | None
+    """None: no model was asked yet."""
+    number: str = ""
+    runner_up: str = ""
+    """With its number."""
+    verdict: str = ""
+
+
+def choose(numbers: Numbers, paired: Mapping[str, Paired]) -> list[Choice]:
+    """All rows, in a fixed order."""
+    return [
+        _tested("name drawings in a style that training never showed", UNSEEN, numbers, paired),
+        _tested("tell who stands where in a scene", SWAPPED, numbers, paired),
+        _tested("tell which of two similar names fits", PAIRS, numbers, paired),
+        _tested("find the picture of a text, quickly", FIND, numbers, paired, flops=True),
+        _tested("learn classes from a few labelled pictures", PROBE, numbers, paired),
+        _calibrated(numbers),
+        _cheapest(numbers),
+    ]
+
+
+def _tested(
+    need: str,
+    name: str,
+    numbers: Numbers,
+    paired: Mapping[str, Paired],
+    *,
+    flops: bool = False,
+) -> Choice:
+    """The best on average, and from whom the paired test tells it apart."""
+    if name not in paired:
+        return Choice(need=need, chosen=None)
+    found = paired[name]
+
+    def said(recipe: str) -> str:
+        beside = f" at {_gflops(numbers[recipe])} a decision" if flops else ""
+        return f"{name} {found.means[recipe]:.1f} %{beside}"
+
+    others = sorted(found.tests, key=lambda recipe: -found.means[recipe])
+    runner_up = f"{others[0]}: {said(others[0])}" if others else ""
+    return Choice(
+        need=need,
+        chosen=found.best,
+        number=said(found.best),
+        runner_up=runner_up,
+        verdict=_verdict(found),
+    )
+
+
+def _verdict(found: Paired) -> str:
+    if not found.tests:
+        return "the only one that was asked"
+    if found.not_told_apart:
+        return f"not told apart from {', '.join(found.not_told_apart)}"
+    largest = max(t.adjusted_p for t in found.tests.values() if t.adjusted_p is not None)
+    return f"told apart from all others (largest adjusted p {largest:.2g} < {SIGNIFICANT:g})"
+
+
+def _calibrated(numbers: Numbers) -> Choice:
+    """The least error of posteriors as they come; those without nats have none."""
+    need = "a posterior that can be believed as it comes"
+    order = _ordered(numbers, _ERROR)
+
+    def said(recipe: str) -> str:
+        right = numbers[recipe].get(_DRAWINGS)
+        beside = "" if right is None else f", {right.mean:.1f} % right"
+        return f"calibration error {numbers[recipe][_ERROR].mean:.3f}{beside}"
+
+    if not order:
+        return Choice(need=need, chosen=None)
+    first, others = numbers[order[0]][_ERROR], order[1:]
+    touching = [name for name in others if numbers[name][_ERROR].low <= first.high]
+    verdict = "no paired test; the ranges of seeds are apart"
+    if len(first.by_seed) < 2:
+        verdict = "no paired test, and a single seed has no range"
+    elif touching:
+        verdict = f"no paired test; the ranges of seeds meet those of {', '.join(touching)}"
+    return Choice(
+        need=need,
+        chosen=order[0],
+        number=said(order[0]),
+        runner_up=f"{others[0]}: {said(others[0])}" if others else "",
+        verdict=verdict if others else "the only one that was asked",
+    )
+
+
+def _cheapest(numbers: Numbers) -> Choice:
+    """The fewest operations among those nearly as right as the best."""
+    need = f"the cheapest decision within {WITHIN:g} points of the best on the {UNSEEN}"
+    by_right = _ordered(numbers, _DRAWINGS)
+    if not by_right:
+        return Choice(need=need, chosen=None)
+    best = by_right[-1]
+    least = numbers[best][_DRAWINGS].mean - WITHIN
+    near = [
+        name
+        for name in _ordered(numbers, ("decision", _FLOPS))
+        if name in by_right and numbers[name][_DRAWINGS].mean >= least
+    ]
+    if not near:
+        return Choice(need=need, chosen=None)
+
+    def said(recipe: str) -> str:
+        return f"{_gflops(numbers[recipe])}, {numbers[recipe][_DRAWINGS].mean:.1f} % right"
+
+    top = numbers[best][_DRAWINGS].mean
+    return Choice(
+        need=need,
+        chosen=near[0],
+        number=said(near[0]),
+        runner_up=f"{near[1]}: {said(near[1])}" if len(near) > 1 else "none is as near",
+        verdict=f"operations are counted; the best is {best} with {top:.1f} %",
+    )
+
+
+def _ordered(numbers: Numbers, key: Key) -> list[str]:
+    """Recipes that have this number, the least first."""
+    known = [name for name, found in numbers.items() if key in found]
+    return sorted(known, key=lambda name: numbers[name][key].mean)
+
+
+def _gflops(found: Mapping[Key, OverSeeds]) -> str:
+    flops = found.get(("decision", _FLOPS))
+    return "unknown cost" if flops is None else f"{flops.mean / 1e9:,.2f} GFLOPs"
+
+
+def abilities(kind: str) -> dict[str, bool]:
+    """What a family can do, from the scores that its models give."""
+    folder = {"mixed_modal": "genvlm", "contrastive": "dual_encoder"}.get(kind, kind)
+    own: Sequence[str] = scoring.METHODS[folder]
+    left_to_right = "text_given_image" in own
+    return {
+        "draw a picture": "image_given_text" in own or "elbo" in own,
+        "give log p(image | text) in nats": "image_given_text" in own,
+        "bound log p(image | text) in nats": "image_given_text" in own or "elbo" in own,
+        "give log p(text | image) in nats": left_to_right,
+        "write text": left_to_right,
+        "embed pictures for an index": "cosine" in own,
+        "search an index of embeddings as it stands": METHODS[kind].text_to_image
+        in ("cosine", "clipscore", "logit"),
+    }

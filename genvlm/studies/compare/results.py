@@ -1,0 +1,126 @@
+"""All that a page of a comparison says, of as many cells as are done, and as plain JSON."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
+
+from genvlm.config.compare import CompareConfig
+from genvlm.studies.compare.cells import Cell, plan_cells
+from genvlm.studies.compare.choices import Choice, abilities, choose
+from genvlm.studies.compare.paired import COMPARED, Paired, paired_tests
+from genvlm.studies.compare.summary import (
+    Gain,
+    Key,
+    OverSeeds,
+    Record,
+    gains,
+    main_records,
+    over_seeds,
+    percent,
+)
+
+SCHEMA = 1
+PER_ITEM = ("right", "groups", "tags", "earned", "halves", "ranks", "captions")
+"""Parts of a record with an entry an item."""
+Baselines: TypeAlias = Mapping[str, Any]
+"""Of what needs no model: {"drawings": {"right": {set: {id: bool}}}, "probes": {"shots": ...}},
+each perhaps absent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """Of all recipes that have a record, in the order of the configuration."""
+
+    kinds: Mapping[str, str]
+    numbers: Mapping[str, Mapping[Key, OverSeeds]]
+    baselines: Mapping[Key, float]
+    firsts: Mapping[str, Record]
+    """One seed of each recipe: the one that most was asked of."""
+    gains: Mapping[str, Mapping[Key, Gain]]
+    """Of that seed."""
+    paired: Mapping[str, Paired]
+    choices: Sequence[Choice]
+    missing: Sequence[str]
+    """Cells without a record."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionaries; the parts of a key stand with slashes between them."""
+        return {
+            "numbers": {
+                recipe: {_joined(key): found.to_json() for key, found in numbers.items()}
+                for recipe, numbers in self.numbers.items()
+            },
+            "baselines": {_joined(key): value for key, value in self.baselines.items()},
+            "gains": {
+                recipe: {_joined(key): gain._asdict() for key, gain in by_key.items()}
+                for recipe, by_key in self.gains.items()
+            },
+            "paired": {
+                name: {
+                    "best": found.best,
+                    "means": found.means,
+                    "tests": {recipe: test._asdict() for recipe, test in found.tests.items()},
+                }
+                for name, found in self.paired.items()
+            },
+            "choices": [asdict(choice) for choice in self.choices],
+            "abilities": {recipe: abilities(kind) for recipe, kind in self.kinds.items()},
+            "missing": list(self.missing),
+        }
+
+
+def compare_records(
+    config: CompareConfig, records: Mapping[Cell, Record], baselines: Baselines | None = None
+) -> Results:
+    """Everything from the records alone.
+
+    Raises:
+        EvaluationError: two models were not asked the same items.
+    """
+    found = main_records(records)
+    main = {recipe: found[recipe] for recipe in config.recipes if recipe in found}
+    numbers = {recipe: over_seeds(by_seed) for recipe, by_seed in main.items()}
+    tested = {name: paired_tests(name, main) for name in COMPARED}
+    paired = {name: found for name, found in tested.items() if found is not None}
+    firsts = {
+        recipe: by_seed.get(config.seeds[0], next(iter(by_seed.values())))
+        for recipe, by_seed in main.items()
+    }
+    return Results(
+        kinds={recipe: record["cell"]["kind"] for recipe, record in firsts.items()},
+        numbers=numbers,
+        baselines=_baseline_numbers(baselines or {}),
+        firsts=firsts,
+        gains={recipe: gains(record) for recipe, record in firsts.items()},
+        paired=paired,
+        choices=choose(numbers, paired),
+        missing=[cell.name for cell in plan_cells(config) if cell not in records],
+    )
+
+
+def split_items(record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A record without its entries of items, and those alone."""
+    lean, items = dict[str, Any](), dict[str, Any]()
+    for name, part in record.items():
+        if name in PER_ITEM:
+            items[name] = part
+        elif isinstance(part, Mapping):
+            lean[name], inner = split_items(part)
+            items |= {name: inner} if inner else {}
+        else:
+            lean[name] = part
+    return lean, items
+
+
+def _baseline_numbers(baselines: Baselines) -> dict[Key, float]:
+    found: dict[Key, float | None] = {
+        ("drawings", name): percent(right.values())
+        for name, right in baselines.get("drawings", {}).get("right", {}).items()
+    }
+    for shots, probe in baselines.get("probes", {}).get("shots", {}).items():
+        found["probes", shots] = percent(probe["right"].values())
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _joined(key: Key) -> str:
+    return " / ".join(key)
