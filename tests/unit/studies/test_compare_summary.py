@@ -7,8 +7,9 @@ import pytest
 
 from genvlm.config.compare import CurvesConfig
 from genvlm.errors import EvaluationError
-from genvlm.evaluation.control_names import BLIND
+from genvlm.evaluation.control_names import BLIND, SHUFFLED
 from genvlm.studies.compare.asked import METHODS, OWN, UNSEEN
+from genvlm.studies.compare.benchmark_sections import beats_itself
 from genvlm.studies.compare.cells import Cell
 from genvlm.studies.compare.choices import Choice, abilities
 from genvlm.studies.compare.curves import batch_curves, data_curves, frequency_bins
@@ -194,6 +195,17 @@ def test_a_gain_that_no_resample_changes_is_not_taken_as_certain() -> None:
     assert gain.value == 50
     assert gain.interval is not None
     assert gain.interval.low < 10 < 90 < gain.interval.high
+
+
+def test_a_model_beats_itself_where_it_is_surely_above_both_controls() -> None:
+    record = of("clip", swapped=30 * RIGHT + 10 * WRONG, blind=0.25)
+    key = (SCENES, "swapped", "group")
+    assert beats_itself(gains(record), key) == "yes"
+    halves = record[SCENES]["logit"]["halves"]
+    halves[SHUFFLED] = halves[OWN]
+    assert beats_itself(gains(record), key) == "no"
+    del halves[SHUFFLED]
+    assert beats_itself(gains(record), key) is None
 
 
 def test_records_without_controls_have_no_gains() -> None:
