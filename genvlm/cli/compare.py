@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     from genvlm.config.compare import CompareConfig, quick
     from genvlm.config.schema import load_config
     from genvlm.studies.compare.page import write_page
-    from genvlm.studies.compare.run import Told, read_records, run_cells
+    from genvlm.studies.compare.run import Told, baselines, read_records, run_cells
 
     check_output_folder(arguments.out)
     config = load_config(CompareConfig, resolve_path(arguments.config))
@@ -54,5 +54,6 @@ def run(arguments: argparse.Namespace) -> int:
         asking=progress_bar,
     )
     run_cells(config, arguments.out, only=arguments.only, told=told)
-    print(write_page(config, read_records(config, arguments.out), arguments.out))
+    records, known = read_records(config, arguments.out), baselines(config, arguments.out)
+    print(write_page(config, records, arguments.out, known))
     return 0

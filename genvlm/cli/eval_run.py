@@ -26,10 +26,9 @@ if TYPE_CHECKING:
     from genvlm.evaluation.data_folder import DataFolder
     from genvlm.studies.evaluations import Evaluation
 
-_METHODS = (
+SCORING_METHODS = (
     "text_given_image", "image_given_text", "p_yes", "cosine", "clipscore", "logit",
     "pseudo_likelihood", "matching", *DIFFUSION_METHODS,
-    "answers",
 )  # fmt: skip
 # Of benchmarks that are about one method.
 _BY_BENCHMARK: dict[str, Any] = {"vqascore": "p_yes", "clipscore": "clipscore"}
@@ -67,7 +66,7 @@ def add_parsers(actions: Subparsers) -> None:
     parser.add_argument("--out", type=Path, help="folder for log, summary and report")
     parser.add_argument(
         "--method",
-        choices=_METHODS,
+        choices=(*SCORING_METHODS, "answers"),
         help="what is scored; default: log p(text | image), for emoji-classes log p(image | text), "
         "for models such as CLIP their cosine, for diffusion models their squared_error. answers: "
         "ask in words",

@@ -2,7 +2,7 @@
 
 import argparse
 
-from genvlm.cli import eval_audit, eval_logs, eval_run
+from genvlm.cli import eval_audit, eval_logs, eval_probes, eval_retrieval, eval_run
 from genvlm.cli.parsing import Subparsers
 
 
@@ -17,5 +17,5 @@ def add_parser(commands: Subparsers) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    for module in (eval_run, eval_logs, eval_audit):
+    for module in (eval_run, eval_retrieval, eval_probes, eval_logs, eval_audit):
         module.add_parsers(actions)

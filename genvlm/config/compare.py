@@ -62,8 +62,12 @@ class CompareConfig:
     training_flops: PositiveFloat
     """Of each model, forward and backward; it decides the number of steps."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    data_share: Share | None = None
+    """Of the documents of every recipe; None: all."""
     language_model: str | None = None
     """Recipe of what projectors write with; trained once, in front, on FLOPs of its own."""
+    language_steps: Positive | None = None
+    """None: the recipe's own."""
     evaluation: CompareEvaluationConfig = field(default_factory=CompareEvaluationConfig)
     curves: CurvesConfig = field(default_factory=CurvesConfig)
 
@@ -85,7 +89,7 @@ class CompareConfig:
 
 
 def quick(config: CompareConfig) -> CompareConfig:
-    """One seed, a twentieth of the compute, few questions and no curves: minutes."""
+    """One seed, an eighth of the data, a twentieth of the compute, few questions, no curves."""
     asked = CompareEvaluationConfig(
         num_training=20, num_unseen=20, num_held_out=20, num_scenes=20, num_pairs=40, gallery=20,
         shots=(1, 4), num_samples=2,
@@ -94,6 +98,8 @@ def quick(config: CompareConfig) -> CompareConfig:
         config,
         training_flops=config.training_flops / 20,
         seeds=config.seeds[:1],
+        data_share=0.125,
+        language_steps=30,
         evaluation=asked,
         curves=CurvesConfig(),
     )

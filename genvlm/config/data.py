@@ -139,6 +139,23 @@ class CameraSource:
 
 @strict
 @dataclass(frozen=True, kw_only=True)
+class TextsSource:
+    """Texts of another source without its pictures, each as often as the source has it."""
+
+    kind: Literal["texts"] = "texts"
+    of: Annotated[ScenesSource | EmojiSource | StoriesSource, Field(discriminator="kind")]
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class GlossesSource:
+    """Shipped definitions of WordNet's nouns, texts alone: what the emoji's captions are about."""
+
+    kind: Literal["glosses"] = "glosses"
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
 class CaptionsSource:
     """A folder of pictures with a `captions.jsonl` of {"id"?, "image", "text"} lines."""
 
@@ -281,8 +298,10 @@ DrawnSource = (
     | PhysicsSource
     | MovingEmojiSource
     | CameraSource
+    | TextsSource
+    | GlossesSource
 )
-"""Sources that are rendered."""
+"""Sources of what ships with genvlm."""
 
 Source = Annotated[
     DrawnSource | FileSource | ShardsSource,

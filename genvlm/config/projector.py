@@ -28,7 +28,10 @@ class ForeignLanguageConfig:
 @strict
 @dataclass(frozen=True, kw_only=True)
 class OwnLanguageConfig:
-    """The text half of our own mixed-modal transformer: it reads and writes no codes here."""
+    """The text half of our own mixed-modal transformer, trained on texts alone or on pictures too.
+
+    It reads and writes no codes here.
+    """
 
     kind: Literal["genvlm"] = "genvlm"
     path: str

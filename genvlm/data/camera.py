@@ -17,6 +17,7 @@ from PIL import Image
 from scipy import ndimage
 
 from genvlm.data.emoji import Concept, Vendor, load_drawings, split_concepts
+from genvlm.data.grounds import Ground, draw_ground, sample_ground
 from genvlm.data.images import RGBImage
 from genvlm.data.videos import VideoFrames
 from genvlm.errors import DataError
@@ -33,7 +34,6 @@ MAX_ZOOM = 2.0
 NUM_DRAWINGS = (3, 8)
 SIZES = (20, 96)
 SUBJECT_SIZES = (20, 36)
-ALPHAS = (1.0, 2.0)
 # Pixels between the edge of the view and the centre of the subject, at frame 0.
 _MARGIN = 16
 # A moving subject begins in so wide a strip, and its centre goes as far as the edge of the view.
@@ -69,22 +69,6 @@ class Drawing:
     """How far it is turned to the left."""
     centre: tuple[float, float]
     """Row and column on the canvas."""
-
-
-@dataclass(frozen=True)
-class Ground:
-    """A smooth gradient of colours, and noise whose amplitude falls as 1/f^alpha."""
-
-    corners: tuple[tuple[float, float, float], ...]
-    """Colours of the four corners of the canvas, in levels of 255."""
-    alpha: float
-    contrast: float
-    """Standard deviation of the noise's luminance, in levels of 255."""
-    chroma: float
-    """Strength of its colours as a share of that of its luminance."""
-    grain: float
-    """Share of the noise that drawings have too."""
-    seed: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -154,7 +138,7 @@ class CameraClip:
 
     def render(self) -> VideoFrames:
         """Its frames, (T, 64, 64, 3) uint8."""
-        gradient, noise = _draw_ground(self.ground)
+        gradient, noise = draw_ground(self.ground, CANVAS)
         canvas, grain = gradient + noise, self.ground.grain * noise
         moves = self.motion == "move"
         for drawing in self.drawings[:-1] if moves else self.drawings:
@@ -244,7 +228,7 @@ def _sample_clip(key: tuple[int, ...], num_frames: int, vendor: Vendor) -> Camer
     drawings.append(_sample_drawing(rng, concepts[0], SUBJECT_SIZES, np.add(start, offsets)))
     return CameraClip(
         motion=motion,
-        ground=_sample_ground(rng, (*key, 2)),
+        ground=sample_ground(rng, (*key, 2)),
         drawings=tuple(drawings),
         vendor=vendor,
         start=(float(start[0]), float(start[1])),
@@ -293,43 +277,6 @@ def _begin_of_subject(rng: np.random.Generator, step: float) -> float:
         return float(rng.uniform(0, room))
     near = rng.uniform(0, _STRIP)
     return float(near if step > 0 else room - near)
-
-
-def _sample_ground(rng: np.random.Generator, seed: tuple[int, ...]) -> Ground:
-    grey = rng.uniform(50, 205) + rng.normal(0, 25, (4, 1))
-    corners = grey + rng.normal(0, 20, 3) + rng.normal(0, 15, (4, 3))
-    return Ground(
-        corners=tuple((float(r), float(g), float(b)) for r, g, b in corners),
-        # Squared: more grounds are as rough as most natural pictures (alpha 1) than are smooth.
-        alpha=float(ALPHAS[0] + (ALPHAS[1] - ALPHAS[0]) * rng.random() ** 2),
-        contrast=float(rng.uniform(8, 45)),
-        chroma=float(rng.uniform(0.05, 0.5)),
-        grain=float(rng.uniform(0, 0.6)),
-        seed=seed,
-    )
-
-
-def _draw_ground(ground: Ground) -> tuple[np.ndarray, np.ndarray]:
-    """Gradient and noise, (rows, columns, 3) each, in levels of 255 and not rounded."""
-    rng = np.random.default_rng(ground.seed)
-    ramp = (np.arange(CANVAS) + 0.5) / CANVAS
-    ramp = ramp * ramp * (3 - 2 * ramp)
-    weights = np.stack([1 - ramp, ramp])
-    corners = np.array(ground.corners).reshape(2, 2, 3)
-    gradient = np.einsum("ar,bc,abk->rck", weights, weights, corners)
-    # Luminance, and red and yellow against their opposites, are nearly uncorrelated in nature.
-    opponents = np.array([[1, 1, 1], [1, -1, 0], [0.5, 0.5, -1]])
-    strengths = ground.contrast * np.array([1, ground.chroma, ground.chroma])
-    return gradient, _noise(rng, ground.alpha) @ (strengths[:, None] * opponents)
-
-
-def _noise(rng: np.random.Generator, alpha: float) -> np.ndarray:
-    """Three independent fields (rows, columns, 3) of mean 0 and standard deviation 1."""
-    frequency = np.hypot(np.fft.fftfreq(CANVAS)[:, None], np.fft.rfftfreq(CANVAS))
-    frequency[0, 0] = np.inf
-    white = np.fft.rfft2(rng.standard_normal((3, CANVAS, CANVAS)))
-    fields = np.fft.irfft2(white * frequency**-alpha, s=(CANVAS, CANVAS))
-    return np.moveaxis(fields / fields.std((1, 2), keepdims=True), 0, -1)
 
 
 def _sprite(drawing: Drawing, vendor: Vendor) -> np.ndarray:

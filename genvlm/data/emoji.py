@@ -113,9 +113,8 @@ def class_concepts() -> tuple[Concept, ...]:
     Concepts that any vendor draws nearly like another are left out. Groups get 12 or 13 places,
     the larger ones 13.
     """
-    every = load_concepts()
     vendors = (*TRAINING_VENDORS, UNSEEN_VENDOR)
-    alike = {index for v in vendors for pair in near_duplicates(v, every) for index in pair}
+    alike = {index for v in vendors for pair in drawn_alike(v) for index in pair}
     training = [c for c in split_concepts(held_out=False) if c.index not in alike]
     sizes = Counter(c.group for c in training)
     groups = sorted(sizes, key=lambda group: (-sizes[group], group))[:NUM_CLASS_GROUPS]
@@ -158,6 +157,12 @@ def near_duplicates(
     rows, columns = np.nonzero(np.triu(distances < threshold, k=1))
     pairs = zip(index[rows].tolist(), index[columns].tolist(), strict=True)
     return {(min(a, b), max(a, b)) for a, b in pairs}
+
+
+@cache
+def drawn_alike(vendor: Vendor) -> frozenset[tuple[int, int]]:
+    """`near_duplicates` of all concepts."""
+    return frozenset(near_duplicates(vendor, load_concepts()))
 
 
 def _pack(name: str) -> bytes:

@@ -10,7 +10,7 @@ from genvlm.data.clip_files import FRAMES_PER_SECOND
 from genvlm.data.clips import clip_side
 from genvlm.data.raw import Media
 from genvlm.data.videos import VideoDecoder, VideoFrames
-from genvlm.tokenization.image import fit_square
+from genvlm.tokenization.image import fit_squares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,5 +69,5 @@ def first_frames(
         start=start,
     )
     clips: list[np.ndarray] = list(islice(each, max_frames))
-    frames = np.stack([fit_square(clip[0], side) for clip in clips])
+    frames = fit_squares([clip[0] for clip in clips], side)
     return FirstFrames(frames=frames, frames_per_second=rate)

@@ -118,10 +118,16 @@ def stays_inside(name: str) -> bool:
 
 
 def picture_path(folder: Path, name: str, where: object) -> Path:
-    """The picture that a file of strangers names: in the folder, or nowhere.
+    """As `inner_path`, of a picture."""
+    return inner_path(folder, name, where, "picture")
+
+
+def inner_path(folder: Path, name: str, where: object, what: str) -> Path:
+    """What a file of strangers names: in the folder, or nowhere.
 
     Args:
         where: what names it, for the error.
+        what: is named, in a word.
 
     Raises:
         DataError: an absolute path, one with "..", or a link that leads out of the folder.
@@ -129,15 +135,15 @@ def picture_path(folder: Path, name: str, where: object) -> Path:
     path = folder / name
     if not stays_inside(name):
         raise DataError(
-            f"{where}: the picture {name!r} must be a path inside {folder}: move the picture there"
+            f"{where}: the {what} {name!r} must be a path inside {folder}: move the {what} there"
         )
     try:
         inside = path.resolve().is_relative_to(folder.resolve())
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: links in a circle
-        raise DataError(f"{where}: {name!r} is no name of a picture ({error})") from None
+        raise DataError(f"{where}: {name!r} is no name of a {what} ({error})") from None
     if not inside:
         raise DataError(
-            f"{where}: the picture {name!r} is a link out of {folder}: copy the picture there"
+            f"{where}: the {what} {name!r} is a link out of {folder}: copy the {what} there"
         )
     return path
 

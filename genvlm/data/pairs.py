@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
@@ -37,7 +37,7 @@ from genvlm.data.step_rows import Entry, Steps, plain_steps
 from genvlm.errors import DataError
 from genvlm.nn.safetensors_folder import fingerprint_of
 from genvlm.nn.whole_files import hold_folder, write_whole
-from genvlm.tokenization.image import fit_square
+from genvlm.tokenization.image import fit_squares
 
 LevelSampling = Literal["uniform", "logit_normal"]
 EncodeTexts = Callable[[Sequence[str]], tuple[Tensor, Tensor]]
@@ -266,10 +266,20 @@ def standardised(pairs: Pairs, mean: Float[Tensor, " c"], std: Float[Tensor, " c
     return replace(pairs, latents=(pairs.latents - mean[:, None, None]) / std[:, None, None])
 
 
+def build_pixel_pairs(
+    config: CaptionedDataConfig,
+    side: int,
+    cache: Path | None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Pairs:
+    """`build_pairs` of pixels as they are; models that read one size share what is kept."""
+    encode = partial(fit_pixels, side=side)
+    return build_pairs(config, encode, f"pixels {side}", cache, progress)
+
+
 def fit_pixels(images: Sequence[RGBImage], side: int) -> UInt8[Tensor, "images 3 side side"]:
     """Pictures of any size scaled to fit and padded to a white square."""
-    fitted = np.stack([fit_square(image, side) for image in images])
-    return torch.from_numpy(fitted).permute(0, 3, 1, 2).contiguous()
+    return torch.from_numpy(fit_squares(images, side)).permute(0, 3, 1, 2).contiguous()
 
 
 def as_pixels(

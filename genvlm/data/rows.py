@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from genvlm.data.images import picture_path
+from genvlm.data.images import inner_path
 from genvlm.errors import DataError
 
 _MAX_LINE = 1 << 26
@@ -100,7 +100,7 @@ def checked_text(text: str, name: str, where: str) -> str:
 
 
 def inner_path_field(row: dict[str, object], where: str, folder: Path, key: str = "image") -> str:
-    """The path of a picture in `folder`, relative to it. Raises DataError as `picture_path`."""
+    """The path of a picture or video in `folder`, relative to it. Raises as `inner_path`."""
     name = text_field(row, key, where)
-    picture_path(folder, name, where)
+    inner_path(folder, name, where, "video" if key == "video" else "picture")
     return name

@@ -1,4 +1,4 @@
-"""Sources of training documents: rendered, or read from a user's files.
+"""Sources of training documents: shipped or rendered, or read from a user's files.
 
 Pictures and clips are numbered together and called visuals.
 """
@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -19,11 +19,13 @@ from genvlm.config.data import (
     EditsSource,
     EmojiSource,
     FileSource,
+    GlossesSource,
     MovingEmojiSource,
     PhysicsSource,
     ScenesSource,
     SequencesSource,
     StoriesSource,
+    TextsSource,
     VideosSource,
 )
 from genvlm.config.schema import to_plain
@@ -33,6 +35,7 @@ from genvlm.data.clips import read_clips
 from genvlm.data.edits import sample_edits
 from genvlm.data.emoji import Concept, Vendor, class_concepts, load_drawings, split_concepts
 from genvlm.data.frame_folders import frame_paths
+from genvlm.data.glosses import load_glosses
 from genvlm.data.images import RGBImage, decode_image, load_image
 from genvlm.data.layouts.open import open_source
 from genvlm.data.moving_emoji import sample_moving_emoji
@@ -131,6 +134,13 @@ def read_source(
             )
             for i, shot in enumerate(filmed):
                 yield _clip(f"{prefix}-{i}", shot.caption, shot.render)
+        case TextsSource():
+            for reading in read_source(source.of, prefix):
+                texts = tuple(s for s in reading.sample.segments if isinstance(s, str))
+                yield _text_only(reading.sample.id, texts)
+        case GlossesSource():
+            for gloss in load_glosses(held_out=False):
+                yield _text_only(f"{prefix}-{gloss.id}", (gloss.text,))
         case VideosSource():
             for cut in read_clips(source, skips or SkipBudget()):
                 yield _clip(f"{prefix}-{cut.id}", cut.caption, partial(_same, cut.frames))
@@ -196,22 +206,34 @@ def _read_emoji(source: EmojiSource, prefix: str) -> Iterator[Reading]:
     concepts = _concepts(source)
     index = [c.index for c in concepts]
     for vendor in source.vendors:
-        drawings = load_drawings(vendor)[index]
         for copy in range(source.augmented_copies + 1):
-            seed = source.seed * 1000 + copy
-            pictures = (
-                augment_drawings(drawings, seed=seed, config=source.augment) if copy else drawings
-            )
-            for concept, picture in zip(concepts, pictures, strict=True):
+            # Drawn when the first of them is asked for: who reads texts alone never asks.
+            pictures = cache(partial(_draw_copy, source, vendor, index, copy))
+            for place, concept in enumerate(concepts):
                 others = concept.captions if source.texts == "captions" else ()
                 captions = (concept.label, *others)
                 sample_id = f"{prefix}-{vendor}-{concept.id}-{copy}"
                 sample = Sample(sample_id, (captions[copy % len(captions)], 0), "pair")
-                yield Reading(sample, partial(list, [picture]))
+                yield Reading(sample, partial(_pick, pictures, place))
+
+
+def _draw_copy(source: EmojiSource, vendor: Vendor, index: Sequence[int], copy: int) -> RGBImage:
+    drawings = load_drawings(vendor)[index]
+    if not copy:
+        return drawings
+    return augment_drawings(drawings, seed=source.seed * 1000 + copy, config=source.augment)
+
+
+def _pick(pictures: Callable[[], RGBImage], place: int) -> list[RGBImage]:
+    return [pictures()[place]]
 
 
 def _concepts(source: EmojiSource) -> Sequence[Concept]:
     return class_concepts() if source.concepts == "classes" else split_concepts(held_out=False)
+
+
+def _text_only(sample_id: str, texts: tuple[str, ...]) -> Reading:
+    return Reading(Sample(sample_id, texts, "document"), list)
 
 
 def _clip(sample_id: str, caption: str | None, render: Callable[[], VideoFrames]) -> Reading:

@@ -8,8 +8,10 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from genvlm.errors import CheckpointError
+from genvlm.config.schema import read_yaml
+from genvlm.errors import CheckpointError, ConfigError
 from genvlm.nn.file_system import DISK, FileSystem
 from genvlm.nn.whole_files import (
     hash_file,
@@ -85,3 +87,49 @@ def verify_folder(folder: Path) -> list[str]:
         if hash_file(path) != expected:
             raise CheckpointError(f"{path} was altered or damaged: copy the model folder again")
     return list(manifest)
+
+
+def is_of_kind(folder: Path, kind: str) -> bool:
+    """Whether this is, or was to be, a model folder of a kind."""
+    try:
+        return bool(read_yaml(folder / CONFIG).get("kind") == kind)
+    except ConfigError:
+        return False
+
+
+def read_model_config(folder: Path, kind: str | None, schema: int) -> dict[str, Any]:
+    """What config.yaml of a whole folder says; that of a mixed-modal model says no kind.
+
+    Raises:
+        CheckpointError: a file is missing or altered, it is a model of another kind, or another
+            genvlm wrote it.
+    """
+    verify_folder(folder)
+    content = read_yaml(folder / CONFIG)
+    if content.get("kind") != kind:
+        found, wanted = (k or "mixed-modal" for k in (content.get("kind"), kind))
+        raise CheckpointError(f"{folder} is a {found} model: a {wanted} one is needed here")
+    if content.get("schema_version") != schema:
+        raise CheckpointError(
+            f"{folder} has schema {content.get('schema_version')}; this genvlm reads {schema}: "
+            "use the version that wrote it"
+        )
+    return content
+
+
+def check_part(folder: Path, part: str, found: str, expected: str | None) -> None:
+    """Raises CheckpointError: a part in a folder has not the fingerprint that was written."""
+    if found != expected:
+        raise CheckpointError(
+            f"the {part} in {folder} is not the one the model was trained with (fingerprint "
+            f"{found[:12]}, expected {str(expected)[:12]}): copy the folder again"
+        )
+
+
+def check_whole(folder: Path, found: str, expected: str) -> None:
+    """Raises CheckpointError: the model in a folder has not the fingerprint that was written."""
+    if found != expected:
+        raise CheckpointError(
+            f"{folder} computes something else than the model that was written (fingerprint "
+            f"{found[:12]}, expected {expected[:12]}): copy it again"
+        )

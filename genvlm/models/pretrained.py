@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from genvlm.config.image_tokenizer import VQGANConfig
-from genvlm.config.schema import dump_config, parse_config, read_yaml, strict, to_plain
+from genvlm.config.schema import dump_config, parse_config, strict, to_plain
 from genvlm.config.syntax import SyntaxConfig
 from genvlm.config.transformer import TransformerConfig
 from genvlm.errors import CheckpointError, ConfigError
@@ -26,8 +26,9 @@ from genvlm.models.model_folder import (
     CARD,
     CONFIG,
     WEIGHTS,
+    check_part,
     publish_model_folder,
-    verify_folder,
+    read_model_config,
 )
 from genvlm.nn.devices import move_to
 from genvlm.nn.safetensors_folder import (
@@ -256,31 +257,16 @@ def load_pretrained(folder: Path, *, device: str = "cpu") -> PretrainedModel:
         ConfigError: no such device.
         CheckpointError: not a model folder, a file missing or altered, tokenizers of another model.
     """
-    verify_folder(folder)
-    content = read_yaml(folder / CONFIG)
-    if (kind := content.get("kind")) is not None:
-        raise CheckpointError(f"{folder} is a {kind} model: a mixed-modal one is needed here")
-    if content.get("schema_version") != _SCHEMA:
-        raise CheckpointError(
-            f"{folder} has schema {content.get('schema_version')}; this genvlm reads {_SCHEMA}: "
-            f"use the version that wrote it"
-        )
+    content = read_model_config(folder, None, _SCHEMA)
     config = parse_config(ModelFolderConfig, content, str(folder / CONFIG))
     text = load_text_tokenizer(folder / _TOKENIZERS)
     image = load_image_tokenizer(folder / _TOKENIZERS)
     has_video = config.video_tokenizer is not None
     video = load_video_tokenizer(folder / _TOKENIZERS) if has_video else None
-    for kind, found, expected in (
-        ("text", text.fingerprint, config.text_tokenizer),
-        ("image", image.fingerprint, config.image_tokenizer),
-        ("video", video.fingerprint if video else None, config.video_tokenizer),
-    ):
-        if found != expected:
-            raise CheckpointError(
-                f"the {kind} tokenizer in {folder} is not the one the model was trained with "
-                f"(fingerprint {str(found)[:12]}, expected {str(expected)[:12]}): copy the folder "
-                "again"
-            )
+    check_part(folder, "text tokenizer", text.fingerprint, config.text_tokenizer)
+    check_part(folder, "image tokenizer", image.fingerprint, config.image_tokenizer)
+    if video is not None:
+        check_part(folder, "video tokenizer", video.fingerprint, config.video_tokenizer)
     vocabulary = build_vocabulary(text, image, config.syntax, video)
     if fingerprint_of(vocabulary.fingerprint_payload()) != config.vocabulary:
         raise CheckpointError(

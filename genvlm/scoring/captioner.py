@@ -37,7 +37,7 @@ class CaptionerScorer:
             sums, counts = log_probs.double().sum(1).tolist(), mask.sum(1).tolist()
             return list(zip(sums, counts, strict=True))
 
-        found = score_pairs(self._model.texts.encode, grids, score)
+        found = score_pairs(self._model.check_text, grids, score)
         if self._reduction == "sum":
             return found
         return [s._replace(values=s.values / s.num_tokens) for s in found]

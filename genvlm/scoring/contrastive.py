@@ -68,6 +68,8 @@ class ContrastiveScorer:
     ) -> None:
         self._embedder, self._formula, self._batch_size = embedder, formula, batch_size
         self._prefix = _PREFIX if formula == "clipscore" else ""
+        # Of the last call: a large gallery comes in parts, which have the same texts.
+        self._by_text: dict[str, Float64[np.ndarray, " dims"]] = {}
         weight = {"weight": _WEIGHT} if formula == "clipscore" else {}
         name, unit = _NAMES[formula]
         self.info = ScorerInfo(
@@ -82,7 +84,9 @@ class ContrastiveScorer:
         )
 
     def score(self, grids: Sequence[Grid]) -> list[Scores]:
-        """Every distinct image and text is encoded once; cosines are float64.
+        """Every distinct image and text is encoded once, the same texts in the next call not again.
+
+        Cosines are float64.
 
         Raises:
             TokenError: a text is longer than the model's context or spells a control token.
@@ -95,12 +99,16 @@ class ContrastiveScorer:
         texts = sorted({text for grid in grids for text in grid.texts})
         embed_images, embed_texts = self._embedder.embed_images, self._embedder.embed_texts
         by_image = self._embed(sorted(images), lambda part: embed_images([images[k] for k in part]))
-        by_text = self._embed(texts, lambda part: embed_texts([self._prefix + t for t in part]))
+        if list(self._by_text) != texts:  # some of them would stand in another batch
+            self._by_text = self._embed(
+                texts, lambda part: embed_texts([self._prefix + text for text in part])
+            )
+        by_text = self._by_text
         results = []
         for grid in grids:
-            cosines = np.array(
-                [[by_image[image_digest(i)] @ by_text[t] for t in grid.texts] for i in grid.images]
-            ).reshape(len(grid.images), len(grid.texts))
+            rows = [by_image[image_digest(image)] for image in grid.images]
+            cosines = np.array([[row @ by_text[t] for t in grid.texts] for row in rows])
+            cosines = cosines.reshape(len(grid.images), len(grid.texts))
             if not np.isfinite(cosines).all():
                 raise EvaluationError(
                     f"item {grid.item_id!r}: the model embeds an image or a text as zero or as "
@@ -196,7 +204,7 @@ class DualEncoderEmbedder:
     def check(self, item_id: str, text: str) -> None:
         """As `Embedder`."""
         try:
-            self._model.texts.encode([text])
+            self._model.check_text(text)
         except TokenError as error:
             raise TokenError(f"item {item_id!r}: {error}") from None
 

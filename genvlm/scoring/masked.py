@@ -37,7 +37,7 @@ class PseudoLikelihoodScorer:
             found = [self._model.pseudo_log_probs(image, text) for text in texts]
             return [(float(row.sum()), len(row)) for row in found]
 
-        return score_pairs(self._model.texts.encode, grids, score)
+        return score_pairs(self._model.check_text, grids, score)
 
 
 class MatchingScorer:
@@ -60,5 +60,5 @@ class MatchingScorer:
 
         return [
             found._replace(num_tokens=None)
-            for found in score_pairs(self._model.texts.encode, grids, score)
+            for found in score_pairs(self._model.check_text, grids, score)
         ]

@@ -55,12 +55,16 @@ class WordTrigram:
     fingerprint: str
     """Of training texts and discount."""
 
-    def score(self, text: str) -> TextScore:
-        """Log-probability of the words of a text and its end; case and punctuation do not count."""
+    def score(self, text: str, *, order: int = ORDER) -> TextScore:
+        """Log-probability of the words of a text and its end; case and punctuation do not count.
+
+        Args:
+            order: 1 or 2 asks the unigram or bigram that the trigram falls back on.
+        """
         words = _words(text)
         # fsum: texts of the same trigrams in another order must tie exactly.
         log_prob = math.fsum(
-            math.log(self._prob(tuple(words[i - ORDER + 1 : i]), words[i]))
+            math.log(self._prob(tuple(words[i - order + 1 : i]), words[i]))
             for i in range(ORDER - 1, len(words))
         )
         return TextScore(log_prob, len(words) - ORDER + 1)

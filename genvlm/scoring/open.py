@@ -99,7 +99,7 @@ def open_scorer(
         ConfigError: this model has no such method, or the method no such option.
         CheckpointError: no model there.
     """
-    kind = _kind(folder)
+    kind = model_kind(folder)
     method = method or METHODS[kind][0]
     if method not in METHODS[kind]:
         raise ConfigError(
@@ -185,7 +185,7 @@ def open_diffusion_scorer(
 
 def open_answerer(folder: str | Path, *, dtype: DType = "float32", device: str = "cpu") -> Answerer:
     """An answerer of a folder of transformers, or of a projector. Raises as `open_scorer` does."""
-    kind = _kind(folder)
+    kind = model_kind(folder)
     if kind == "projector":
         return ProjectorAnswerer(load_projector(Path(folder), build_language, device))
     if kind != "image_text_to_text":
@@ -198,16 +198,16 @@ def open_answerer(folder: str | Path, *, dtype: DType = "float32", device: str =
 
 def methods_of(folder: str | Path) -> tuple[Method, ...]:
     """What its model can do, the default first. Raises CheckpointError: no model there."""
-    return METHODS[_kind(folder)]
+    return METHODS[model_kind(folder)]
 
 
 def is_mixed_modal(folder: str | Path) -> bool:
     """Whether this is a model folder of our transformer. Raises CheckpointError: no model there."""
-    return _kind(folder) == "genvlm"
+    return model_kind(folder) == "genvlm"
 
 
-def _kind(folder: str | Path) -> str:
-    """A key of METHODS."""
+def model_kind(folder: str | Path) -> str:
+    """A key of METHODS. Raises CheckpointError: no model there."""
     if holds_diffusion(Path(folder)):
         return "diffusion"
     if CONTRASTIVE.owns(Path(folder)):

@@ -6,6 +6,7 @@ text pieces and the end).
 """
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -14,11 +15,12 @@ from scipy.special import expit
 from torch.nn.utils.rnn import pad_sequence
 
 from genvlm.config.projector import IMAGE_SLOT
-from genvlm.data.images import RGBImage, image_digest
-from genvlm.errors import ConfigError, EvaluationError, TokenError
+from genvlm.data.images import RGBImage
+from genvlm.errors import ConfigError, TokenError
 from genvlm.models.auxiliary.language_model import LanguageModel, Prefix
 from genvlm.models.auxiliary.projector import ProjectorModel
 from genvlm.scoring.autoregressive import Reduction
+from genvlm.scoring.by_pair import score_pairs
 from genvlm.scoring.p_yes import ANSWERS
 from genvlm.scoring.protocols import Answer, Grid, Question, ScorerInfo, Scores
 from genvlm.tokenization.document import Text
@@ -61,43 +63,22 @@ class ProjectorLikelihoodScorer:
             TokenError: a text is blank, does not fit, or spells a control token.
             EvaluationError: the model gives a text no finite log-probability.
         """
-        token_ids = {text: self._tokens(grid, text) for grid in grids for text in grid.texts}
-        asked: dict[str, tuple[RGBImage, set[str]]] = {}
-        for grid in grids:
-            for image in grid.images:
-                asked.setdefault(image_digest(image), (image, set()))[1].update(grid.texts)
-        totals: dict[tuple[str, str], float] = {}
-        language = self._model.language.model
-        for key, (image, texts) in asked.items():
-            ordered = sorted(texts)
-            vectors = self._model.read(self._prompt, self._model.project([image]))
-            rows = [token_ids[text] for text in ordered]
-            for text, row in zip(
-                ordered, score_behind(language, language.prefill(vectors), rows), strict=True
-            ):
-                totals[key, text] = float(row.astype(np.float64).sum())
-        return [self._scores(grid, totals, token_ids) for grid in grids]
+        tokens, language = cache(self._tokens), self._model.language.model
 
-    def _tokens(self, grid: Grid, text: str) -> list[int]:
+        def score(image: RGBImage, texts: Sequence[str]) -> list[tuple[float, int]]:
+            read = self._model.read(self._prompt, self._model.project([image]))
+            rows = score_behind(language, language.prefill(read), [tokens(t) for t in texts])
+            return [(float(row.astype(np.float64).sum()), len(row)) for row in rows]
+
+        found = score_pairs(tokens, grids, score, texts_at_once=None)
+        if self._reduction == "sum":
+            return found
+        return [s._replace(values=s.values / s.num_tokens) for s in found]
+
+    def _tokens(self, text: str) -> list[int]:
         """Of the text and the end."""
-        try:
-            row = self._model.lay_out(self._prompt, 1, text)
-        except TokenError as error:
-            raise TokenError(f"item {grid.item_id!r}: {error}") from None
+        row = self._model.lay_out(self._prompt, 1, text)
         return [i for i, learned in zip(row.token_ids, row.learned, strict=True) if learned]
-
-    def _scores(
-        self,
-        grid: Grid,
-        totals: dict[tuple[str, str], float],
-        token_ids: dict[str, list[int]],
-    ) -> Scores:
-        shape = (len(grid.images), len(grid.texts))
-        keys = [image_digest(image) for image in grid.images]
-        values = np.array([totals[k, t] for k in keys for t in grid.texts]).reshape(shape)
-        counts = np.tile([len(token_ids[t]) for t in grid.texts], (shape[0], 1)).astype(np.int64)
-        _check_finite(grid, values)
-        return Scores(values / counts if self._reduction == "mean" else values, counts)
 
 
 class ProjectorPYesScorer:
@@ -138,37 +119,37 @@ class ProjectorPYesScorer:
 
     def score(self, grids: Sequence[Grid]) -> list[Scores]:
         """One pass for each distinct pair. Raises as ProjectorLikelihoodScorer."""
-        vectors: dict[str, torch.Tensor] = {}
-        found: dict[tuple[str, str], float] = {}
-        results = []
-        for grid in grids:
-            keys = [image_digest(image) for image in grid.images]
-            for key, image in zip(keys, grid.images, strict=True):
-                if key not in vectors:
-                    vectors[key] = self._model.project([image])
-                for text in grid.texts:
-                    if (key, text) not in found:
-                        found[key, text] = self._probability(grid, vectors[key], text)
-            values = np.array([found[k, t] for k in keys for t in grid.texts])
-            values = values.reshape(len(keys), len(grid.texts))
-            _check_finite(grid, values)
-            results.append(Scores(values))
-        return results
+        language = self._model.language.model
 
-    def _probability(self, grid: Grid, vectors: torch.Tensor, text: str) -> float:
-        prompt = [
+        def score(image: RGBImage, texts: Sequence[str]) -> list[tuple[float, int]]:
+            vectors = self._model.project([image])
+            values = []
+            for text in texts:
+                read = self._model.read(self._question(text), vectors)
+                rows = score_behind(language, language.prefill(read), self._answers)
+                yes, no = (row.astype(np.float64).sum() for row in rows)
+                values.append((float(expit(yes - no)), 0))
+            return values
+
+        found = score_pairs(self._check, grids, score, texts_at_once=None)
+        return [s._replace(num_tokens=None) for s in found]
+
+    def _question(self, text: str) -> Prompt:
+        return [
             Text(segment.text.replace("{text}", text)) if isinstance(segment, Text) else segment
             for segment in parse_prompt(self._template)
         ]
-        language = self._model.language.model
-        try:
-            read = self._model.read(prompt, vectors)
-            _check_room(language, read.shape[1] + max(map(len, self._answers)), text)
-        except TokenError as error:
-            raise TokenError(f"item {grid.item_id!r}: {error}") from None
-        rows = score_behind(language, language.prefill(read), self._answers)
-        yes, no = (float(row.astype(np.float64).sum()) for row in rows)
-        return float(expit(yes - no))
+
+    def _check(self, text: str) -> None:
+        """Raises TokenError: the question about a text and its answer do not fit."""
+        read = len(self._model.lay_out(self._question(text), 1).token_ids)
+        num_tokens = read + max(map(len, self._answers))
+        context = self._model.language.model.context
+        if context is not None and num_tokens > context:
+            raise TokenError(
+                f"the question about {text[:60]!r} and its answer make {num_tokens} tokens, and "
+                f"the language model reads {context}: shorten the text"
+            )
 
 
 class ProjectorAnswerer:
@@ -280,20 +261,4 @@ def _check_template(template: str) -> None:
         raise ConfigError(
             f"the prompt {template!r} has {template.count(IMAGE_SLOT)} image slots, and one "
             f"picture is scored at a time: write {IMAGE_SLOT} once"
-        )
-
-
-def _check_room(language: LanguageModel, num_tokens: int, text: str) -> None:
-    if language.context is not None and num_tokens > language.context:
-        raise TokenError(
-            f"the question about {text[:60]!r} and its answer make {num_tokens} tokens, and the "
-            f"language model reads {language.context}: shorten the text"
-        )
-
-
-def _check_finite(grid: Grid, values: np.ndarray) -> None:
-    if not np.isfinite(values).all():
-        raise EvaluationError(
-            f"item {grid.item_id!r}: the model gives a text no finite log-probability: its "
-            "projector or its language model is damaged"
         )

@@ -2,6 +2,7 @@
 
 import io
 import json
+import subprocess
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -35,6 +36,21 @@ def write_files(folder: Path, files: dict[str, bytes | str]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return folder
+
+
+def build_package(folder: Path, name: str, files: dict[str, bytes | str], **links: str) -> Path:
+    """A package of Debian of files and symbolic links, by dpkg-deb."""
+    tree = folder / f"tree-{name}"
+    control = f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: a <a@b.c>\n"
+    write_files(tree, {**files, "DEBIAN/control": control + "Description: files\n"})
+    for at, target in links.items():
+        path = tree / at
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(target)
+    package = folder / f"{name}_1_all.deb"
+    command = ["dpkg-deb", "--build", "-Znone", str(tree), str(package)]
+    subprocess.run(command, check=True, capture_output=True)
+    return package
 
 
 def write_json_lines(path: Path, rows: Iterable[object]) -> Path:

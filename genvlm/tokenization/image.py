@@ -1,6 +1,6 @@
 """Image tokenizer: a trained VQ-GAN with its configuration, from pictures to codes and back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -202,6 +202,13 @@ def fit_square(image: UInt8[np.ndarray, "height width 3"], size: int) -> UInt8[n
     canvas = Image.new("RGB", (size, size), "white")
     canvas.paste(resized, ((size - sides[1]) // 2, (size - sides[0]) // 2))
     return np.asarray(canvas)
+
+
+def fit_squares(
+    images: Iterable[UInt8[np.ndarray, "height width 3"]], size: int
+) -> UInt8[np.ndarray, "images size size 3"]:
+    """Each as `fit_square`; one at least."""
+    return np.stack([fit_square(image, size) for image in images])
 
 
 def scaled_sides(shape: tuple[int, int], size: int) -> tuple[int, int]:

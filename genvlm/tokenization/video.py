@@ -23,7 +23,7 @@ from genvlm.nn.safetensors_folder import (
 from genvlm.tokenization.image import (
     ImageTokenizer,
     codebook_fingerprint,
-    fit_square,
+    fit_squares,
     to_pixels,
     to_uint8,
 )
@@ -75,7 +75,7 @@ class VideoTokenizer:
 
     def fit(self, frames: Sequence[np.ndarray] | Frames) -> UInt8[np.ndarray, "frames s s 3"]:
         """Frames as the network takes them: scaled to fit, padded to a white square."""
-        return np.stack([fit_square(frame, self.config.image.resolution) for frame in frames])
+        return fit_squares(frames, self.config.image.resolution)
 
     @torch.no_grad()
     def encode(

@@ -14,12 +14,12 @@ from genvlm.config.masked import MaskedTrainConfig
 from genvlm.config.schema import to_plain
 from genvlm.data.caption_batches import CaptionSource
 from genvlm.data.images import RGBImage
-from genvlm.data.pairs import Pairs, build_pairs, fit_pixels
+from genvlm.data.pairs import Pairs, build_pairs, build_pixel_pairs
 from genvlm.models.auxiliary.folder import Built, Family, frozen_state, trained_state
 from genvlm.models.model_folder import is_finished
 from genvlm.nn.safetensors_folder import fingerprint_tensors
 from genvlm.tokenization.image import ImageTokenizer
-from genvlm.training.card import licences, list_sources
+from genvlm.training.card import describe_weights, licences, list_sources
 from genvlm.training.memory import check_model_memory
 from genvlm.training.run_folder import MODEL_FOLDER, claim_inputs, hold_run
 from genvlm.training.steps import Progress, run_steps
@@ -109,9 +109,7 @@ def prepare_captions(
     """
     torch.manual_seed(config.seed)
     network, texts, side = run.family.build(config.model, config.seed)
-    pairs = build_pairs(
-        config.data, lambda images: fit_pixels(images, side), f"pixels {side}", cache, encode
-    )
+    pairs = build_pixel_pairs(config.data, side, cache, encode)
     codes = None
     if run.image_tokenizer is not None:
         codes = _codes(config, run.image_tokenizer(), cache, encode)
@@ -143,8 +141,7 @@ def _codes(
 
 def _card(config: CaptionTrainConfig, run: CaptionRun[Any], pairs: Pairs, built: Built[Any]) -> str:
     num = sum(t.numel() for t in trained_state(built.network).values())
-    decay = config.ema_decay
-    weights = "last weights" if decay is None else f"average of the weights, decay {decay}"
+    weights = describe_weights(config.ema_decay)
     return f"""# A genvlm model of kind {run.family.kind}
 
 {run.about}

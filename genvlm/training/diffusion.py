@@ -24,7 +24,7 @@ from genvlm.models.model_folder import is_finished
 from genvlm.models.text_encoder import TextCoder, build_texts
 from genvlm.nn.safetensors_folder import fingerprint_tensors
 from genvlm.tokenization.image import load_image_tokenizer
-from genvlm.training.card import licences, list_sources
+from genvlm.training.card import describe_weights, licences, list_sources
 from genvlm.training.memory import check_model_memory
 from genvlm.training.objectives.denoising import DenoisingObjective
 from genvlm.training.run_folder import MODEL_FOLDER, claim_inputs, hold_run
@@ -158,8 +158,7 @@ def encode_pairs(
 def _card(config: DiffusionTrainConfig, pairs: Pairs, model: DiffusionModel) -> str:
     num_parameters = sum(t.numel() for t in trained_state(model.denoiser).values())
     channels, rows, columns = model.latents.shape
-    parts, decay = config.model, config.ema_decay
-    weights = "last weights" if decay is None else f"average of the weights, decay {decay}"
+    parts, weights = config.model, describe_weights(config.ema_decay)
     return f"""# A genvlm diffusion model
 
 - network: {parts.network.kind}, {num_parameters:,} trained parameters ({weights})

@@ -171,15 +171,17 @@ def _trained_model(
 def _card(config: TrainConfig, corpus: Corpus, pretrained: PretrainedModel) -> str:
     num_parameters = sum(p.numel() for p in pretrained.model.parameters())
     rows = "packed rows" if config.data.packing else "documents"
-    visuals = f"{corpus.num_pictures:,} pictures"
+    visuals = f" with {corpus.num_pictures:,} pictures"
     if corpus.num_videos:
         visuals += f" and {corpus.num_videos:,} clips"
+    if not (corpus.num_pictures or corpus.num_videos):
+        visuals = " of text alone: it has seen no picture, and log p(image) of it means nothing"
     return f"""# A genvlm mixed-modal transformer
 
 {num_parameters:,} parameters, {pretrained.vocabulary.size:,} token ids, context
 {config.model.context_length}. Trained for {config.num_steps:,} steps of
 {config.global_batch_size} {rows} ({config.precision}, seed {config.seed}) on
-{len(corpus):,} documents with {visuals}:
+{len(corpus):,} documents{visuals}:
 
 {list_sources(config.data.sources)}
 

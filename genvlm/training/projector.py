@@ -1,7 +1,6 @@
 """Training of a projector: a configuration in, a model folder out."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ from torch import Tensor
 from genvlm.config.projector import ProjectorTrainConfig
 from genvlm.config.schema import to_plain
 from genvlm.data.captioning import CaptioningSource
-from genvlm.data.pairs import Pairs, build_pairs, fit_pixels
+from genvlm.data.pairs import Pairs, build_pixel_pairs
 from genvlm.models.auxiliary.language_model import Language
 from genvlm.models.auxiliary.projector import (
     ProjectorModel,
@@ -23,7 +22,7 @@ from genvlm.models.patches import PatchReader, build_patches
 from genvlm.models.text_only import build_language
 from genvlm.nn.safetensors_folder import load_into
 from genvlm.tokenization.image_slots import lay_out, parse_prompt
-from genvlm.training.card import licences, list_sources
+from genvlm.training.card import describe_weights, licences, list_sources
 from genvlm.training.memory import check_model_memory
 from genvlm.training.objectives.captioning import (
     CaptioningObjective,
@@ -98,13 +97,7 @@ def prepare_projector(
     """Everything in front of the first step; `encode` is told the pictures read and in all."""
     patches = build_patches(config.model.image_encoder)
     language = build_language(config.model.language_model)
-    pairs = build_pairs(
-        config.data,
-        partial(fit_pixels, side=patches.side),
-        f"pixels {patches.side}",
-        cache,
-        encode,
-    )
+    pairs = build_pixel_pairs(config.data, patches.side, cache, encode)
     prompt = parse_prompt(config.model.prompt)
     source = CaptioningSource(
         pairs=pairs,
@@ -142,8 +135,7 @@ def _card(config: ProjectorTrainConfig, pairs: Pairs, model: ProjectorModel) -> 
             ("encoder", model.patches.encoder), ("language", model.language.model),
         )
     }  # fmt: skip
-    parts, decay = config.model, config.ema_decay
-    weights = "last weights" if decay is None else f"average of the weights, decay {decay}"
+    parts, weights = config.model, describe_weights(config.ema_decay)
     return f"""# A genvlm projector
 
 - projector: {parts.projector}, {num_trained:,} trained parameters ({weights})

@@ -21,7 +21,7 @@ from genvlm.data.sources import hash_sources, read_source
 from genvlm.errors import DataError, TrainingError
 from genvlm.nn.foreign_tensors import load_state
 from genvlm.nn.safetensors_folder import fingerprint_tensors
-from genvlm.tokenization.image import fit_square
+from genvlm.tokenization.image import fit_squares
 from genvlm.tokenization.video_vqgan import PICTURE_CODES, VideoVQ
 from genvlm.training.adversarial import build_optimizers, set_learning_rate
 from genvlm.training.checkpoint import checkpoint_step
@@ -134,7 +134,7 @@ def load_pool(sources: Sequence[ClipSource], size: int, skips: SkipBudget | None
         for reading in read_source(source, f"{number}-{source.kind}", skips):
             skips.keep()
             for clip in reading.visuals():
-                of_source.append(np.stack([fit_square(frame, size) for frame in clip]))
+                of_source.append(fit_squares(clip, size))
         if not of_source:
             raise DataError(f"sources.{number} has no clip left: {skips.summary()}")
         pool.append(of_source)

@@ -12,7 +12,7 @@ import pytest
 
 from genvlm.config.data import CaptionsSource
 from genvlm.data.layouts.open import open_source
-from genvlm.testing.files import noise_picture, picture_bytes, write_files
+from genvlm.testing.files import build_package, noise_picture, picture_bytes
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts/fetch_pictures"
 RDF = (
@@ -21,18 +21,6 @@ RDF = (
     "</rdf:RDF></svg>"
 )
 pytestmark = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg-deb")
-
-
-def build_package(folder: Path, name: str, files: dict[str, bytes | str], **links: str) -> None:
-    tree = folder / f"tree-{name}"
-    control = f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: a <a@b.c>\n"
-    write_files(tree, {**files, "DEBIAN/control": control + "Description: pictures\n"})
-    for at, target in links.items():
-        path = tree / at
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.symlink_to(target)
-    command = ["dpkg-deb", "--build", "-Znone", str(tree), str(folder / f"{name}_1_all.deb")]
-    subprocess.run(command, check=True, capture_output=True)
 
 
 def fetch(collection: str, folder: Path, *options: str) -> tuple[dict[str, Any], dict[str, str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from genvlm.config.data import CaptionsSource
+from genvlm.config.data import CaptionsSource, DataConfig, DocumentsSource
 from genvlm.config.training import OptimizerConfig, TrainConfig
 from genvlm.data.batches import BatchSource
 from genvlm.data.corpus import build_corpus
@@ -17,8 +17,10 @@ from genvlm.data.tokenising import Tokenizers
 from genvlm.errors import CheckpointError, ConfigError, DataError, StorageError, TrainingError
 from genvlm.models.build import build_transformer
 from genvlm.models.pretrained import build_vocabulary, load_pretrained
+from genvlm.models.text_only import load_text_only
 from genvlm.nn.safetensors_folder import fingerprint_tensors, load_tensors
 from genvlm.testing.corpora import corpus_of
+from genvlm.testing.files import write_json_lines
 from genvlm.testing.logs import logged
 from genvlm.testing.processes import train_elsewhere
 from genvlm.testing.tiny import tiny_image_tokenizer, tiny_text_tokenizer, tiny_train_config
@@ -305,6 +307,22 @@ def test_a_gradient_that_is_not_finite_changes_nothing_and_then_stops(
         assert engine.train_step(step, source.batch(step)).skipped
     with pytest.raises(TrainingError, match="not finite in 10 steps in a row"):
         engine.train_step(12, source.batch(12))
+
+
+def test_a_run_of_text_alone_is_a_language_model_and_says_that_it_saw_no_picture(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    rows = [{"id": str(i), "segments": [{"text": f"a red bar {i}"}]} for i in range(8)]
+    write_json_lines(tmp_path / "texts.jsonl", rows)
+    data = DataConfig(sources=(DocumentsSource(path=str(tmp_path / "texts.jsonl")),))
+    folder = train(replace(config, data=data, num_steps=2), tmp_path / "run")
+    assert all(record["loss"] == record["loss_text"] for record in logged(tmp_path / "run"))
+    assert "of text alone: it has seen no picture" in (folder / "README.md").read_text()
+    language = load_text_only(folder)
+    row = [*language.coder.begin, *language.coder.encode("a red bar")]
+    logits = language.model(language.model.embed(torch.tensor([row])), keep=1)
+    assert logits.shape == (1, 1, language.coder.end + 1)
+    assert logits.isfinite().all()
 
 
 def test_a_batch_in_which_nothing_is_learned_is_a_step_of_loss_zero(config: TrainConfig) -> None:

@@ -50,6 +50,7 @@ def shipped_files() -> set[str]:
         "eval/benchmarks": "genvlm/assets/eval/benchmarks",
         "tokenizers": "genvlm/assets/tokenizers",
         "genvlm/data/emoji_pack": "genvlm/data/emoji_pack",
+        "genvlm/data/gloss_pack": "genvlm/data/gloss_pack",
     }
     return {
         f"{inside}/{path.relative_to(ROOT / folder).as_posix()}"

@@ -7,7 +7,7 @@ from typing import Literal
 
 from genvlm.config.data import FolderSource, VideosSource
 from genvlm.data.frame_folders import is_frame_folder
-from genvlm.data.images import picture_path
+from genvlm.data.images import inner_path
 from genvlm.data.layouts.samples import documents_of, image_pair
 from genvlm.data.raw import Media, RawDocument
 from genvlm.data.readers import PICTURE_SUFFIXES
@@ -72,7 +72,7 @@ def _read(
             _check_missing(folder, names)
 
     def pair(where: str, name: str) -> list[RawDocument]:
-        path = picture_path(folder, name, where)
+        path = inner_path(folder, name, where, "picture" if kind == "image" else kind)
         media = Media(kind=kind, name=str(path), path=path)
         sidecar = folder / _sidecar(folder, name)
         if kind == "video" and not (sidecar.exists() or sidecar.is_symlink()):
@@ -158,7 +158,8 @@ def _caption(folder: Path, name: str, captions: Captions) -> str:
     path = PurePosixPath(name)
     match captions:
         case "sidecar":
-            sidecar = picture_path(folder, _sidecar(folder, name).as_posix(), folder / name)
+            beside = _sidecar(folder, name).as_posix()
+            sidecar = inner_path(folder, beside, folder / name, "caption")
             return checked_text(read_text_file(sidecar).strip(), "the caption", str(sidecar))
         case "file_name":
             words = path.stem

@@ -17,9 +17,9 @@ from genvlm.data.emoji import (
     UNSEEN_VENDOR,
     Concept,
     Vendor,
+    drawn_alike,
     load_concepts,
     load_drawings,
-    near_duplicates,
 )
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.benchmark import Benchmark, Item, build_version
@@ -98,7 +98,7 @@ def build_emoji_pairs(vendor: Vendor = UNSEEN_VENDOR, max_items: int = MAX_ITEMS
     if max_items < 2:
         raise EvaluationError(f"emoji-pairs has two items a pair: a limit of {max_items} is none")
     card = load_card("emoji-pairs")
-    alike = near_duplicates(vendor, load_concepts())
+    alike = drawn_alike(vendor)
     by_frame: dict[tuple[str, Kind], list[LabelPair]] = defaultdict(list)
     for pair in sorted((*replace_pairs(), *add_pairs()), key=_rank):
         first, second = sorted((pair.first.index, pair.second.index))

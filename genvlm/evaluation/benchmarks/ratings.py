@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from genvlm.data.images import ImageFiles, picture_path
+from genvlm.data.images import ImageFiles, inner_path, picture_path
 from genvlm.errors import EvaluationError
 from genvlm.evaluation.benchmark import Benchmark, Item, build_version
 from genvlm.evaluation.cards import load_card
@@ -66,13 +66,14 @@ def _videos(data: DataFolder) -> Benchmark:
         for model, values in entry["models"].items()
         for value in values
     )
+    videos = data.root / "t2vscore"
     reason = "T2VScore's videos are judged from released scores alone: give --predictions"
     items = [
         Item(
             grid=Grid(
                 item_id=f"{model}/{video}",
                 images=ImageFiles(
-                    [picture_path(data.root / "t2vscore", f"{model}/{video}.mp4", data.root / T2V)],
+                    [inner_path(videos, f"{model}/{video}.mp4", data.root / T2V, "video")],
                     reason,
                 ),
                 texts=[rated[video]["prompt"]],

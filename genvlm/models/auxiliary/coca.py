@@ -181,17 +181,17 @@ COCA = Family("coca", CoCaConfig, build_coca)
 class CoCaModel(PairModel[CoCa]):
     """Embeds pictures and texts, and scores texts given a picture."""
 
-    @torch.no_grad()
-    def embed_images(
-        self, images: Sequence[UInt8[np.ndarray, "height width 3"]]
+    def embed_pixels(
+        self, pixels: Float[Tensor, "images 3 side side"]
     ) -> Float[Tensor, "images embedding"]:
-        """Embeddings of pictures of any size, on the CPU."""
-        return self.network.read_images(self.pixels(images))[1].cpu()
+        """Of the image encoder."""
+        return self.network.read_images(pixels)[1]
 
-    @torch.no_grad()
-    def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "texts embedding"]:
-        """Embeddings of texts, on the CPU. Raises TokenError: a text that is too long."""
-        return self.network.read_texts(*self.pieces(texts)).embedding.cpu()
+    def embed_pieces(
+        self, pieces: Int[Tensor, "texts tokens"], mask: Bool[Tensor, "texts tokens"]
+    ) -> Float[Tensor, "texts embedding"]:
+        """Of the text encoder."""
+        return self.network.read_texts(pieces, mask).embedding
 
     @torch.no_grad()
     def score_texts(

@@ -4,14 +4,12 @@ B pictures, N texts, T tokens, E embedding.
 """
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from genvlm.config.contrastive import ContrastiveConfig
@@ -103,21 +101,17 @@ CONTRASTIVE = Family("contrastive", ContrastiveConfig, build_dual_encoder)
 class ContrastiveModel(PairModel[DualEncoder]):
     """Embeds pictures and texts."""
 
-    @torch.no_grad()
-    def embed_images(
-        self, images: Sequence[UInt8[np.ndarray, "height width 3"]]
+    def embed_pixels(
+        self, pixels: Float[Tensor, "images 3 side side"]
     ) -> Float[Tensor, "images embedding"]:
-        """Embeddings of pictures of any size, on the CPU."""
-        if not images:
-            return torch.zeros(0, self.network.image_projection.out_features)
-        return self.network.embed_images(self.pixels(images)).cpu()
+        """Of the image encoder."""
+        return self.network.embed_images(pixels)
 
-    @torch.no_grad()
-    def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "texts embedding"]:
-        """Embeddings of texts, on the CPU. Raises TokenError: a text that is too long."""
-        if not texts:
-            return torch.zeros(0, self.network.text_projection.out_features)
-        return self.network.embed_texts(*self.pieces(texts)).cpu()
+    def embed_pieces(
+        self, pieces: Int[Tensor, "texts tokens"], mask: Bool[Tensor, "texts tokens"]
+    ) -> Float[Tensor, "texts embedding"]:
+        """Of the text encoder."""
+        return self.network.embed_texts(pieces, mask)
 
 
 def load_contrastive(folder: Path, device: str | torch.device = "cpu") -> ContrastiveModel:

@@ -13,15 +13,17 @@ from torch import Tensor, nn
 
 from genvlm.config.coca import CaptionDecoderConfig
 from genvlm.config.image_encoder import ForeignPatchesConfig, VQPatchesConfig
-from genvlm.config.schema import dump_config, parse_config, read_yaml, to_plain
+from genvlm.config.schema import dump_config, parse_config, to_plain
 from genvlm.config.text_encoder import FrozenTextEncoderConfig, SmallTextEncoderConfig
-from genvlm.errors import CheckpointError, ConfigError
+from genvlm.errors import CheckpointError
 from genvlm.models.model_folder import (
     CARD,
     CONFIG,
     WEIGHTS,
+    check_whole,
+    is_of_kind,
     publish_model_folder,
-    verify_folder,
+    read_model_config,
 )
 from genvlm.models.patches import build_patches
 from genvlm.models.text_encoder import ForeignCoder, PieceCoder, TextCoder
@@ -62,10 +64,7 @@ class Family(Generic[Config, Network]):
 
     def owns(self, folder: Path) -> bool:
         """Whether this is, or was to be, a folder of this kind."""
-        try:
-            return bool(read_yaml(folder / CONFIG).get("kind") == self.kind)
-        except ConfigError:
-            return False
+        return is_of_kind(folder, self.kind)
 
     def fingerprint(self, config: Config, built: Built[Network]) -> str:
         """sha256 over weights, configuration and text coder. No paths."""
@@ -119,28 +118,13 @@ class Family(Generic[Config, Network]):
             CheckpointError: no folder of this kind, a file missing or altered, parts of another
                 model.
         """
-        verify_folder(folder)
-        content = read_yaml(folder / CONFIG)
-        if content.get("kind") != self.kind:
-            raise CheckpointError(
-                f"{folder} is no {self.kind} model: its {CONFIG} says another kind"
-            )
-        if content.get("schema_version") != SCHEMA:
-            raise CheckpointError(
-                f"{folder} has schema {content.get('schema_version')}; this genvlm reads {SCHEMA}: "
-                "use the version that wrote it"
-            )
+        content = read_model_config(folder, self.kind, SCHEMA)
         if sorted(content) != sorted(_HEADER):
             raise CheckpointError(f"{folder / CONFIG} is damaged: copy the folder again")
         written = parse_config(self.config, content["model"], str(folder / CONFIG))
         config = _in_folder(written, f"{folder.resolve()}/")
         built = self.restore(config, load_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
-        found, expected = self.fingerprint(config, built), str(content["fingerprint"])
-        if found != expected:
-            raise CheckpointError(
-                f"{folder} computes something else than the model that was written (fingerprint "
-                f"{found[:12]}, expected {expected[:12]}): copy it again"
-            )
+        check_whole(folder, self.fingerprint(config, built), str(content["fingerprint"]))
         return config, built
 
 

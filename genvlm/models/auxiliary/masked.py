@@ -154,18 +154,17 @@ MASKED = Family("masked", MaskedConfig, build_masked)
 class MaskedModel(PairModel[MaskedEncoders]):
     """Embeds pictures and texts, tells whether they match, and guesses pieces from all others."""
 
-    @torch.no_grad()
-    def embed_images(
-        self, images: Sequence[UInt8[np.ndarray, "height width 3"]]
+    def embed_pixels(
+        self, pixels: Float[Tensor, "images 3 side side"]
     ) -> Float[Tensor, "images embedding"]:
-        """Embeddings of pictures of any size, on the CPU."""
-        return self.network.embed_images(self.network.read_images(self.pixels(images))).cpu()
+        """Of the image encoder."""
+        return self.network.embed_images(self.network.read_images(pixels))
 
-    @torch.no_grad()
-    def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "texts embedding"]:
-        """Embeddings of texts, on the CPU. Raises TokenError: a text that is too long."""
-        pieces, mask = self.pieces(texts)
-        return self.network.embed_texts(self.network.read_texts(pieces, mask), mask).cpu()
+    def embed_pieces(
+        self, pieces: Int[Tensor, "texts tokens"], mask: Bool[Tensor, "texts tokens"]
+    ) -> Float[Tensor, "texts embedding"]:
+        """Of the text encoder."""
+        return self.network.embed_texts(self.network.read_texts(pieces, mask), mask)
 
     @torch.no_grad()
     def pseudo_log_probs(

@@ -18,7 +18,7 @@ from genvlm.models.auxiliary.language_model import Language, LanguageModel
 from genvlm.models.patches import PatchReader
 from genvlm.nn.devices import move_to
 from genvlm.nn.safetensors_folder import fingerprint_of, fingerprint_tensors
-from genvlm.tokenization.image import fit_square, to_pixels
+from genvlm.tokenization.image import fit_squares, to_pixels
 from genvlm.tokenization.image_slots import Prompt, Row, lay_out
 
 SCHEMA = 1
@@ -88,8 +88,8 @@ class ProjectorModel:
         """Vectors of pictures of any size, which are scaled to fit and padded to a white square."""
         parts = [torch.zeros(0, self.patches.num_patches, self.language.model.width)]
         for start in range(0, len(images), _BATCH):
-            fitted = [fit_square(image, self.patches.side) for image in images[start:][:_BATCH]]
-            states = self.patches.encoder(to_pixels(np.stack(fitted)).to(self.device))
+            pixels = to_pixels(fit_squares(images[start:][:_BATCH], self.patches.side))
+            states = self.patches.encoder(pixels.to(self.device))
             parts.append(self.projector(states))
         return torch.cat([part.to(self.device) for part in parts])
 

@@ -12,8 +12,7 @@ from typing import Literal
 import torch
 
 from genvlm.config.projector import LanguageConfig, ProjectorConfig
-from genvlm.config.schema import dump_config, parse_config, read_yaml, strict
-from genvlm.errors import CheckpointError, ConfigError
+from genvlm.config.schema import dump_config, parse_config, strict
 from genvlm.models.auxiliary.language_model import Language
 from genvlm.models.auxiliary.projector import (
     SCHEMA,
@@ -26,8 +25,11 @@ from genvlm.models.model_folder import (
     CARD,
     CONFIG,
     WEIGHTS,
+    check_part,
+    check_whole,
+    is_of_kind,
     publish_model_folder,
-    verify_folder,
+    read_model_config,
 )
 from genvlm.models.patches import build_patches
 from genvlm.nn.safetensors_folder import load_into, load_tensors, save_tensors
@@ -57,10 +59,7 @@ class ProjectorFolderConfig:
 
 def is_projector(folder: Path) -> bool:
     """Whether this is, or was to be, the folder of a projector."""
-    try:
-        return read_yaml(folder / CONFIG).get("kind") == KIND
-    except ConfigError:
-        return False
+    return is_of_kind(folder, KIND)
 
 
 def save_projector(model: ProjectorModel, config: ProjectorConfig, folder: Path, card: str) -> None:
@@ -93,35 +92,16 @@ def load_projector(
             model.
         ConfigError: no such device.
     """
-    verify_folder(folder)
-    content = read_yaml(folder / CONFIG)
-    if content.get("kind") != KIND:
-        raise CheckpointError(f"{folder} is no projector: its {CONFIG} says another kind")
-    if content.get("schema_version") != SCHEMA:
-        raise CheckpointError(
-            f"{folder} has schema {content.get('schema_version')}; this genvlm reads {SCHEMA}: "
-            "use the version that wrote it"
-        )
+    content = read_model_config(folder, KIND, SCHEMA)
     written = parse_config(ProjectorFolderConfig, content, str(folder / CONFIG))
     config = _in_folder(written.model, f"{folder.resolve()}/")
     patches, language = build_patches(config.image_encoder), build_language(config.language_model)
-    for part, found, expected in (
-        ("image encoder", patches.fingerprint, written.image_encoder),
-        ("language model", language.fingerprint, written.language_model),
-    ):
-        if found != expected:
-            raise CheckpointError(
-                f"the {part} in {folder} is not the one the projector was trained with "
-                f"(fingerprint {found[:12]}, expected {expected[:12]}): copy the folder again"
-            )
+    check_part(folder, "image encoder", patches.fingerprint, written.image_encoder)
+    check_part(folder, "language model", language.fingerprint, written.language_model)
     projector = build_projector(config, patches, language)
     load_into(projector, load_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
     model = assemble_projector(projector, config, patches, language)
-    if model.fingerprint != written.fingerprint:
-        raise CheckpointError(
-            f"{folder} computes something else than the model that was written (fingerprint "
-            f"{model.fingerprint[:12]}, expected {written.fingerprint[:12]}): copy it again"
-        )
+    check_whole(folder, model.fingerprint, written.fingerprint)
     return move_projector(model, device)
 
 

@@ -18,12 +18,12 @@ from genvlm.config.schema import parse_config, read_yaml
 from genvlm.config.transformer import TransformerConfig
 from genvlm.errors import CheckpointError
 from genvlm.models.mixed_modal.transformer import MixedModalTransformer
+from genvlm.models.model_folder import verify_folder
 from genvlm.models.pretrained import (
     ModelFolderConfig,
     PretrainedModel,
     build_vocabulary,
     save_pretrained,
-    verify_folder,
 )
 from genvlm.nn.safetensors_folder import load_into, load_tensors, save_tensors
 from genvlm.tokenization.image import ImageTokenizer, load_image_tokenizer

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from genvlm.config.diffusion import DiffusionConfig
-from genvlm.config.schema import dump_config, parse_config, read_yaml, strict
-from genvlm.errors import CheckpointError, ConfigError
+from genvlm.config.schema import dump_config, parse_config, strict
+from genvlm.errors import CheckpointError
 from genvlm.models.diffusion.build import (
     AUTOENCODER,
     SCHEMA,
@@ -31,8 +31,11 @@ from genvlm.models.model_folder import (
     CARD,
     CONFIG,
     WEIGHTS,
+    check_part,
+    check_whole,
+    is_of_kind,
     publish_model_folder,
-    verify_folder,
+    read_model_config,
 )
 from genvlm.models.text_encoder import (
     ForeignCoder,
@@ -67,10 +70,7 @@ class DiffusionFolderConfig:
 
 def is_diffusion(folder: Path) -> bool:
     """Whether this is, or was to be, the folder of a diffusion model."""
-    try:
-        return read_yaml(folder / CONFIG).get("kind") == "diffusion"
-    except ConfigError:
-        return False
+    return is_of_kind(folder, "diffusion")
 
 
 def save_diffusion(model: DiffusionModel, config: DiffusionConfig, folder: Path, card: str) -> None:
@@ -137,15 +137,7 @@ def load_diffusion(folder: Path, device: str | torch.device = "cpu") -> Diffusio
         CheckpointError: no folder of a diffusion model, a file missing or altered, the scale of the
             latents missing, parts of another model.
     """
-    verify_folder(folder)
-    content = read_yaml(folder / CONFIG)
-    if content.get("kind") != "diffusion":
-        raise CheckpointError(f"{folder} is no diffusion model: its {CONFIG} says another kind")
-    if content.get("schema_version") != SCHEMA:
-        raise CheckpointError(
-            f"{folder} has schema {content.get('schema_version')}; this genvlm reads {SCHEMA}: "
-            "use the version that wrote it"
-        )
+    content = read_model_config(folder, "diffusion", SCHEMA)
     written = parse_config(DiffusionFolderConfig, content, str(folder / CONFIG))
     config = in_folder(written.model, f"{folder.resolve()}/")
     scale = None
@@ -156,21 +148,10 @@ def load_diffusion(folder: Path, device: str | torch.device = "cpu") -> Diffusio
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from None
     texts = build_texts(config.text_encoder)
-    for part, found, expected in (
-        ("latent space", latents.fingerprint, written.latent_space),
-        ("text encoder's tokenizer", texts.coder.fingerprint, written.texts),
-    ):
-        if found != expected:
-            raise CheckpointError(
-                f"the {part} in {folder} is not the one the model was trained with (fingerprint "
-                f"{found[:12]}, expected {expected[:12]}): copy the folder again"
-            )
+    check_part(folder, "latent space", latents.fingerprint, written.latent_space)
+    check_part(folder, "text encoder's tokenizer", texts.coder.fingerprint, written.texts)
     tensors = load_tensors(folder / WEIGHTS)
     denoiser = restore_denoiser(config, latents.shape, texts, tensors, str(folder / WEIGHTS))
     model = assemble(denoiser, config, latents, texts.coder, written.condition_dropout)
-    if model.fingerprint != written.fingerprint:
-        raise CheckpointError(
-            f"{folder} computes something else than the model that was written (fingerprint "
-            f"{model.fingerprint[:12]}, expected {written.fingerprint[:12]}): copy it again"
-        )
+    check_whole(folder, model.fingerprint, written.fingerprint)
     return model.to(device)

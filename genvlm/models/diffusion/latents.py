@@ -29,7 +29,7 @@ from genvlm.models.foreign import (
 from genvlm.nn.safetensors_folder import fingerprint_of, fingerprint_tensors
 from genvlm.tokenization.image import (
     ImageTokenizer,
-    fit_square,
+    fit_squares,
     load_image_tokenizer,
     to_pixels,
     to_uint8,
@@ -242,8 +242,7 @@ def _in_parts(
     """Latents of pictures fitted into a square, a few at a time."""
     parts, step = [torch.zeros(0, *shape)], _images_at_once(side)
     for start in range(0, len(images), step):
-        fitted = [fit_square(image, side) for image in images[start : start + step]]
-        parts.append(encode(to_pixels(np.stack(fitted))))
+        parts.append(encode(to_pixels(fit_squares(images[start : start + step], side))))
     return torch.cat(parts)
 
 

@@ -10,6 +10,9 @@ from genvlm.config.diffusion import DiTConfig, UNetConfig
 from genvlm.errors import ConfigError
 from genvlm.models.foreign import import_diffusers
 
+# diffusers' own, of tokens that are not there.
+_UNSEEN = -10_000.0
+
 
 class UNet(nn.Module):
     """diffusers' UNet2DConditionModel."""
@@ -59,6 +62,31 @@ class DiT(nn.Module):
             added_cond_kwargs={"resolution": None, "aspect_ratio": None},
         ).sample
         return predicted
+
+    def states(
+        self,
+        x_t: Float[Tensor, "batch c h w"],
+        times: Float[Tensor, " batch"],
+        states: Float[Tensor, "batch tokens dim"],
+        mask: Bool[Tensor, "batch tokens"],
+        num_blocks: int,
+    ) -> Float[Tensor, "batch patches hidden"]:
+        """Of the patches behind the first blocks, as diffusers' own forward makes them."""
+        model: Any = self.model
+        x: Tensor = model.pos_embed(x_t)
+        modulation, _ = model.adaln_single(
+            times,
+            {"resolution": None, "aspect_ratio": None},
+            batch_size=len(x),
+            hidden_dtype=x.dtype,
+        )
+        texts = model.caption_projection(states)
+        bias = (1 - mask.to(x.dtype))[:, None] * _UNSEEN
+        for block in model.transformer_blocks[:num_blocks]:
+            x = block(
+                x, encoder_hidden_states=texts, encoder_attention_mask=bias, timestep=modulation
+            )
+        return x
 
     def init_output(self) -> None:
         """PixArt's own beginning: no text is read yet, and the prediction is 0."""

@@ -159,6 +159,7 @@ class MixedModalTransformer(nn.Module):
         cache: KVCache | None = None,
         prefix: Sequence[LayerCache] | None = None,
         last_norm: bool = True,
+        num_blocks: int | None = None,
     ) -> Float[Tensor, "batch tokens hidden"]:
         """Hidden states after the last norm.
 
@@ -174,6 +175,7 @@ class MixedModalTransformer(nn.Module):
             prefix: layers of a full cache that holds what stands in front of these tokens, without
                 `cache`. Each of its rows serves a run of rows, all runs of one length.
             last_norm: False leaves `norm` to the caller, who wants to see what it is given.
+            num_blocks: run the first ones alone, for states from the middle; all by default.
 
         Raises:
             TokenError: more tokens than the context or the cache holds.
@@ -195,7 +197,7 @@ class MixedModalTransformer(nn.Module):
         x = token_ids if token_ids.is_floating_point() else self.embedding(token_ids)
         if mask is not None and torch.is_grad_enabled():
             mask = additive(mask, x)
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(self.blocks[:num_blocks]):
             cached = cache.layers[i] if cache is not None else None
             shared = prefix[i] if prefix is not None else None
             x = block(x, rotary, mask, cached, slots, shared)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
@@ -41,35 +41,48 @@ OWN = "own"
 class FamilyMethods:
     """How the models of one kind of configuration are asked; fixed before any was run."""
 
-    drawings: Method
-    """One drawing, many labels; also the texts of a picture in retrieval."""
+    drawings: tuple[Method, ...]
+    """One drawing, many labels. Of several methods the first is what families are compared by."""
     captions: tuple[Method, ...]
-    """One picture, two captions; the first is what families are compared by."""
+    """One picture, two captions."""
+    image_to_text: Method
+    """The texts of a picture in retrieval."""
     text_to_image: Method
     """The pictures of a text in retrieval."""
 
 
 METHODS: Mapping[str, FamilyMethods] = {
     "mixed_modal": FamilyMethods(
-        drawings="image_given_text",
+        drawings=("image_given_text", "text_given_image"),
         captions=("text_given_image", "image_given_text"),
+        image_to_text="image_given_text",
         text_to_image="text_given_image",
     ),
     "diffusion": FamilyMethods(
-        drawings="squared_error", captions=("squared_error",), text_to_image="squared_error"
+        drawings=("squared_error",),
+        captions=("squared_error",),
+        image_to_text="squared_error",
+        text_to_image="squared_error",
     ),
-    "contrastive": FamilyMethods(drawings="logit", captions=("logit",), text_to_image="logit"),
+    "contrastive": FamilyMethods(
+        drawings=("logit",), captions=("logit",), image_to_text="logit", text_to_image="logit"
+    ),
     "coca": FamilyMethods(
-        drawings="logit", captions=("text_given_image", "logit"), text_to_image="logit"
+        drawings=("logit", "text_given_image"),
+        captions=("text_given_image", "logit"),
+        image_to_text="logit",
+        text_to_image="logit",
     ),
     "masked": FamilyMethods(
-        drawings="logit",
+        drawings=("logit", "matching"),
         captions=("matching", "pseudo_likelihood", "logit"),
+        image_to_text="logit",
         text_to_image="logit",
     ),
     "projector": FamilyMethods(
-        drawings="text_given_image",
+        drawings=("text_given_image",),
         captions=("text_given_image", "p_yes"),
+        image_to_text="text_given_image",
         text_to_image="text_given_image",
     ),
 }
@@ -111,10 +124,16 @@ def _held_out(num: int) -> list[Item]:
     ]
 
 
-def name_drawings(
-    scorer: Scorer, items: Sequence[Item], progress: Progress
-) -> tuple[dict[str, bool], Float64[np.ndarray, "items classes"]]:
-    """Which drawings get the right label, by id, and all scores. Equal best labels are wrong.
+class NamedDrawings(NamedTuple):
+    """What a model made of some drawings."""
+
+    right: dict[str, bool]
+    """By id of the item. Equal best labels are wrong."""
+    values: Float64[np.ndarray, "items classes"]
+
+
+def name_drawings(scorer: Scorer, items: Sequence[Item], progress: Progress) -> NamedDrawings:
+    """Score every drawing against all labels.
 
     Raises:
         EvaluationError: a score is not finite.
@@ -124,9 +143,8 @@ def name_drawings(
         [scores] = scorer.score([item.grid])
         rows.append(check_finite(scores.values[0], item.id))
         progress(number, len(items))
-    return {i.id: is_right(row, i.target) for i, row in zip(items, rows, strict=True)}, np.stack(
-        rows
-    )
+    right = {i.id: is_right(row, i.target) for i, row in zip(items, rows, strict=True)}
+    return NamedDrawings(right, np.stack(rows))
 
 
 def is_right(row: Float64[np.ndarray, " classes"], target: Any) -> bool:

@@ -89,6 +89,9 @@ def load_recipes(config: CompareConfig, language: str) -> dict[str, ModelTrainCo
                 f"{config.recipes[name]} learns from other data.sources than "
                 f"{config.recipes[first]}: a comparison is of the same documents"
             )
+    for name, recipe in recipes.items():
+        if config.data_share is not None:
+            recipes[name] = recipe = with_share(recipe, config.data_share)
         if isinstance(recipe, ProjectorTrainConfig) and config.language_model is not None:
             written = OwnLanguageConfig(path=language)
             recipes[name] = replace(recipe, model=replace(recipe.model, language_model=written))
@@ -113,11 +116,16 @@ def cell_config(cell: Cell, recipe: ModelTrainConfig) -> Any:
     """
     changed: dict[str, Any] = {"seed": cell.seed}
     if cell.data_share is not None:
-        sources = tuple(share_of(s, cell.data_share) for s in recipe.data.sources)
-        changed["data"] = replace(recipe.data, sources=sources)
+        changed["data"] = with_share(recipe, cell.data_share).data
     if cell.batch_size is not None:
         changed |= {"global_batch_size": cell.batch_size, "micro_batch_size": cell.batch_size}
     return replace(recipe, **changed)
+
+
+def with_share(recipe: ModelTrainConfig, share: float) -> ModelTrainConfig:
+    """The recipe on a share of each of its sources. Raises ConfigError as `share_of`."""
+    sources = tuple(share_of(source, share) for source in recipe.data.sources)
+    return replace(recipe, data=replace(recipe.data, sources=sources))  # type: ignore[arg-type]
 
 
 def share_of(source: object, share: float) -> DrawnSource:

@@ -10,10 +10,9 @@ from itertools import pairwise
 
 from genvlm.config.data import Source
 from genvlm.data.emoji import UNSEEN_VENDOR, Concept, id_rank, load_drawings, split_concepts
-from genvlm.data.skipping import SkipBudget
-from genvlm.data.sources import read_source
 from genvlm.evaluation.benchmark import Item
 from genvlm.scoring.protocols import Grid
+from genvlm.studies.language import training_texts
 
 BINS = (1, 32, 128, 1 << 30)
 """Captions that name a concept: from one number to below the next."""
@@ -22,11 +21,7 @@ PER_BIN = 50
 
 def caption_counts(sources: Sequence[Source]) -> Counter[str]:
     """Words of every caption, between blanks, and how many documents have them."""
-    counts: Counter[str] = Counter()
-    for number, source in enumerate(sources):
-        for sample, _ in read_source(source, str(number), SkipBudget(0.0)):  # type: ignore[arg-type]
-            counts.update(_words(s) for s in sample.segments if isinstance(s, str))
-    return counts
+    return Counter(map(_words, training_texts(sources)))
 
 
 def frequencies(concepts: Sequence[Concept], counts: Mapping[str, int]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Run the cells of a comparison, each to one JSON record."""
+"""Run the cells of a comparison, each to one JSON record that grows section by section."""
 
 import json
 import time
@@ -9,26 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from genvlm.config.assets import resolve_path
-from genvlm.config.compare import CompareConfig, CompareEvaluationConfig
+from genvlm.config.compare import CompareConfig
 from genvlm.config.kinds import ModelTrainConfig
 from genvlm.config.schema import load_config, to_plain
 from genvlm.config.training import TrainConfig
 from genvlm.errors import EvaluationError
-from genvlm.evaluation.benchmarks.emoji_pairs import build_emoji_pairs
-from genvlm.evaluation.benchmarks.scenes import build_scenes
 from genvlm.nn.safetensors_folder import fingerprint_of
 from genvlm.nn.whole_files import hold_folder, write_whole
-from genvlm.scoring.open import Method, open_scorer
-from genvlm.scoring.protocols import Scorer
-from genvlm.studies.compare.asked import (
-    HELD_OUT,
-    METHODS,
-    UNSEEN,
-    calibration_of,
-    drawing_sets,
-    judge,
-    name_drawings,
-)
+from genvlm.scoring.features import pixel_features
 from genvlm.studies.compare.cells import (
     LANGUAGE_FOLDER,
     Cell,
@@ -37,9 +25,8 @@ from genvlm.studies.compare.cells import (
     load_recipes,
     plan_cells,
 )
-from genvlm.studies.compare.compute import decision_cost, frozen_parts
-from genvlm.studies.compare.frequency import caption_counts, frequency_items
-from genvlm.studies.evaluations import PAIRS
+from genvlm.studies.compare.compute import frozen_parts
+from genvlm.studies.compare.questions import Asked, ask, name_by_pixels, probe, sections
 from genvlm.studies.flops import training_flops
 from genvlm.studies.runs import train_model
 from genvlm.training import steps
@@ -47,10 +34,7 @@ from genvlm.training.run_folder import MODEL_FOLDER
 
 SCHEMA = 1
 RECORD_FILE = "record.json"
-_CELLS, _CACHE, _RUN = "cells", "cache", "run"
-
-
-Bar = Callable[[int, int], None]
+_CELLS, _CACHE, _RUN, BASELINES = "cells", "cache", "run", "baselines"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +45,8 @@ class Told:
     training: Callable[[], AbstractContextManager[steps.Progress]] = lambda: nullcontext(
         steps.Progress()
     )
-    asking: Callable[[str], AbstractContextManager[Bar]] = lambda name: nullcontext(
-        lambda done, total: None
+    asking: Callable[[str], AbstractContextManager[Callable[[int, int], None]]] = lambda name: (
+        nullcontext(lambda done, total: None)
     )
     """A bar of what is asked."""
 
@@ -70,7 +54,7 @@ class Told:
 def run_cells(
     config: CompareConfig, out: Path, *, only: Sequence[str] = (), told: Told | None = None
 ) -> None:
-    """Train and ask every cell that has no record yet.
+    """Train every cell and ask it whatever its record does not hold yet.
 
     Several processes may work on one folder at a time, each with cells of its own.
 
@@ -86,18 +70,37 @@ def run_cells(
     language_flops = 0.0
     if config.language_model is not None and needs_language:
         told.stage("language model")
-        language_flops = _train_language(config.language_model, out, told)
+        recipe_of_language = load_config(TrainConfig, resolve_path(config.language_model))
+        if config.language_steps is not None:
+            recipe_of_language = replace(recipe_of_language, num_steps=config.language_steps)
+        language_flops = _train_language(recipe_of_language, out, told)
     for number, cell in enumerate(cells, 1):
-        folder = out / _CELLS / cell.name
+        folder, recipe = out / _CELLS / cell.name, recipes[cell.recipe]
+        wanted = sections(cell, config)
         with hold_folder(folder, wait=True):
-            if read_record(folder, identity(cell, recipes[cell.recipe], config)) is None:
-                told.stage(f"{cell.name} ({number} of {len(cells)})")
-                record = _run_cell(cell, recipes[cell.recipe], config, out, language_flops, told)
-                write_whole(folder / RECORD_FILE, json.dumps(record, indent=1) + "\n")
+            record = read_record(folder, identity(cell, recipe, config))
+            if record is not None and record.keys() >= set(wanted):
+                continue
+            told.stage(f"{cell.name} ({number} of {len(cells)})")
+            if record is None:
+                record = _train_cell(cell, recipe, config, out, language_flops, told)
+                _write(record, folder)
+            asked = Asked(
+                model=folder / _RUN / MODEL_FOLDER,
+                kind=recipe.kind,
+                cell=cell,
+                config=config,
+                sources=recipe.data.sources,
+            )
+            for section in wanted:
+                if section not in record:
+                    with told.asking(section) as bar:
+                        record[section] = ask(section, asked, bar)
+                    _write(record, folder)
 
 
 def read_records(config: CompareConfig, out: Path) -> dict[Cell, dict[str, Any]]:
-    """Of all cells that are done, in the order of `plan_cells`. Raises as `run_cells`."""
+    """Of all cells that were trained, in the order of `plan_cells`. Raises as `run_cells`."""
     recipes = load_recipes(config, str(out / LANGUAGE_FOLDER / MODEL_FOLDER))
     found = {}
     for cell in plan_cells(config):
@@ -106,6 +109,23 @@ def read_records(config: CompareConfig, out: Path) -> dict[Cell, dict[str, Any]]
         if record is not None:
             found[cell] = record
     return found
+
+
+def baselines(config: CompareConfig, out: Path) -> dict[str, Any]:
+    """What needs no model, of the same drawings and shots; kept in `out`."""
+    folder, of = out / BASELINES, config.evaluation
+    expected = fingerprint_of([SCHEMA, to_plain(of)])
+    with hold_folder(folder, wait=True):
+        record = read_record(folder, expected)
+        if record is None:
+            record = {
+                "schema": SCHEMA,
+                "identity": expected,
+                "drawings": {"method": "pixel 1-NN", "right": name_by_pixels(of)},
+                "probes": probe(pixel_features(), of),
+            }
+            _write(record, folder)
+    return record
 
 
 def identity(cell: Cell, recipe: ModelTrainConfig, config: CompareConfig) -> str:
@@ -138,7 +158,7 @@ def read_record(folder: Path, expected: str) -> dict[str, Any] | None:
     return record
 
 
-def _run_cell(
+def _train_cell(
     cell: Cell,
     recipe: ModelTrainConfig,
     config: CompareConfig,
@@ -146,6 +166,7 @@ def _run_cell(
     language_flops: float,
     told: Told,
 ) -> dict[str, Any]:
+    """The record of a model that has not been asked anything."""
     cache = out / _CACHE
     trained = cell_config(cell, recipe)
     compute = training_flops(trained, cache)
@@ -157,11 +178,10 @@ def _run_cell(
     run, began = out / _CELLS / cell.name / _RUN, time.perf_counter()
     resumed = run.is_dir()
     with told.training() as progress:
-        model = train_model(trained, run, resume=resumed, progress=progress, cache=cache)
+        train_model(trained, run, resume=resumed, progress=progress, cache=cache)
     seconds = time.perf_counter() - began
     frozen = frozen_parts(trained, language_flops)
-    first = cell.is_main and cell.seed == config.seeds[0]
-    record = {
+    return {
         "schema": SCHEMA,
         "identity": identity(cell, recipe, config),
         "cell": {
@@ -172,80 +192,23 @@ def _run_cell(
             "parameters": compute.num_parameters,
             "flops": compute.per_step * num_steps,
             "num_steps": num_steps,
+            "batch_size": trained.global_batch_size,
             "pairs": num_steps * trained.global_batch_size,
             "seconds": None if resumed else seconds,
             "frozen_parameters": frozen.parameters,
             "tokenizing_flops": frozen.tokenizing_flops,
             "earlier_flops": frozen.earlier_flops,
         },
-        **ask(model, recipe.kind, config.evaluation, told, main=cell.is_main, controls=first),
     }  # fmt: skip
-    if first and cell.recipe in config.curves.frequency_recipes:
-        method = METHODS[recipe.kind].drawings
-        items, frequency = frequency_items(caption_counts(trained.data.sources))
-        with told.asking("concepts by their frequency") as bar:
-            right, _ = name_drawings(open_scorer(model, method), items, bar)
-        record["frequency"] = {"right": right, "captions": frequency, "method": method}
-    return record
 
 
-def ask(
-    model: Path,
-    kind: str,
-    asked: CompareEvaluationConfig,
-    told: Told,
-    *,
-    main: bool,
-    controls: bool,
-) -> dict[str, Any]:
-    """Everything that a model is asked.
-
-    Args:
-        main: all of it; else, for a curve, drawings and scenes alone.
-        controls: also the blind and the shuffled control of scenes and pairs.
-    """
-    methods = METHODS[kind]
-
-    def scorer(method: Method) -> Scorer:
-        num_samples = asked.num_samples if kind == "diffusion" else None
-        return open_scorer(model, method, num_samples=num_samples)
-
-    namer = scorer(methods.drawings)
-    sets = drawing_sets(asked.num_training, asked.num_unseen, asked.num_held_out)
-    named = {}
-    for name, items in sets.items():
-        with told.asking(f"drawings of {name}") as bar:
-            named[name] = name_drawings(namer, items, bar)
-    found: dict[str, Any] = {
-        "drawings": {
-            "method": methods.drawings,
-            "unit": namer.info.unit,
-            "right": {name: right for name, (right, _) in named.items()},
-            "groups": {name: {i.id: i.group for i in items} for name, items in sets.items()},
-            "calibration": calibration_of(
-                sets[UNSEEN], named[UNSEEN][1], is_log_prob=namer.info.unit == "nats"
-            ),
-            "cost": decision_cost(namer, sets[HELD_OUT][0].grid)._asdict(),
-        }
-    }
-    benchmarks = {"scenes": build_scenes("noto", asked.num_scenes, asked.num_scenes)}
-    if main:
-        benchmarks[PAIRS] = build_emoji_pairs(max_items=asked.num_pairs)
-    for method in methods.captions if main else methods.captions[:1]:
-        judging = scorer(method)
-        for name, benchmark in benchmarks.items():
-            with told.asking(f"{name} by {method}") as bar:
-                found.setdefault(name, {})[method] = judge(
-                    name, benchmark, judging, progress=bar,
-                    controls=controls and method == methods.captions[0],
-                )  # fmt: skip
-    return found
+def _write(record: dict[str, Any], folder: Path) -> None:
+    write_whole(folder / RECORD_FILE, json.dumps(record, indent=1) + "\n")
 
 
-def _train_language(path: str, out: Path, told: Told) -> float:
+def _train_language(config: TrainConfig, out: Path, told: Told) -> float:
     """Train what projectors write with, once; what it took."""
     folder, cache = out / LANGUAGE_FOLDER, out / _CACHE
-    config = load_config(TrainConfig, resolve_path(path))
     with hold_folder(out, wait=True), told.training() as progress:
         train_model(config, folder, resume=folder.is_dir(), progress=progress, cache=cache)
     return training_flops(config, cache).per_step * config.num_steps

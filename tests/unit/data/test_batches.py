@@ -53,6 +53,20 @@ def _number(row: list[int]) -> int:
     return int(TEXT.decode(VOCABULARY.text_pieces(np.array(pieces))).split()[0])
 
 
+def test_documents_of_text_alone_have_a_loss_of_text_alone() -> None:
+    samples = [Sample(str(i), (f"{i}" + " red" * (i % 7),), "document") for i in range(16)]
+    weights = (1.0, 1.0, 50.0, 50.0)
+    source = _source(corpus=corpus_of(samples, []), modality_weights=weights)
+    source.check()
+    (batch,) = source.batch(0)
+    learned = batch.loss_weights > 0
+    assert set(batch.modality[learned].tolist()) == {Modality.TEXT, Modality.CONTROL}
+    assert batch.loss_denominator == learned.sum() == (batch.token_ids != VOCABULARY.pad).sum() - 8
+    texts = {sample.id: sample.segments[0] for sample in samples}
+    pieces = sum(len(TEXT.encode(str(texts[i]))) for i in source.ids(0))
+    assert int((batch.modality == Modality.TEXT).sum()) == pieces
+
+
 @pytest.mark.parametrize(("num", "batch"), [(53, 8), (64, 8), (8, 8), (15, 8), (400, 3)])
 def test_each_sample_comes_exactly_once_an_epoch(num: int, batch: int) -> None:
     source = _source(num, batch=batch)

@@ -12,6 +12,7 @@ from genvlm.config.video_tokenizer import VideoVQTrainConfig
 from genvlm.data import camera
 from genvlm.data.camera import MAX_FRAMES, CameraClip, Motion, sample_camera_clips
 from genvlm.data.emoji import UNSEEN_VENDOR, load_drawings
+from genvlm.data.grounds import coloured_noise
 from genvlm.data.sources import count_visuals, read_source
 from genvlm.errors import DataError
 
@@ -214,7 +215,7 @@ def test_values_and_spectra_are_those_of_natural_pictures() -> None:
 
 @pytest.mark.parametrize("alpha", [1.0, 2.0])
 def test_the_noise_of_a_ground_falls_as_its_exponent_says(alpha: float) -> None:
-    noise = camera._noise(np.random.default_rng(0), alpha)
+    noise = coloured_noise(np.random.default_rng(0), alpha, 192)
     np.testing.assert_allclose(noise.std((0, 1)), 1)
     assert np.mean([slope(noise[..., c]) for c in range(3)]) == pytest.approx(alpha, abs=0.15)
 

@@ -225,6 +225,9 @@ def test_prompts_may_hold_videos_and_training_documents_not(tmp_path: Path) -> N
     assert document.segments == [VideoFile(video, None), VideoFile(video, 9), GapFile("text")]
     with pytest.raises(DataError, match=r'a segment is .* or {"image": path}, got'):
         read_documents(path)
-    for wrong in ({"video": "../clip.mp4"}, {"video": "clip.mp4", "frames": 0}):
-        with pytest.raises(DataError, match="line 1"):
+    for wrong, said in (
+        ({"video": "../clip.mp4"}, r"the video '\.\./clip\.mp4' must be a path inside"),
+        ({"video": "clip.mp4", "frames": 0}, "line 1"),
+    ):
+        with pytest.raises(DataError, match=said):
             read_documents(_write(tmp_path, {"id": "d", "segments": [wrong]}), prompts=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from genvlm.errors import DataError, EvaluationError
+from genvlm.evaluation import resampling
 from genvlm.evaluation.catalog import judge_predictions, shipped_data
 from genvlm.evaluation.data_folder import DataFolder
 from genvlm.evaluation.results import Summary
@@ -16,6 +17,12 @@ from genvlm.evaluation.summary import summarize
 
 Write = Callable[[Sequence[dict]], Path]
 CAPTIONS = [("a dog", "a cat"), ("two men on a bench", "two men"), ("red", "green")]
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here is about intervals."""
+    monkeypatch.setattr(resampling, "NUM_RESAMPLES", 20)
 
 
 @pytest.fixture

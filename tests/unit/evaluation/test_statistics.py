@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import binomtest
 
 from genvlm.errors import EvaluationError
+from genvlm.evaluation import resampling
 from genvlm.evaluation.resampling import Resampling
 from genvlm.evaluation.statistics import (
     Comparison,
@@ -24,7 +25,10 @@ def resampled_means(values: np.ndarray, groups: Sequence[str], seed: int = 0) ->
     return sums[:, :-1] / sums[:, -1:]
 
 
-def test_bootstrap_intervals_cover_the_true_share_about_as_often_as_they_say() -> None:
+def test_bootstrap_intervals_cover_the_true_share_about_as_often_as_they_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resampling, "NUM_RESAMPLES", 250)
     rng = np.random.default_rng(0)
     trials, covered, naive = 200, 0, 0
     for trial in range(trials):

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 from itertools import product
 from pathlib import Path
 
@@ -33,6 +34,19 @@ def test_a_probability_is_that_of_the_formula() -> None:
     assert model._prob(("<s>", "<s>"), "a") == pytest.approx(trigram)
     unknown = 0.5 * 4 / 6 * (1 / 5)
     assert model._prob(("never", "seen"), "x") == pytest.approx(unknown)
+
+
+def test_a_lower_order_reads_fewer_words() -> None:
+    model = fit_trigram(["a b", "a c"], discount=0.5)
+    given = {
+        1: [(), (), ()],
+        2: [("<s>",), ("a",), ("b",)],
+        3: [("<s>", "<s>"), ("<s>", "a"), ("a", "b")],
+    }
+    for order, histories in given.items():
+        words = zip(histories, ["a", "b", "</s>"], strict=True)
+        expected = math.log(math.prod(model._prob(history, word) for history, word in words))
+        assert model.score("a b", order=order).log_prob == pytest.approx(expected)
 
 
 def test_natural_order_is_likelier_and_shorter_texts_win_by_sum() -> None:

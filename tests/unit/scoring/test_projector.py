@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from genvlm.errors import ConfigError, EvaluationError, TokenError
+from genvlm.models.auxiliary.language_model import Prefix
 from genvlm.models.auxiliary.projector import ProjectorModel
 from genvlm.scoring import projector as module
 from genvlm.scoring.projector import (
@@ -42,6 +43,23 @@ def test_texts_in_many_small_batches_score_as_in_one(
     assert whole.num_tokens[0].tolist() == [8] * 12 + [2, 4]  # the end counts
     (mean,) = ProjectorLikelihoodScorer(model, reduction="mean").score([grid])
     np.testing.assert_allclose(mean.values, whole.values / whole.num_tokens, atol=1e-9)
+
+
+def test_a_picture_is_read_once_for_any_number_of_texts(
+    model: ProjectorModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts, prefixes = [" ".join(["red"] * n) for n in range(1, 41)], list[object]()
+    prefill = model.language.model.prefill
+
+    def counted(vectors: torch.Tensor) -> Prefix:
+        prefixes.append(vectors)
+        return prefill(vectors)
+
+    monkeypatch.setattr(model.language.model, "prefill", counted)
+    grids = [Grid(item_id=str(k), images=IMAGES[:2], texts=texts) for k in range(2)]
+    first, second = ProjectorLikelihoodScorer(model).score(grids)
+    assert len(prefixes) == 2
+    np.testing.assert_array_equal(first.values, second.values)
 
 
 def test_p_yes_is_what_the_two_answers_share(model: ProjectorModel) -> None:

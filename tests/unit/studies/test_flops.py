@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from genvlm.config.schema import load_config
-from genvlm.config.training import TrainConfig
 from genvlm.errors import ConfigError
 from genvlm.studies.flops import count_flops, training_flops
+from genvlm.testing.tiny import tiny_train_config
 from genvlm.testing.tiny_auxiliary import (
     tiny_coca_train_config,
     tiny_contrastive_train_config,
@@ -19,8 +18,6 @@ from genvlm.testing.tiny_diffusion import tiny_diffusion_train_config
 from genvlm.testing.tiny_projector import tiny_projector_train_config
 from genvlm.training.caption_run import CaptionTrainConfig
 from genvlm.training.projector import prepare_projector
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_a_diffusion_step_is_about_three_forward_passes(tmp_path: Path) -> None:
@@ -33,8 +30,8 @@ def test_a_diffusion_step_is_about_three_forward_passes(tmp_path: Path) -> None:
     assert found.num_parameters > 1000
 
 
-def test_every_matrix_product_of_a_transformer_is_counted() -> None:
-    config = load_config(TrainConfig, ROOT / "configs/debug/tiny.yaml")
+def test_every_matrix_product_of_a_transformer_is_counted(tmp_path: Path) -> None:
+    config = tiny_train_config(tmp_path)
     one = training_flops(config)
     model = config.model
     wider = training_flops(

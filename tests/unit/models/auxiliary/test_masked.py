@@ -22,7 +22,9 @@ from genvlm.testing.tiny_auxiliary import (
     tiny_masked_encoders,
     tiny_masked_train_config,
 )
-from genvlm.training.masked import train_masked
+from genvlm.tokenization.coarse import merge_codes
+from genvlm.training.caption_run import prepare_captions
+from genvlm.training.masked import masked_run, train_masked
 from genvlm.training.objectives.masked import MaskedObjective, draw_masked
 
 CAPTIONS, PICTURES = zip(*tiny_pairs(), strict=True)
@@ -173,3 +175,13 @@ def test_patches_that_are_no_cells_and_another_codebook_are_refused(tmp_path: Pa
         )
     with pytest.raises(ConfigError, match="has 16 codes: set codebook_size to it"):
         train_masked(replace(config, model=replace(config.model, codebook_size=17)), tmp_path / "b")
+
+
+def test_a_smaller_codebook_learns_merged_codes(tmp_path: Path) -> None:
+    config = tiny_masked_train_config(tmp_path)
+    small = replace(config, model=replace(config.model, codebook_size=3))
+    source, _ = prepare_captions(small, masked_run(small), None)
+    assert source.codes is not None
+    merged = merge_codes(tiny_image_tokenizer(), 3)
+    assert torch.equal(source.codes, torch.from_numpy(merged.encode(PICTURES)).flatten(1))
+    assert source.codes.max() == 2

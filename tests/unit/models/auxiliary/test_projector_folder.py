@@ -93,7 +93,7 @@ def test_which_folders_are_of_projectors(folder: Path, tmp_path: Path) -> None:
     save_pretrained(tiny_pretrained(), tmp_path / "other", "# card\n")
     assert not is_projector(tmp_path / "other")
     assert not is_projector(tmp_path)
-    with pytest.raises(CheckpointError, match="is no projector"):
+    with pytest.raises(CheckpointError, match="is a mixed-modal model: a projector one is needed"):
         load_projector(tmp_path / "other", build_language)
     with pytest.raises(CheckpointError, match="is a projector model: a mixed-modal one"):
         load_pretrained(folder)

@@ -136,7 +136,7 @@ def test_which_folders_are_of_diffusion_models(folder: Path, tmp_path: Path) -> 
     assert not is_diffusion(tmp_path)
     (tmp_path / "config.yaml").write_text("a: [")
     assert not is_diffusion(tmp_path)
-    with pytest.raises(CheckpointError, match="is no diffusion model"):
+    with pytest.raises(CheckpointError, match="is a mixed-modal model: a diffusion one is needed"):
         load_diffusion(tmp_path / "other")
     with pytest.raises(CheckpointError, match="is a diffusion model: a mixed-modal one"):
         load_pretrained(folder)

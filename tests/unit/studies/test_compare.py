@@ -1,0 +1,248 @@
+"""Cells of a comparison: equal documents and compute, records that stay, clear refusals."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genvlm.config.compare import CompareConfig, CompareEvaluationConfig, CurvesConfig, quick
+from genvlm.config.data import EmojiSource, ScenesSource
+from genvlm.config.kinds import config_class
+from genvlm.config.schema import dump_config, load_config, parse_config
+from genvlm.config.text_encoder import SmallTextEncoderConfig
+from genvlm.data.emoji import class_concepts, split_concepts
+from genvlm.errors import ConfigError, EvaluationError
+from genvlm.scoring.open import METHODS as OF_MODELS
+from genvlm.studies.compare.asked import HELD_OUT, METHODS, UNSEEN, drawing_sets, is_right
+from genvlm.studies.compare.cells import (
+    Cell,
+    cell_config,
+    choose_cells,
+    load_recipes,
+    plan_cells,
+    share_of,
+)
+from genvlm.studies.compare.frequency import frequencies, frequency_items
+from genvlm.studies.compare.run import RECORD_FILE, read_records, run_cells
+from genvlm.testing.tiny_auxiliary import tiny_contrastive_train_config, tiny_masked_train_config
+
+ROOT = Path(__file__).resolve().parents[3]
+_FEW = CompareEvaluationConfig(
+    num_training=2, num_unseen=2, num_held_out=1, num_scenes=2, num_pairs=2, gallery=2, shots=(1,),
+    num_samples=2,
+)  # fmt: skip
+
+
+def _longer(encoder: object) -> SmallTextEncoderConfig:
+    assert isinstance(encoder, SmallTextEncoderConfig)
+    return replace(encoder, max_tokens=200)  # real labels in pieces of a tiny tokenizer
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> CompareConfig:
+    """CLIP and FLAVA on the tiny pairs."""
+    folder = tmp_path_factory.mktemp("recipes")
+    clip = tiny_contrastive_train_config(folder)
+    masked = tiny_masked_train_config(folder)
+    recipes = {
+        "clip": replace(
+            clip, model=replace(clip.model, text_encoder=_longer(clip.model.text_encoder))
+        ),
+        "masked": replace(
+            masked, model=replace(masked.model, text_encoder=_longer(masked.model.text_encoder))
+        ),
+    }
+    for name, recipe in recipes.items():
+        (folder / f"{name}.yaml").write_text(dump_config(recipe))
+    return CompareConfig(
+        recipes={name: str(folder / f"{name}.yaml") for name in recipes},
+        training_flops=1e8,
+        seeds=(0,),
+        evaluation=_FEW,
+    )
+
+
+@pytest.fixture(scope="module")
+def done(comparison: CompareConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out")
+    run_cells(comparison, out)
+    return out
+
+
+def test_families_train_on_equal_compute_to_half_a_step(
+    comparison: CompareConfig, done: Path
+) -> None:
+    records = read_records(comparison, done)
+    assert [c.name for c in records] == ["clip-seed-0", "masked-seed-0"]
+    for record in records.values():
+        training = record["training"]
+        a_step = training["flops"] / training["num_steps"]
+        assert abs(training["flops"] - comparison.training_flops) <= a_step / 2
+    steps = [r["training"]["num_steps"] for r in records.values()]
+    assert steps[0] != steps[1]
+
+
+def test_a_record_holds_every_question_and_what_each_item_earned(
+    comparison: CompareConfig, done: Path
+) -> None:
+    clip, masked = read_records(comparison, done).values()
+    assert set(clip["drawings"]["right"][UNSEEN]) == set(masked["drawings"]["right"][UNSEEN])
+    assert list(masked["scenes"]) == ["matching", "pseudo_likelihood", "logit"]
+    assert len(clip["scenes"]["logit"]["earned"]["group"]) == 4
+    controls = clip["scenes"]["logit"]["controls"]["scores"]
+    assert {"blind", "shuffled-image"} <= controls.keys()
+    assert set(clip["retrieval"]["image_to_text"]["ranks"].values()) <= {1, 2}
+    assert clip["drawings"]["cost"]["flops"] > 0
+
+
+def test_what_is_recorded_is_not_run_again(comparison: CompareConfig, done: Path) -> None:
+    files = sorted(done.rglob("*.json*"))
+    before = [file.stat().st_mtime_ns for file in files]
+    run_cells(comparison, done)
+    assert [file.stat().st_mtime_ns for file in files] == before
+
+
+def test_what_a_record_lacks_is_asked_of_the_model_that_is_there(
+    comparison: CompareConfig, done: Path
+) -> None:
+    path = done / "cells" / "clip-seed-0" / RECORD_FILE
+    whole = path.read_text()
+    part = json.loads(whole)
+    part.pop("retrieval")
+    path.write_text(json.dumps(part))
+    weights = next(done.glob("cells/clip-seed-0/run/model/*.safetensors"))
+    before = weights.stat().st_mtime_ns
+    run_cells(comparison, done)
+    assert json.loads(path.read_text()) == json.loads(whole)
+    assert weights.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    "more", [{"training_flops": 3e8}, {"evaluation": replace(_FEW, gallery=4)}]
+)
+def test_records_of_another_comparison_are_refused(
+    comparison: CompareConfig, done: Path, more: dict[str, object]
+) -> None:
+    with pytest.raises(EvaluationError, match="another configuration than this comparison"):
+        read_records(replace(comparison, **more), done)  # type: ignore[arg-type]
+
+
+def test_a_damaged_record_is_named(comparison: CompareConfig, tmp_path: Path) -> None:
+    folder = tmp_path / "cells" / "clip-seed-0"
+    folder.mkdir(parents=True)
+    (folder / RECORD_FILE).write_text("{")
+    with pytest.raises(EvaluationError, match=r"clip-seed-0/record.json is no record of a cell"):
+        read_records(comparison, tmp_path)
+
+
+def test_cells_go_seed_by_seed_and_curves_come_last() -> None:
+    config = CompareConfig(
+        recipes={"a": "x", "b": "y"},
+        training_flops=1.0,
+        seeds=(3, 4),
+        curves=CurvesConfig(
+            data_shares=(0.5,), data_recipes=("b",), batch_sizes=(8,), batch_recipes=("a",)
+        ),
+    )
+    cells = plan_cells(config)
+    names = [c.name for c in cells]
+    assert names[:4] == ["a-seed-3", "b-seed-3", "a-seed-4", "b-seed-4"]
+    assert names[4:] == ["b-seed-3-data-0.5", "a-seed-3-batch-8"]
+    assert [c.name for c in choose_cells(cells, ["b-seed-4", "b-seed-3"])] == [
+        "b-seed-3",
+        "b-seed-4",
+    ]
+    assert len(choose_cells(cells, ["a"])) == 3
+    with pytest.raises(ConfigError, match="no cell 'c': choose one of a, a-seed-3"):
+        choose_cells(cells, ["c"])
+    assert [c.name for c in plan_cells(quick(config))] == ["a-seed-3", "b-seed-3"]
+
+
+def test_recipes_of_other_documents_are_refused(comparison: CompareConfig, tmp_path: Path) -> None:
+    path = Path(comparison.recipes["masked"])
+    recipe = load_config(config_class(path), path)
+    other = replace(recipe, data=replace(recipe.data, sources=(ScenesSource(num=5),)))  # type: ignore[union-attr,call-arg,arg-type]
+    (tmp_path / "other.yaml").write_text(dump_config(other))
+    recipes = comparison.recipes | {"other": str(tmp_path / "other.yaml")}
+    with pytest.raises(ConfigError, match=r"other.yaml learns from other data.sources than"):
+        load_recipes(replace(comparison, recipes=recipes), "")
+
+
+def test_configurations_that_cannot_be_run_are_refused() -> None:
+    good = {"recipes": {"a": "x"}, "training_flops": 1.0, "seeds": [0]}
+    for bad, message in (
+        ({"recipes": {"../a": "x"}}, "names a folder"),
+        ({"seeds": [1, 1]}, "holds one twice"),
+        ({"curves": {"data_recipes": ["b"]}}, "name the recipe 'b', which is none of a"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            parse_config(CompareConfig, good | bad, "compare.yaml")
+
+
+def test_a_share_of_the_data_is_fewer_scenes_and_fewer_copies(comparison: CompareConfig) -> None:
+    scenes = share_of(ScenesSource(num=800), 0.125)
+    emoji = share_of(EmojiSource(augmented_copies=7), 0.25)
+    assert isinstance(scenes, ScenesSource)
+    assert scenes.num == 100
+    assert isinstance(emoji, EmojiSource)
+    assert emoji.augmented_copies == 1
+    with pytest.raises(ConfigError, match=r"0\.25 of 6 versions of a drawing is no whole number"):
+        share_of(EmojiSource(augmented_copies=5), 0.25)
+    clip = load_recipes(comparison, "")["clip"]
+    with pytest.raises(ConfigError, match="kind captions has no shares"):
+        cell_config(Cell(recipe="clip", seed=0, data_share=0.5), clip)
+    sized = cell_config(Cell(recipe="clip", seed=5, batch_size=6), clip)
+    assert (sized.seed, sized.global_batch_size, sized.micro_batch_size) == (5, 6, 6)
+
+
+def test_shipped_recipes_fit_each_other() -> None:
+    config = load_config(CompareConfig, ROOT / "configs/compare/emoji.yaml")
+    recipes = load_recipes(config, "somewhere")
+    for cell in plan_cells(config):
+        cell_config(cell, recipes[cell.recipe])
+    assert {r.kind for r in recipes.values()} == METHODS.keys()
+
+
+def test_every_method_that_is_asked_is_one_of_its_family() -> None:
+    for kind, methods in METHODS.items():
+        own = {"mixed_modal": "genvlm", "contrastive": "dual_encoder"}.get(kind, kind)
+        asked = {*methods.drawings, *methods.captions, methods.image_to_text, methods.text_to_image}
+        assert asked <= set(OF_MODELS[own])
+
+
+def test_drawings_of_held_out_families_are_right_by_any_label_of_their_group() -> None:
+    items = drawing_sets(4, 3, 10)[HELD_OUT]
+    classes, held_out = class_concepts(), {c.id: c for c in split_concepts(held_out=True)}
+    assert len(items) == 10
+    for item in items:
+        concept = held_out[item.id.partition("-")[2]]
+        assert concept.label not in item.grid.texts
+        assert {classes[k].group for k in item.target} == {concept.group}
+        assert len(item.target) >= 12
+
+
+def test_a_tie_with_a_wrong_label_is_wrong() -> None:
+    row = np.array([1.0, 3.0, 2.0, 3.0])
+    assert not is_right(row, 1)
+    assert is_right(row, (1, 3))
+    assert not is_right(row, (0, 1))
+
+
+def test_concepts_count_as_named_where_their_label_stands_in_whole_words() -> None:
+    concepts = [c for c in split_concepts(held_out=False) if c.label in ("bell", "crown")]
+    counts = {" bell ": 3, " bellhop bell ": 2, " doorbell ": 7, " bells ": 9, " crown ": 1}
+    by_label = {c.label: frequencies(concepts, counts)[c.id] for c in concepts}
+    assert by_label == {"bell": 5, "crown": 1}
+
+
+def test_frequent_and_rare_concepts_are_asked_against_each_other() -> None:
+    concepts = sorted(split_concepts(held_out=False), key=lambda c: c.index)[:200]
+    counts = {f" {' '.join(c.label.lower().split())} ": 1 if c.index % 2 else 300 for c in concepts}
+    items, found = frequency_items(counts)
+    assert sum(n < 32 for n in found.values()) == sum(n >= 128 for n in found.values()) == 50
+    assert all(
+        item.grid.texts[item.target] == items[0].grid.texts[k] for k, item in enumerate(items)
+    )
+    assert json.dumps(found)
