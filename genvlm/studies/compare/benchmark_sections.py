@@ -7,8 +7,9 @@ from typing import Literal
 from genvlm.evaluation.blocks import Block, Cell, Interval, Table
 from genvlm.evaluation.control_names import BLIND, RANDOM, SHUFFLED
 from genvlm.studies.compare.asked import OWN
+from genvlm.studies.compare.questions import SCENES
 from genvlm.studies.compare.results import Results
-from genvlm.studies.compare.summary import SCENES, WHOLE, Gain, Key, first_judged, first_method
+from genvlm.studies.compare.summary import WHOLE, Gain, Key, first_judged, first_method
 from genvlm.studies.compare.table_cells import OVER_SEEDS, Row, names_first, reference, seeds_cell
 from genvlm.studies.evaluations import NEIGHBOUR, PAIRS
 

@@ -6,19 +6,14 @@ from genvlm.data.emoji import NUM_CLASSES
 from genvlm.evaluation.blocks import Block, Cell, Figure, Section, Table
 from genvlm.evaluation.control_names import RANDOM
 from genvlm.evaluation.plots import NamedPoint, named_points, point_curves
+from genvlm.evaluation.retrieval import CUTOFFS
 from genvlm.studies.compare.asked import HELD_OUT, OWN, TRAINING, UNSEEN
 from genvlm.studies.compare.benchmark_sections import controls, pairs, scenes
 from genvlm.studies.compare.choices import abilities
 from genvlm.studies.compare.paired import COMPARED, SIGNIFICANT, AgainstBest
+from genvlm.studies.compare.questions import SCENES
 from genvlm.studies.compare.results import Results
-from genvlm.studies.compare.summary import (
-    CUTOFFS,
-    SCENES,
-    WHOLE,
-    Key,
-    OverSeeds,
-    first_method,
-)
+from genvlm.studies.compare.summary import WHOLE, Key, OverSeeds, first_method
 from genvlm.studies.compare.table_cells import (
     NOT_ASKED,
     OVER_SEEDS,
@@ -39,6 +34,7 @@ def table_sections(results: Results) -> list[Section]:
         ("Which should I use", _choices),
         ("What each cannot do", _abilities),
         ("More than chance", _paired),
+        ("Drawings", _drawings),
         ("Scenes", scenes),
         ("Pairs of names", pairs),
         ("Without the picture", controls),
@@ -96,6 +92,35 @@ def _by_luck(results: Results, cutoff: int = 1) -> float | None:
         if "retrieval" in record:
             return min(100.0, 100 * cutoff / record["retrieval"]["text_to_image"]["num_candidates"])
     return None
+
+
+def _drawings(results: Results) -> list[Block]:
+    """By every score that a family has."""
+    rows: list[Row] = []
+    shaded = []
+    for recipe, record in results.firsts.items():
+        if "drawings" not in record:
+            continue
+        numbers, drawn = results.numbers[recipe], record["drawings"]
+        for method in ((), *((m,) for m in drawn.get("other_methods", {}))):
+            shaded += [] if method else [len(rows)]
+            flops = numbers.get(("decision", "flops", *method))
+            rows.append(
+                [
+                    recipe,
+                    (method[0] if method else drawn["method"]).replace("_", " "),
+                    *(seeds_cell(numbers.get(("drawings", name, *method))) for name in _SETS),
+                    _small(numbers.get(("calibration", "all_before", *method))),
+                    None if flops is None else f"{flops.mean / 1e9:,.2f}",
+                ]
+            )
+    said = (
+        f"Percent right by each score. {OVER_SEEDS} ECE: calibration error on the {UNSEEN}. "
+        "Shaded: what families are compared by."
+    )
+    columns = ["recipe", "by", *_SETS, "ECE", "GFLOPs"]
+    names = names_first(len(columns))
+    return [Table(columns, rows, said, names, highlight_rows=shaded)] if rows else []
 
 
 def _choices(results: Results) -> list[Block]:
@@ -215,7 +240,11 @@ def _probes(results: Results) -> list[Block]:
     if any(value is not None for value in pixels.values()):
         rows.append(["pixels", "raw", *pixels.values()])
         curves["pixels"] = [(n, value) for n, value in pixels.items() if value is not None]
-    title, said = f"percent right, {UNSEEN}", "Linear probes, by the pictures of each class."
+    title = f"percent right, {HELD_OUT}"
+    said = (
+        f"Linear probes of {HELD_OUT}: so many drawings of the training vendors a class, tested on "
+        f"the {UNSEEN}."
+    )
     svg = point_curves(
         curves, title=title, x_label="pictures of each class", log_x=True, from_zero=True
     )
