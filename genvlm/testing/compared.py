@@ -11,7 +11,8 @@ from genvlm.studies.evaluations import PAIRS
 
 KINDS = {
     "clip": "contrastive", "transformer": "mixed_modal", "siglip": "contrastive",
-    "diffusion": "diffusion", "masked": "masked", "coca": "coca", "projector": "projector",
+    "negclip": "contrastive", "diffusion": "diffusion", "masked": "masked", "coca": "coca",
+    "projector": "projector",
 }  # fmt: skip
 """Of recipes that records can be made of."""
 

@@ -54,14 +54,17 @@ def _pairs_by_kind(results: Results) -> list[Block]:
     }
     rows: list[Row] = []
     for tag, num in kinds.items():
-        row: Row = [tag, num]
+        row: Row = [f"{tag} ({num})"]
         for recipe in asked:
             key = (PAIRS, first_method(results.firsts[recipe]), tag, "accuracy", OWN)
             found = results.numbers[recipe].get(key)
             row.append(None if found is None else found.mean)
         rows.append([*row, reference(results, PAIRS, tag, "accuracy", NEIGHBOUR)])
-    said = "The same by kind, mean over seeds, by the score that families are compared by."
-    return [Table(["kind", "items", *asked, "pixel 1-NN"], rows, said)]
+    said = (
+        "The same by kind, mean over seeds, by the score that families are compared by. 1-NN: the "
+        "nearest training drawing in pixels."
+    )
+    return [Table(["kind (items)", *asked, "1-NN"], rows, said)]
 
 
 def _by_method(

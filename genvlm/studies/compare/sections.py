@@ -33,7 +33,7 @@ def table_sections(results: Results) -> list[Section]:
         ("Who does what", _main),
         ("Which should I use", _choices),
         ("What each cannot do", _abilities),
-        ("More than chance", _paired),
+        ("Paired tests", _paired),
         ("Drawings", _drawings),
         ("Scenes", scenes),
         ("Pairs of names", pairs),
@@ -143,9 +143,9 @@ def _abilities(results: Results) -> list[Block]:
     names = list(next(iter(found.values())))
     rows: list[Row] = [[n, *("yes" if own[n] else "no" for own in found.values())] for n in names]
     said = (
-        "By the scores that each family gives, whatever the training. Nats are of the codes of a "
-        "picture, not of its pixels. An index is searched as it stands where no picture is read "
-        "again for a new text."
+        "By the scores that each family gives, whatever the training. Nats are of the codes or the "
+        "latents that a model has of a picture. An index is searched as it stands where no "
+        "picture is read again for a new text."
     )
     return [Table(["can it", *found], rows, said)]
 
@@ -284,7 +284,9 @@ def _costs(results: Results) -> list[Block]:
         rows: list[Row] = []
         for recipe, numbers in results.numbers.items():
             found = [(numbers.get(key), unit, digits) for key, unit, digits in columns.values()]
-            rows.append([recipe, *(f"{v.mean / u:,.{d}f}" if v else None for v, u, d in found)])
+            if any(value is not None for value, _, _ in found):
+                cells = [f"{v.mean / u:,.{d}f}" if v else None for v, u, d in found]
+                rows.append([recipe, *cells])
         if rows:
             blocks.append(Table(["recipe", *columns], rows, said))
     return [*blocks, *_cost_figure(results)]
