@@ -7,7 +7,8 @@ import numpy as np
 
 from genvlm.evaluation.statistics import Undefined, holm, mcnemar_exact
 from genvlm.studies.compare.asked import UNSEEN
-from genvlm.studies.compare.summary import SCENES, WHOLE, Record, first_judged, percent
+from genvlm.studies.compare.questions import SCENES
+from genvlm.studies.compare.summary import WHOLE, Record, first_judged, percent
 from genvlm.studies.evaluations import PAIRS
 
 SIGNIFICANT = 0.05
