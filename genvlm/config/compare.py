@@ -84,8 +84,17 @@ class CompareConfig:
             raise ConfigError(
                 f"curves name the recipe {unknown[0]!r}, which is none of {', '.join(self.recipes)}"
             )
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ConfigError(f"seeds {list(self.seeds)} holds one twice: list each once")
+        if self.data_share is not None and curves.data_shares:
+            raise ConfigError(
+                "data_share and curves.data_shares are shares of each other: give one of them"
+            )
+        lists = {"seeds": self.seeds, **{f"curves.{k}": v for k, v in vars(curves).items()}}
+        for name, values in lists.items():
+            if len(set(values)) < len(values):
+                raise ConfigError(f"{name} {list(values)} holds one twice: list each once")
+        for first, second in (("data_shares", "data_recipes"), ("batch_sizes", "batch_recipes")):
+            if bool(getattr(curves, first)) != bool(getattr(curves, second)):
+                raise ConfigError(f"curves.{first} and curves.{second} go together: give both")
 
 
 def quick(config: CompareConfig) -> CompareConfig:

@@ -18,9 +18,9 @@ from genvlm.data.emoji import (
     TRAINING_VENDORS,
     UNSEEN_VENDOR,
     Concept,
+    drawn_alike,
     id_rank,
     load_drawings,
-    near_duplicates,
     split_concepts,
 )
 from genvlm.data.images import RGBImage
@@ -75,14 +75,14 @@ class ProbedModel:
 
 
 def probe_concepts(num: int = MAX_CLASSES) -> list[Concept]:
-    """Concepts of held-out families with the smallest hash of id, none drawn nearly like another.
+    """Concepts of held-out families with the smallest hash of id, drawn nearly like no other.
 
     Raises:
         EvaluationError: there are fewer, or one alone was asked for.
     """
     held_out = split_concepts(held_out=True)
     vendors = (*TRAINING_VENDORS, UNSEEN_VENDOR)
-    alike = {index for v in vendors for pair in near_duplicates(v, held_out) for index in pair}
+    alike = {index for v in vendors for pair in drawn_alike(v) for index in pair}
     distinct = sorted((c for c in held_out if c.index not in alike), key=id_rank)
     if not 2 <= num <= len(distinct):
         raise EvaluationError(f"a probe tells 2 to {len(distinct)} concepts apart, not {num}")

@@ -154,6 +154,13 @@ def is_right(row: Float64[np.ndarray, " classes"], target: Any) -> bool:
     return bool(row[right].max() > row[~right].max(initial=-np.inf))
 
 
+def by_chance(items: Sequence[Item]) -> float:
+    """Percent right of a label drawn at random."""
+    num_right = [1 if isinstance(i.target, int) else len(i.target) for i in items]
+    shares = [num / len(i.grid.texts) for num, i in zip(num_right, items, strict=True)]
+    return 100 * sum(shares) / len(shares)
+
+
 def calibration_of(
     items: Sequence[Item], values: Float64[np.ndarray, "items classes"], *, is_log_prob: bool
 ) -> dict[str, float | None]:

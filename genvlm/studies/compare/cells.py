@@ -112,12 +112,17 @@ def cell_config(cell: Cell, recipe: ModelTrainConfig) -> Any:
     """The recipe with the cell's seed, share of the data and batch; steps are the recipe's still.
 
     Raises:
-        ConfigError: a source that has no such share.
+        ConfigError: a source that has no such share, or the recipe has that batch already.
     """
     changed: dict[str, Any] = {"seed": cell.seed}
     if cell.data_share is not None:
         changed["data"] = with_share(recipe, cell.data_share).data
     if cell.batch_size is not None:
+        if cell.batch_size == recipe.global_batch_size:
+            raise ConfigError(
+                f"curves.batch_sizes holds {cell.batch_size}, which {cell.recipe} has already: "
+                "leave it out"
+            )
         changed |= {"global_batch_size": cell.batch_size, "micro_batch_size": cell.batch_size}
     return replace(recipe, **changed)
 
@@ -145,4 +150,7 @@ def share_of(source: object, share: float) -> DrawnSource:
             )
         return replace(source, augmented_copies=int(versions) - 1)
     kind = getattr(source, "kind", type(source).__name__)
-    raise ConfigError(f"a source of kind {kind} has no shares: data_shares are of scenes and emoji")
+    raise ConfigError(
+        f"a source of kind {kind} has no shares, which --quick, data_share and curves.data_shares "
+        "take: they are of scenes and emoji"
+    )

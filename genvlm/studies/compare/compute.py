@@ -1,6 +1,7 @@
 """What a model of a comparison costs beside its training: frozen parts, and one decision."""
 
 import time
+from collections.abc import Callable
 from typing import NamedTuple, assert_never
 
 import torch
@@ -28,9 +29,9 @@ class FrozenParts(NamedTuple):
     parameters: int
     tokenizing_flops: float
     """To encode every picture of the data once, in front of training."""
-    earlier_flops: float
-    """Of the training of a language model; that of the shipped image tokenizer is not counted, it
-    is the same for all who use it."""
+    earlier_flops: float | None
+    """Of the training of a language model, None where it is somebody's own; that of the shipped
+    image tokenizer is not counted, it is the same for all who use it."""
 
 
 class DecisionCost(NamedTuple):
@@ -41,7 +42,7 @@ class DecisionCost(NamedTuple):
     """Of this machine, pictures and texts encoded anew."""
 
 
-def frozen_parts(config: ModelTrainConfig, language_flops: float = 0.0) -> FrozenParts:
+def frozen_parts(config: ModelTrainConfig, language_flops: float | None = None) -> FrozenParts:
     """Count them. A projector's encoder runs at every step and is counted there."""
     match config:
         case TrainConfig():
@@ -66,10 +67,15 @@ def frozen_parts(config: ModelTrainConfig, language_flops: float = 0.0) -> Froze
             assert_never(config)
 
 
-def decision_cost(scorer: Scorer, grid: Grid) -> DecisionCost:
-    """Score one picture against all labels once for its operations and once for its time."""
+def decision_cost(open_scorer: Callable[[], Scorer], grid: Grid) -> DecisionCost:
+    """Score one picture against all labels, by a scorer that remembers nothing each time.
+
+    Once for its operations, once for its time.
+    """
+    scorer = open_scorer()
     with counting_flops() as counter, torch.no_grad():
         scorer.score([grid])
+    scorer = open_scorer()
     began = time.perf_counter()
     scorer.score([grid])
     return DecisionCost(float(counter.get_total_flops()), time.perf_counter() - began)

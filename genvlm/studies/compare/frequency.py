@@ -9,7 +9,16 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from genvlm.config.data import Source
-from genvlm.data.emoji import UNSEEN_VENDOR, Concept, id_rank, load_drawings, split_concepts
+from genvlm.data.emoji import (
+    TRAINING_VENDORS,
+    UNSEEN_VENDOR,
+    Concept,
+    class_concepts,
+    drawn_alike,
+    id_rank,
+    load_drawings,
+    split_concepts,
+)
 from genvlm.evaluation.benchmark import Item
 from genvlm.scoring.protocols import Grid
 from genvlm.studies.language import training_texts
@@ -36,10 +45,18 @@ def frequencies(concepts: Sequence[Concept], counts: Mapping[str, int]) -> dict[
 def frequency_items(counts: Mapping[str, int]) -> tuple[list[Item], dict[str, int]]:
     """Drawings of the unseen vendor of up to 50 concepts of each bin, against all their labels.
 
+    Of the groups of the 100 classes, and as these drawn like no other: else what is rare would also
+    be what is alike. What is most frequent is still of another kind, the icons of scenes.
+
     Returns:
         Items and the frequency of each by its id.
     """
-    concepts = split_concepts(held_out=False)
+    groups = {c.group for c in class_concepts()}
+    vendors = (*TRAINING_VENDORS, UNSEEN_VENDOR)
+    alike = {index for v in vendors for pair in drawn_alike(v) for index in pair}
+    concepts = [
+        c for c in split_concepts(held_out=False) if c.group in groups and c.index not in alike
+    ]
     by_id = frequencies(concepts, counts)
     chosen = [
         concept

@@ -1,14 +1,15 @@
 """The questions of a comparison, one section of a record each."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from genvlm.config.compare import CompareConfig, CompareEvaluationConfig
 from genvlm.config.data import Source
 from genvlm.data.emoji import TRAINING_VENDORS, class_concepts
-from genvlm.evaluation.benchmark import Item
+from genvlm.evaluation.benchmark import Benchmark, Item
 from genvlm.evaluation.benchmarks.emoji_classes import labelled_drawings
 from genvlm.evaluation.benchmarks.emoji_pairs import build_emoji_pairs
 from genvlm.evaluation.benchmarks.scenes import build_scenes
@@ -17,10 +18,11 @@ from genvlm.scoring.features import ImageFeatures, open_features
 from genvlm.scoring.open import Method, open_scorer
 from genvlm.scoring.protocols import Scorer
 from genvlm.studies.compare.asked import (
-    HELD_OUT,
     METHODS,
     UNSEEN,
     FamilyMethods,
+    Progress,
+    by_chance,
     calibration_of,
     drawing_sets,
     judge,
@@ -39,7 +41,6 @@ from genvlm.studies.retrieval import (
 )
 
 SCENES = "scenes"
-Bar = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,7 @@ def sections(cell: Cell, config: CompareConfig) -> tuple[str, ...]:
     return ("drawings", SCENES, PAIRS, "retrieval", "probes", *["frequency"] * frequency)
 
 
-def ask(section: str, asked: Asked, bar: Bar) -> dict[str, Any]:
+def ask(section: str, asked: Asked, bar: Progress) -> dict[str, Any]:
     """The answers to one section."""
     of = asked.config.evaluation
     match section:
@@ -104,20 +105,30 @@ def probe(features: ImageFeatures, of: CompareEvaluationConfig) -> dict[str, Any
     }
 
 
-def name_by_pixels(of: CompareEvaluationConfig) -> dict[str, dict[str, bool]]:
-    """The same drawings by their nearest neighbour in pixels, among unmoved ones of training."""
+def name_by_pixels(of: CompareEvaluationConfig) -> dict[str, Any]:
+    """The same drawings by their nearest neighbour in pixels, among unmoved ones of training.
+
+    And by chance, in percent.
+    """
     references = labelled_drawings(class_concepts(), TRAINING_VENDORS)
     scorer = PixelNeighbourScorer(*references)
     sets = drawing_sets(of.num_training, of.num_unseen, of.num_held_out)
-    return {n: name_drawings(scorer, items, lambda *_: None).right for n, items in sets.items()}
+    return {
+        "method": "pixel 1-NN",
+        "right": {
+            name: name_drawings(scorer, items, lambda *_: None).right
+            for name, items in sets.items()
+        },
+        "chance": {name: by_chance(items) for name, items in sets.items()},
+    }
 
 
-def _drawings(asked: Asked, bar: Bar) -> dict[str, Any]:
+def _drawings(asked: Asked, bar: Progress) -> dict[str, Any]:
     of, methods = asked.config.evaluation, asked.methods.drawings
     sets = drawing_sets(of.num_training, of.num_unseen, of.num_held_out)
     by_method = {}
     for method in methods if asked.cell.is_main else methods[:1]:
-        by_method[method] = _name(method, asked.scorer(method), sets, bar)
+        by_method[method] = _name(method, asked, sets, bar)
     return by_method.pop(methods[0]) | {
         "other_methods": by_method,
         "groups": {name: {i.id: i.group for i in items} for name, items in sets.items()},
@@ -125,8 +136,9 @@ def _drawings(asked: Asked, bar: Bar) -> dict[str, Any]:
 
 
 def _name(
-    method: Method, scorer: Scorer, sets: Mapping[str, list[Item]], bar: Bar
+    method: Method, asked: Asked, sets: Mapping[str, list[Item]], bar: Progress
 ) -> dict[str, Any]:
+    scorer = asked.scorer(method)
     done, total = 0, sum(map(len, sets.values()))
     right, calibration = {}, {}
     for name, items in sets.items():
@@ -141,11 +153,11 @@ def _name(
         "unit": scorer.info.unit,
         "right": right,
         "calibration": calibration,
-        "cost": decision_cost(scorer, sets[HELD_OUT][0].grid)._asdict(),
+        "cost": decision_cost(partial(asked.scorer, method), sets[UNSEEN][0].grid)._asdict(),
     }
 
 
-def _captions(name: str, benchmark: Any, asked: Asked, bar: Bar) -> dict[str, Any]:
+def _captions(name: str, benchmark: Benchmark, asked: Asked, bar: Progress) -> dict[str, Any]:
     """By method; of the first one in the first seed with the controls that cost."""
     methods, found = asked.methods.captions, dict[str, Any]()
     first = asked.cell.is_main and asked.cell.seed == asked.config.seeds[0]
@@ -156,7 +168,7 @@ def _captions(name: str, benchmark: Any, asked: Asked, bar: Bar) -> dict[str, An
     return found
 
 
-def _retrieval(asked: Asked, bar: Bar) -> dict[str, Any]:
+def _retrieval(asked: Asked, bar: Progress) -> dict[str, Any]:
     methods = (asked.methods.image_to_text, asked.methods.text_to_image)
     scorers = {method: relative_to_nothing(asked.scorer(method)) for method in methods}
     directions = Directions(*(scorers[method] for method in methods))
@@ -173,7 +185,7 @@ def _retrieval(asked: Asked, bar: Bar) -> dict[str, Any]:
     }
 
 
-def _frequency(asked: Asked, bar: Bar) -> dict[str, Any]:
+def _frequency(asked: Asked, bar: Progress) -> dict[str, Any]:
     method = asked.methods.drawings[0]
     items, captions = frequency_items(caption_counts(asked.sources))
     right = name_drawings(asked.scorer(method), items, bar).right

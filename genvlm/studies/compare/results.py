@@ -24,8 +24,8 @@ SCHEMA = 1
 PER_ITEM = ("right", "groups", "tags", "earned", "halves", "ranks", "captions")
 """Parts of a record with an entry an item."""
 Baselines: TypeAlias = Mapping[str, Any]
-"""Of what needs no model: {"drawings": {"right": {set: {id: bool}}}, "probes": {"shots": ...}},
-each perhaps absent."""
+"""Of what needs no model: {"drawings": {"right": {set: {id: bool}}, "chance": {set: percent}},
+"probes": {"shots": ...}}, each perhaps absent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +126,8 @@ def _baseline_numbers(baselines: Baselines) -> dict[Key, float]:
         ("drawings", name): percent(right.values())
         for name, right in baselines.get("drawings", {}).get("right", {}).items()
     }
+    for name, chance in baselines.get("drawings", {}).get("chance", {}).items():
+        found["chance", name] = chance
     for shots, probe in baselines.get("probes", {}).get("shots", {}).items():
         found["probes", shots] = percent(probe["right"].values())
     return {key: value for key, value in found.items() if value is not None}

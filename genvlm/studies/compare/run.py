@@ -64,39 +64,49 @@ def run_cells(
         StoppedError: on SIGINT or SIGTERM; records stay, training goes on from its checkpoint.
     """
     told = told or Told()
-    cells = choose_cells(plan_cells(config), list(only))
     recipes = load_recipes(config, str(out / LANGUAGE_FOLDER / MODEL_FOLDER))
-    needs_language = any(recipes[c.recipe].kind == "projector" for c in cells)
-    language_flops = 0.0
-    if config.language_model is not None and needs_language:
+    cells = choose_cells(plan_cells(config), list(only))
+    records = read_records(config, out)  # what cannot be gone on with is refused before hours
+    left = [
+        c for c in cells if c not in records or not set(sections(c, config)) <= records[c].keys()
+    ]
+    language_flops = None
+    if config.language_model is not None and any(
+        recipes[c.recipe].kind == "projector" for c in left
+    ):
         told.stage("language model")
-        recipe_of_language = load_config(TrainConfig, resolve_path(config.language_model))
-        if config.language_steps is not None:
-            recipe_of_language = replace(recipe_of_language, num_steps=config.language_steps)
-        language_flops = _train_language(recipe_of_language, out, told)
-    for number, cell in enumerate(cells, 1):
-        folder, recipe = out / _CELLS / cell.name, recipes[cell.recipe]
-        wanted = sections(cell, config)
-        with hold_folder(folder, wait=True):
-            record = read_record(folder, identity(cell, recipe, config))
-            if record is not None and record.keys() >= set(wanted):
-                continue
-            told.stage(f"{cell.name} ({number} of {len(cells)})")
-            if record is None:
-                record = _train_cell(cell, recipe, config, out, language_flops, told)
-                _write(record, folder)
-            asked = Asked(
-                model=folder / _RUN / MODEL_FOLDER,
-                kind=recipe.kind,
-                cell=cell,
-                config=config,
-                sources=recipe.data.sources,
-            )
-            for section in wanted:
-                if section not in record:
-                    with told.asking(section) as bar:
-                        record[section] = ask(section, asked, bar)
-                    _write(record, folder)
+        language_flops = _train_language(_language(config), out, told)
+    for number, cell in enumerate(left, 1):
+        told.stage(f"{cell.name} ({number} of {len(left)})")
+        with hold_folder(out / _CELLS / cell.name, wait=True):
+            _run_cell(cell, recipes[cell.recipe], config, out, language_flops, told)
+
+
+def _run_cell(
+    cell: Cell,
+    recipe: ModelTrainConfig,
+    config: CompareConfig,
+    out: Path,
+    language_flops: float | None,
+    told: Told,
+) -> None:
+    folder = out / _CELLS / cell.name
+    record = read_record(folder, identity(cell, recipe, config))
+    if record is None:
+        record = _train_cell(cell, recipe, config, out, language_flops, told)
+        _write(record, folder)
+    asked = Asked(
+        model=folder / _RUN / MODEL_FOLDER,
+        kind=recipe.kind,
+        cell=cell,
+        config=config,
+        sources=recipe.data.sources,
+    )
+    for section in sections(cell, config):
+        if section not in record:
+            with told.asking(section) as bar:
+                record[section] = ask(section, asked, bar)
+            _write(record, folder)
 
 
 def read_records(config: CompareConfig, out: Path) -> dict[Cell, dict[str, Any]]:
@@ -121,7 +131,7 @@ def baselines(config: CompareConfig, out: Path) -> dict[str, Any]:
             record = {
                 "schema": SCHEMA,
                 "identity": expected,
-                "drawings": {"method": "pixel 1-NN", "right": name_by_pixels(of)},
+                "drawings": name_by_pixels(of),
                 "probes": probe(pixel_features(), of),
             }
             _write(record, folder)
@@ -131,7 +141,10 @@ def baselines(config: CompareConfig, out: Path) -> dict[str, Any]:
 def identity(cell: Cell, recipe: ModelTrainConfig, config: CompareConfig) -> str:
     """sha256 of everything that a record of this cell depends on."""
     own = to_plain(cell_config(cell, recipe))
-    own.pop("num_steps")
+    for without_effect in ("num_steps", "log_every", "checkpoint_every", "tensorboard"):
+        own.pop(without_effect)
+    if recipe.kind == "projector" and config.language_model is not None:
+        own["model"]["language_model"] = to_plain(_language(config))  # not where it lies
     asked = [config.training_flops, to_plain(config.evaluation), config.seeds[0] == cell.seed]
     return fingerprint_of([SCHEMA, cell.name, own, asked])
 
@@ -163,7 +176,7 @@ def _train_cell(
     recipe: ModelTrainConfig,
     config: CompareConfig,
     out: Path,
-    language_flops: float,
+    language_flops: float | None,
     told: Told,
 ) -> dict[str, Any]:
     """The record of a model that has not been asked anything."""
@@ -204,6 +217,15 @@ def _train_cell(
 
 def _write(record: dict[str, Any], folder: Path) -> None:
     write_whole(folder / RECORD_FILE, json.dumps(record, indent=1) + "\n")
+
+
+def _language(config: CompareConfig) -> TrainConfig:
+    """The run of what projectors write with."""
+    assert config.language_model is not None
+    recipe = load_config(TrainConfig, resolve_path(config.language_model))
+    if config.language_steps is not None:
+        recipe = replace(recipe, num_steps=config.language_steps)
+    return recipe
 
 
 def _train_language(config: TrainConfig, out: Path, told: Told) -> float:

@@ -73,7 +73,7 @@ def _references(results: Results) -> list[Row]:
     """The nearest training picture and chance."""
     keys = (SCENES, "swapped", "group"), (SCENES, "replaced", "group"), (PAIRS, WHOLE, "accuracy")
     pixels: Row = [results.baselines.get(("drawings", name)) for name in _SETS]
-    chance: Row = [100 / NUM_CLASSES, 100 / NUM_CLASSES, None]
+    chance: Row = [results.baselines.get(("chance", name)) for name in _SETS]
     rows: list[Row] = [
         ["pixel 1-NN", *pixels, *(reference(results, *key, NEIGHBOUR) for key in keys), None],
         [
@@ -163,7 +163,8 @@ def _paired(results: Results) -> list[Block]:
         rows.append(row)
     said = (
         "Points below the best (negative: above it, on the seeds that both have), and p of the "
-        "exact paired test, adjusted (Holm) over the recipes. "
+        "exact paired test, adjusted (Holm) over the recipes of one column: columns are tests of "
+        "their own. "
         "Seeds of one item, and items of one group, are exchanged together. The best is chosen on "
         "the same items, which no p value accounts for."
     )
@@ -276,7 +277,8 @@ _DECISION_COST: Mapping[str, tuple[Key, float, int]] = {
 def _costs(results: Results) -> list[Block]:
     training = (
         "Training, means over seeds. Tokenizing: every picture of the data once, in front of it. "
-        "Earlier: the language model of a projector. Minutes are of the machine that ran the cell."
+        "Earlier: the language model of a projector, which read texts that no other did. "
+        "Optimizer steps are not counted. Minutes are of the machine that ran the cell."
     )
     decision = f"A decision: one picture against {NUM_CLASSES} labels, all encoded anew."
     blocks: list[Block] = []

@@ -1,6 +1,9 @@
 """Cells of a comparison: equal documents and compute, records that stay, clear refusals."""
 
 import json
+import os
+import signal
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +17,10 @@ from genvlm.config.schema import dump_config, load_config, parse_config
 from genvlm.config.text_encoder import SmallTextEncoderConfig
 from genvlm.data.emoji import class_concepts, split_concepts
 from genvlm.errors import ConfigError, EvaluationError
+from genvlm.scoring.contrastive import ContrastiveScorer, DualEncoderEmbedder
 from genvlm.scoring.open import METHODS as OF_MODELS
+from genvlm.scoring.protocols import Grid
+from genvlm.studies.compare import run
 from genvlm.studies.compare.asked import HELD_OUT, METHODS, UNSEEN, drawing_sets, is_right
 from genvlm.studies.compare.cells import (
     Cell,
@@ -24,9 +30,19 @@ from genvlm.studies.compare.cells import (
     plan_cells,
     share_of,
 )
+from genvlm.studies.compare.compute import decision_cost
 from genvlm.studies.compare.frequency import frequencies, frequency_items
-from genvlm.studies.compare.run import RECORD_FILE, read_records, run_cells
-from genvlm.testing.tiny_auxiliary import tiny_contrastive_train_config, tiny_masked_train_config
+from genvlm.studies.compare.run import RECORD_FILE, Told, read_records, run_cells
+from genvlm.testing.tiny import tiny_train_config
+from genvlm.testing.tiny_auxiliary import (
+    tiny_contrastive,
+    tiny_contrastive_train_config,
+    tiny_masked_train_config,
+)
+from genvlm.testing.tiny_projector import tiny_projector_train_config
+from genvlm.training.run_folder import read_log
+from genvlm.training.steps import Progress
+from genvlm.training.stopping import StoppedError
 
 ROOT = Path(__file__).resolve().parents[3]
 _FEW = CompareEvaluationConfig(
@@ -80,6 +96,8 @@ def test_families_train_on_equal_compute_to_half_a_step(
         training = record["training"]
         a_step = training["flops"] / training["num_steps"]
         assert abs(training["flops"] - comparison.training_flops) <= a_step / 2
+        taken = read_log(done / "cells" / record["cell"]["name"] / "run/log.jsonl")[-1]["step"]
+        assert taken == training["num_steps"]
     steps = [r["training"]["num_steps"] for r in records.values()]
     assert steps[0] != steps[1]
 
@@ -117,6 +135,66 @@ def test_what_a_record_lacks_is_asked_of_the_model_that_is_there(
     run_cells(comparison, done)
     assert json.loads(path.read_text()) == json.loads(whole)
     assert weights.stat().st_mtime_ns == before
+
+
+def test_an_interrupted_training_goes_on_to_the_same_model(
+    comparison: CompareConfig, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "sections", lambda cell, config: ())  # trained, and asked nothing
+
+    def stop_at_the_third(record: dict[str, float], num_steps: int) -> None:
+        if record["step"] == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    told = Told(training=lambda: nullcontext(Progress(step=stop_at_the_third)))
+    with pytest.raises(StoppedError):
+        run_cells(comparison, tmp_path, only=["clip"], told=told)
+    assert read_records(comparison, tmp_path) == {}
+    run_cells(comparison, tmp_path, only=["clip"])
+    (record,) = read_records(comparison, tmp_path).values()
+    assert record["training"]["seconds"] is None
+    weights = "cells/clip-seed-0/run/model/model.safetensors"
+    assert (tmp_path / weights).read_bytes() == (done / weights).read_bytes()
+
+
+def test_a_projector_writes_with_a_language_model_that_is_trained_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    language = tiny_train_config(tmp_path)
+    (tmp_path / "language.yaml").write_text(
+        dump_config(replace(language, model=replace(language.model, context_length=200)))
+    )
+    projector = tiny_projector_train_config(tmp_path, "genvlm")
+    (tmp_path / "projector.yaml").write_text(dump_config(projector))
+    config = CompareConfig(
+        recipes={"projector": str(tmp_path / "projector.yaml")},
+        training_flops=1e6,
+        seeds=(0,),
+        language_model=str(tmp_path / "language.yaml"),
+        language_steps=2,
+        evaluation=_FEW,
+    )
+    monkeypatch.setattr(run, "sections", lambda cell, config: ())
+    out = tmp_path / "out"
+    run_cells(config, out)
+    (record,) = read_records(config, out).values()
+    used = load_config(type(projector), out / "cells/projector-seed-0/run/config.yaml")
+    assert used.model.language_model.path == str(out / "language/model")
+    assert record["training"]["earlier_flops"] > 0
+    assert record["training"]["frozen_parameters"] > record["training"]["parameters"]
+    monkeypatch.chdir(tmp_path)  # where it lies changes nothing
+    assert read_records(config, Path("out")).values() != []
+    with pytest.raises(EvaluationError, match="another configuration"):
+        read_records(replace(config, language_steps=3), out)
+
+
+def test_a_plan_that_cannot_end_is_refused_before_it_begins(
+    comparison: CompareConfig, tmp_path: Path
+) -> None:
+    curves = CurvesConfig(data_shares=(0.5,), data_recipes=("clip",))
+    with pytest.raises(ConfigError, match="kind captions has no shares"):
+        run_cells(replace(comparison, curves=curves), tmp_path)
+    assert not list(tmp_path.rglob("run"))
 
 
 @pytest.mark.parametrize(
@@ -176,6 +254,15 @@ def test_configurations_that_cannot_be_run_are_refused() -> None:
         ({"recipes": {"../a": "x"}}, "names a folder"),
         ({"seeds": [1, 1]}, "holds one twice"),
         ({"curves": {"data_recipes": ["b"]}}, "name the recipe 'b', which is none of a"),
+        ({"curves": {"data_recipes": ["a"]}}, "data_shares and curves.data_recipes go together"),
+        (
+            {"curves": {"batch_sizes": [2, 2], "batch_recipes": ["a"]}},
+            r"curves.batch_sizes \[2, 2\] holds one twice",
+        ),
+        (
+            {"data_share": 0.5, "curves": {"data_shares": [0.5], "data_recipes": ["a"]}},
+            "shares of each other",
+        ),
     ):
         with pytest.raises(ConfigError, match=message):
             parse_config(CompareConfig, good | bad, "compare.yaml")
@@ -195,6 +282,8 @@ def test_a_share_of_the_data_is_fewer_scenes_and_fewer_copies(comparison: Compar
         cell_config(Cell(recipe="clip", seed=0, data_share=0.5), clip)
     sized = cell_config(Cell(recipe="clip", seed=5, batch_size=6), clip)
     assert (sized.seed, sized.global_batch_size, sized.micro_batch_size) == (5, 6, 6)
+    with pytest.raises(ConfigError, match=r"curves.batch_sizes holds 4, which clip has already"):
+        cell_config(Cell(recipe="clip", seed=0, batch_size=4), clip)
 
 
 def test_shipped_recipes_fit_each_other() -> None:
@@ -235,6 +324,18 @@ def test_concepts_count_as_named_where_their_label_stands_in_whole_words() -> No
     counts = {" bell ": 3, " bellhop bell ": 2, " doorbell ": 7, " bells ": 9, " crown ": 1}
     by_label = {c.label: frequencies(concepts, counts)[c.id] for c in concepts}
     assert by_label == {"bell": 5, "crown": 1}
+
+
+def test_a_decision_is_counted_with_its_texts_every_time() -> None:
+    model = tiny_contrastive()
+    grid = drawing_sets(2, 1, 1)[UNSEEN][0].grid
+    labels = Grid(item_id="few", images=grid.images, texts=["a bar", "a square", "a corner"])
+    remembers = ContrastiveScorer(DualEncoderEmbedder(model))
+    remembers.score([labels])
+    stale = decision_cost(lambda: remembers, labels).flops
+    fresh = [decision_cost(lambda: ContrastiveScorer(DualEncoderEmbedder(model)), labels).flops
+             for _ in range(2)]  # fmt: skip
+    assert fresh[0] == fresh[1] > 1.2 * stale
 
 
 def test_frequent_and_rare_concepts_are_asked_against_each_other() -> None:

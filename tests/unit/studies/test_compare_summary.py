@@ -163,7 +163,7 @@ def test_choices_follow_the_numbers(first: str, second: str) -> None:
     assert style.number == "unseen vendor 100.0 %"
     assert style.runner_up == f"{second}: unseen vendor 0.0 %"
     assert style.verdict.startswith("told apart from all others")
-    assert "1.00 GFLOPs a decision" in choice(results, "quickly").number
+    assert choice(results, "cheapest").number == "1.00 GFLOPs, 100.0 % right"
 
 
 def test_a_cheaper_decision_may_cost_five_points_and_not_six() -> None:
@@ -185,9 +185,17 @@ def test_calibration_tells_where_the_ranges_of_seeds_meet() -> None:
     assert found.verdict.endswith("meet those of siglip")
 
 
+def test_a_model_at_chance_is_not_believed_for_knowing_that_it_knows_nothing() -> None:
+    knows = of("clip", unseen=18 * RIGHT + 2 * WRONG, error=0.1)
+    guesses = of("siglip", unseen=20 * WRONG, error=0.005)
+    found = choice(compared(knows, guesses), "posterior")
+    assert found.chosen == "clip"
+    assert found.number == "calibration error 0.100, 90.0 % right"
+
+
 def test_what_was_not_asked_is_not_chosen() -> None:
     results = compared(of("clip"))
-    assert choice(results, "quickly").chosen is None
+    assert choice(results, "find the picture").chosen is None
     assert choice(results, "labelled").chosen is None
     assert choice(results, "style").verdict == "the only one that was asked"
 

@@ -148,4 +148,4 @@ def test_the_command_writes_what_each_probe_got_right(
     assert "chance 33.3" in shown
     assert "behind block 1 of 2" in shown
     assert main([*command, "--num", "999"]) == 2
-    assert "2 to 173 concepts apart, not 999" in capsys.readouterr().err
+    assert "2 to 165 concepts apart, not 999" in capsys.readouterr().err
