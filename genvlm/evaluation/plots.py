@@ -207,7 +207,7 @@ def point_curves(
             axes.set_xticks(measured)
             axes.minorticks_off()
         if from_zero:
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.08 * max(y for points in curves.values() for _, y in points) or 1)
         beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if many else {}
         axes.legend(frameon=False, fontsize=9, handlelength=2.6, **beside)
         return to_svg(figure)

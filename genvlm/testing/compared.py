@@ -11,7 +11,8 @@ from genvlm.studies.evaluations import PAIRS
 
 KINDS = {
     "clip": "contrastive", "transformer": "mixed_modal", "siglip": "contrastive",
-    "diffusion": "diffusion", "masked": "masked", "coca": "coca", "projector": "projector",
+    "negclip": "contrastive", "diffusion": "diffusion", "masked": "masked", "coca": "coca",
+    "projector": "projector",
 }  # fmt: skip
 """Of recipes that records can be made of."""
 
@@ -56,7 +57,7 @@ def made_record(
         blind: what every item earns without its picture, and with another one; None: not run.
         captions: whether concepts are right that so many captions name; None: not asked.
     """
-    kind = KINDS[cell.recipe]
+    kind, batch = KINDS[cell.recipe], cell.batch_size or 64
     first = METHODS[kind].captions[0]
     drawn = {TRAINING: _by_id("noto", [True]), UNSEEN: _by_id("fluent", unseen),
              HELD_OUT: _by_id("held", [False])}  # fmt: skip
@@ -71,11 +72,11 @@ def made_record(
         },
         "training": {
             "parameters": 2_000_000, "flops": 1e12, "num_steps": 10,
-            "pairs": 10 * (cell.batch_size or 64), "seconds": None, "frozen_parameters": 0,
+            "batch_size": batch, "pairs": 10 * batch, "seconds": None, "frozen_parameters": 0,
             "tokenizing_flops": 0.0, "earlier_flops": 0.0,
         },
         "drawings": {
-            "method": METHODS[kind].drawings,
+            "method": METHODS[kind].drawings[0],
             "unit": "nats",
             "right": drawn,
             "groups": {name: {i: i for i in right} for name, right in drawn.items()},
@@ -92,7 +93,8 @@ def made_record(
         record[PAIRS] = {first: _judged(asked, ("accuracy",), kinds, 50.0, blind)}
     if ranks is not None:
         by_query = {f"query-{i}": rank for i, rank in enumerate(ranks)}
-        ranked = {"method": first, "ranks": by_query, "num_candidates": 50}
+        groups = {query: query for query in by_query}
+        ranked = {"method": first, "ranks": by_query, "groups": groups, "num_candidates": 50}
         record["retrieval"] = {"image_to_text": ranked, "text_to_image": ranked}
     if probes is not None:
         shots = {str(n): {"right": _by_id("fluent", right)} for n, right in probes.items()}

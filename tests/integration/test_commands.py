@@ -114,14 +114,19 @@ def test_eval_prints_the_summary_alone(run_folder, tmp_path, capsys):
 
 
 def test_eval_averages_over_moved_copies(run_folder, tmp_path, capsys):
-    command = ["eval", "run", "scenes", "--model", str(run_folder / "model"), "--limit", "1"]
+    for number, name in enumerate(("cow", "star")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        shutil.copy(DATA / f"scene{number}.png", tmp_path / "data" / name)
+    (tmp_path / "data" / "template.txt").write_text("{} left of star\n")
+    command = ["eval", "run", "imagefolder", "--model", str(run_folder / "model")]
+    command += ["--data", str(tmp_path / "data")]
     scores = []
     for number in ("1", "3"):
         assert main([*command, "--out", str(tmp_path / number), "--copies", number]) == 0
         items = (tmp_path / number / "items.jsonl").read_text().splitlines()
         scores.append([json.loads(item)["scores"] for item in items])
     assert scores[0] != scores[1]
-    command[2] = "pope/random"
+    command = [*command[:2], "pope/random", *command[3:5]]
     assert main([*command, "--method", "answers", "--out", str(tmp_path), "--copies", "2"]) == 2
     assert "averages scores" in capsys.readouterr().err
 

@@ -210,7 +210,7 @@ def test_an_overfitted_model_beats_the_prediction_of_nothing(
     prediction: str, tmp_path: Path
 ) -> None:
     config = tiny_diffusion_train_config(
-        tmp_path / "data", prediction=prediction, num_steps=150,  # type: ignore[arg-type]
+        tmp_path / "data", prediction=prediction, num_steps=100,  # type: ignore[arg-type]
         global_batch_size=12, micro_batch_size=12,
     )  # fmt: skip
     network = DiTConfig(hidden_size=32, num_layers=1, num_heads=2, patch_size=2)

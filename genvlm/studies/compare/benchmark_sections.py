@@ -1,12 +1,15 @@
 """Tables of scenes and of pairs, beside chance, neighbours and the model without its picture."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Literal
 
-from genvlm.evaluation.blocks import Block, Cell, Table
+from genvlm.evaluation.blocks import Block, Cell, Interval, Table
 from genvlm.evaluation.control_names import BLIND, RANDOM, SHUFFLED
 from genvlm.studies.compare.asked import OWN
+from genvlm.studies.compare.questions import SCENES
 from genvlm.studies.compare.results import Results
-from genvlm.studies.compare.summary import SCENES, WHOLE, Gain, first_judged, first_method
+from genvlm.studies.compare.summary import WHOLE, Gain, Key, first_judged, first_method
 from genvlm.studies.compare.table_cells import OVER_SEEDS, Row, names_first, reference, seeds_cell
 from genvlm.studies.evaluations import NEIGHBOUR, PAIRS
 
@@ -51,14 +54,17 @@ def _pairs_by_kind(results: Results) -> list[Block]:
     }
     rows: list[Row] = []
     for tag, num in kinds.items():
-        row: Row = [tag, num]
+        row: Row = [f"{tag} ({num})"]
         for recipe in asked:
             key = (PAIRS, first_method(results.firsts[recipe]), tag, "accuracy", OWN)
             found = results.numbers[recipe].get(key)
             row.append(None if found is None else found.mean)
         rows.append([*row, reference(results, PAIRS, tag, "accuracy", NEIGHBOUR)])
-    said = "The same by kind, mean over seeds, by the score that families are compared by."
-    return [Table(["kind", "items", *asked, "pixel 1-NN"], rows, said)]
+    said = (
+        "The same by kind, mean over seeds, by the score that families are compared by. 1-NN: the "
+        "nearest training drawing in pixels."
+    )
+    return [Table(["kind (items)", *asked, "1-NN"], rows, said)]
 
 
 def _by_method(
@@ -88,34 +94,49 @@ def _by_method(
 
 def controls(results: Results) -> list[Block]:
     """Gains over the blind and the shuffled control; nothing where they were not run."""
-    shown = [*((SCENES, t, m) for t in ("swapped", "replaced") for m in _METRICS)]
-    shown.append((PAIRS, WHOLE, "accuracy"))
-    names = [f"{tag} {metric}" for _, tag, metric in shown[:-1]] + ["pairs"]
-    blocks: list[Block] = []
+    said = "Whether a model beats itself both ways: both intervals below lie above 0. First seed."
+    blocks = _over_controls(results, beats_itself, said)
     for control, what in (
         (BLIND, "itself without the picture"),
         (SHUFFLED, "itself with the picture of another item"),
     ):
-        rows: list[Row] = []
-        for recipe, gains in results.gains.items():
-            found = [gains.get((*key, control)) for key in shown]
-            known = [gain for gain in found if gain is not None]
-            if known:
-                sure = f"{sum(g.is_sure for g in known)}/{len(known)}"
-                rows.append([recipe, *(_gained(g) if g else None for g in found), sure])
         said = (
-            f"Points of a model over {what}, first seed, a tie worth a half; in brackets the 95 % "
-            "interval, paired, resampling groups. Sure: how many lie above 0."
+            f"Points of a model over {what}, a tie worth a half; small: the 95 % interval, paired, "
+            "resampling groups. First seed."
         )
-        if rows:
-            blocks.append(Table(["recipe", *names, "sure"], rows, said))
+        blocks += _over_controls(results, partial(_over, control), said)
     return blocks
 
 
-def _gained(gain: Gain) -> Cell:
-    """An interval in whole points."""
-    said = f"{gain.value:.1f}"
-    if gain.interval is not None:
-        low, high = (f"{bound:.0f}".replace("-0", "0") for bound in gain.interval)
-        said += f" ({low}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{high})"
-    return said.replace("-", "\N{MINUS SIGN}")
+def _over_controls(
+    results: Results,
+    cell: Callable[[Mapping[Key, Gain], tuple[str, str, str]], Cell],
+    said: str,
+) -> list[Block]:
+    """A table of every recipe that controls were run for."""
+    shown = [(SCENES, tag, metric) for tag in ("swapped", "replaced") for metric in _METRICS]
+    names = [f"{tag} {metric}" for _, tag, metric in shown]
+    shown.append((PAIRS, WHOLE, "accuracy"))
+    rows: list[Row] = [
+        [recipe, *(cell(gains, key) for key in shown)]
+        for recipe, gains in results.gains.items()
+        if gains
+    ]
+    return [Table(["recipe", *names, "pairs"], rows, said)] if rows else []
+
+
+def beats_itself(
+    gains: Mapping[Key, Gain], key: tuple[str, str, str]
+) -> Literal["yes", "no"] | None:
+    """Whether a model is surely above both of its controls; None where one was not run."""
+    found = [gains.get((*key, control)) for control in (BLIND, SHUFFLED)]
+    if None in found:
+        return None
+    return "yes" if all(gain.is_sure for gain in found if gain is not None) else "no"
+
+
+def _over(control: str, gains: Mapping[Key, Gain], key: tuple[str, str, str]) -> Cell:
+    gain = gains.get((*key, control))
+    if gain is None or gain.interval is None:
+        return None if gain is None else gain.value
+    return Interval(gain.value, *gain.interval)

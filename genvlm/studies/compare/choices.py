@@ -161,7 +161,7 @@ def abilities(kind: str) -> dict[str, bool]:
         "bound log p(image | text) in nats": "image_given_text" in own or "elbo" in own,
         "give log p(text | image) in nats": left_to_right,
         "write text": left_to_right,
-        "embed pictures for an index": "cosine" in own,
+        "embed pictures and texts for an index": "cosine" in own,
         "search an index of embeddings as it stands": METHODS[kind].text_to_image
         in ("cosine", "clipscore", "logit"),
     }

@@ -14,7 +14,8 @@ from genvlm.evaluation.statistics import Undefined, wilson_interval
 from genvlm.studies.compare.asked import OWN, UNSEEN
 from genvlm.studies.compare.cells import Cell
 from genvlm.studies.compare.frequency import BINS
-from genvlm.studies.compare.summary import SCENES, Record, first_method, numbers_of
+from genvlm.studies.compare.questions import SCENES
+from genvlm.studies.compare.summary import Record, first_method, numbers_of
 from genvlm.studies.compare.table_cells import NOT_ASKED
 
 Curve: TypeAlias = list[tuple[float, float]]

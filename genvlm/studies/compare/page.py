@@ -49,9 +49,12 @@ def write_page(
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "items.json", json.dumps({"schema": SCHEMA, "cells": items}) + "\n")
     write_whole(out / "results.json", json.dumps(summary, indent=1) + "\n")
+    documents = "the same documents"
+    if config.data_share is not None:
+        documents = f"the same {100 * config.data_share:g}{_PERCENT} of the documents"
     page = render_report(
         "Families of models on equal terms",
-        f"{len(config.recipes)} recipes, the same documents, {config.training_flops / 1e12:g} "
+        f"{len(config.recipes)} recipes, {documents}, {config.training_flops / 1e12:g} "
         "TFLOPs of training each, forward and backward. Every table is computed from the records "
         "in `items.json` and `results.json`.",
         _headlines(config, records, results),
@@ -65,7 +68,7 @@ def _headlines(
     config: CompareConfig, records: Mapping[Cell, Any], results: Results
 ) -> list[Headline]:
     num, seeds = len(plan_cells(config)), len(config.seeds)
-    done = num - len(results.missing)
+    done = num - len(results.missing) - len(results.unfinished)
     heads = [Headline("models trained and asked", f"{done} of {num}", f"{seeds} seeds planned")]
     for name, title in ((UNSEEN, f"best on the {UNSEEN}"), (SWAPPED, f"best on {SWAPPED}")):
         if name in results.paired:
@@ -84,8 +87,14 @@ def _headlines(
 
 
 def _missing(results: Results) -> Section:
-    if not results.missing:
-        return Section("Not done yet", [Callout("Every cell has a record.", "good")])
-    names = ", ".join(f"`{name}`" for name in results.missing)
-    said = f"{len(results.missing)} cells have no record: {names}."
-    return Section("Not done yet", [Callout(said, "warning")])
+    said = []
+    if results.missing:
+        names = ", ".join(f"`{name}`" for name in results.missing)
+        said.append(f"{len(results.missing)} cells have no record: {names}.")
+    said += [
+        f"`{name}` was not asked yet: {', '.join(left)}."
+        for name, left in results.unfinished.items()
+    ]
+    if not said:
+        return Section("Not done yet", [Callout("Every cell was asked everything.", "good")])
+    return Section("Not done yet", [Callout("\n\n".join(said), "warning")])

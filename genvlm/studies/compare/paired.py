@@ -7,7 +7,8 @@ import numpy as np
 
 from genvlm.evaluation.statistics import Undefined, holm, mcnemar_exact
 from genvlm.studies.compare.asked import UNSEEN
-from genvlm.studies.compare.summary import SCENES, WHOLE, Record, first_judged, percent
+from genvlm.studies.compare.questions import SCENES
+from genvlm.studies.compare.summary import WHOLE, Record, first_judged, percent
 from genvlm.studies.evaluations import PAIRS
 
 SIGNIFICANT = 0.05
@@ -77,7 +78,7 @@ def _found_first(record: Record) -> Answers | None:
     ranked = record.get("retrieval", {}).get("text_to_image")
     if ranked is None:
         return None
-    return Answers({i: r == 1 for i, r in ranked["ranks"].items()}, {i: i for i in ranked["ranks"]})
+    return Answers({i: r == 1 for i, r in ranked["ranks"].items()}, ranked["groups"])
 
 
 def _probed(record: Record) -> Answers | None:

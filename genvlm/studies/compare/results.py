@@ -8,6 +8,7 @@ from genvlm.config.compare import CompareConfig
 from genvlm.studies.compare.cells import Cell, plan_cells
 from genvlm.studies.compare.choices import Choice, abilities, choose
 from genvlm.studies.compare.paired import COMPARED, Paired, paired_tests
+from genvlm.studies.compare.questions import sections
 from genvlm.studies.compare.summary import (
     Gain,
     Key,
@@ -42,6 +43,8 @@ class Results:
     choices: Sequence[Choice]
     missing: Sequence[str]
     """Cells without a record."""
+    unfinished: Mapping[str, Sequence[str]]
+    """Of cells with one, what they were not asked yet."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries; the parts of a key stand with slashes between them."""
@@ -66,6 +69,7 @@ class Results:
             "choices": [asdict(choice) for choice in self.choices],
             "abilities": {recipe: abilities(kind) for recipe, kind in self.kinds.items()},
             "missing": list(self.missing),
+            "unfinished": {name: list(of) for name, of in self.unfinished.items()},
         }
 
 
@@ -86,6 +90,10 @@ def compare_records(
         recipe: by_seed.get(config.seeds[0], next(iter(by_seed.values())))
         for recipe, by_seed in main.items()
     }
+    unasked = {
+        cell.name: [section for section in sections(cell, config) if section not in record]
+        for cell, record in records.items()
+    }
     return Results(
         kinds={recipe: record["cell"]["kind"] for recipe, record in firsts.items()},
         numbers=numbers,
@@ -95,6 +103,7 @@ def compare_records(
         paired=paired,
         choices=choose(numbers, paired),
         missing=[cell.name for cell in plan_cells(config) if cell not in records],
+        unfinished={name: left for name, left in unasked.items() if left},
     )
 
 

@@ -6,19 +6,14 @@ from genvlm.data.emoji import NUM_CLASSES
 from genvlm.evaluation.blocks import Block, Cell, Figure, Section, Table
 from genvlm.evaluation.control_names import RANDOM
 from genvlm.evaluation.plots import NamedPoint, named_points, point_curves
+from genvlm.evaluation.retrieval import CUTOFFS
 from genvlm.studies.compare.asked import HELD_OUT, OWN, TRAINING, UNSEEN
 from genvlm.studies.compare.benchmark_sections import controls, pairs, scenes
 from genvlm.studies.compare.choices import abilities
 from genvlm.studies.compare.paired import COMPARED, SIGNIFICANT, AgainstBest
+from genvlm.studies.compare.questions import SCENES
 from genvlm.studies.compare.results import Results
-from genvlm.studies.compare.summary import (
-    CUTOFFS,
-    SCENES,
-    WHOLE,
-    Key,
-    OverSeeds,
-    first_method,
-)
+from genvlm.studies.compare.summary import WHOLE, Key, OverSeeds, first_method
 from genvlm.studies.compare.table_cells import (
     NOT_ASKED,
     OVER_SEEDS,
@@ -38,7 +33,8 @@ def table_sections(results: Results) -> list[Section]:
         ("Who does what", _main),
         ("Which should I use", _choices),
         ("What each cannot do", _abilities),
-        ("More than chance", _paired),
+        ("Paired tests", _paired),
+        ("Drawings", _drawings),
         ("Scenes", scenes),
         ("Pairs of names", pairs),
         ("Without the picture", controls),
@@ -98,6 +94,35 @@ def _by_luck(results: Results, cutoff: int = 1) -> float | None:
     return None
 
 
+def _drawings(results: Results) -> list[Block]:
+    """By every score that a family has."""
+    rows: list[Row] = []
+    shaded = []
+    for recipe, record in results.firsts.items():
+        if "drawings" not in record:
+            continue
+        numbers, drawn = results.numbers[recipe], record["drawings"]
+        for method in ((), *((m,) for m in drawn.get("other_methods", {}))):
+            shaded += [] if method else [len(rows)]
+            flops = numbers.get(("decision", "flops", *method))
+            rows.append(
+                [
+                    recipe,
+                    (method[0] if method else drawn["method"]).replace("_", " "),
+                    *(seeds_cell(numbers.get(("drawings", name, *method))) for name in _SETS),
+                    _small(numbers.get(("calibration", "all_before", *method))),
+                    None if flops is None else f"{flops.mean / 1e9:,.2f}",
+                ]
+            )
+    said = (
+        f"Percent right by each score. {OVER_SEEDS} ECE: calibration error on the {UNSEEN}. "
+        "Shaded: what families are compared by."
+    )
+    columns = ["recipe", "by", *_SETS, "ECE", "GFLOPs"]
+    names = names_first(len(columns))
+    return [Table(columns, rows, said, names, highlight_rows=shaded)] if rows else []
+
+
 def _choices(results: Results) -> list[Block]:
     rows: list[Row] = [
         [c.need, c.chosen or "not asked yet", c.number, c.runner_up, c.verdict]
@@ -118,9 +143,9 @@ def _abilities(results: Results) -> list[Block]:
     names = list(next(iter(found.values())))
     rows: list[Row] = [[n, *("yes" if own[n] else "no" for own in found.values())] for n in names]
     said = (
-        "By the scores that each family gives, whatever the training. Nats are of the codes of a "
-        "picture, not of its pixels. An index is searched as it stands where no picture is read "
-        "again for a new text."
+        "By the scores that each family gives, whatever the training. Nats are of the codes or the "
+        "latents that a model has of a picture. An index is searched as it stands where no "
+        "picture is read again for a new text."
     )
     return [Table(["can it", *found], rows, said)]
 
@@ -215,7 +240,11 @@ def _probes(results: Results) -> list[Block]:
     if any(value is not None for value in pixels.values()):
         rows.append(["pixels", "raw", *pixels.values()])
         curves["pixels"] = [(n, value) for n, value in pixels.items() if value is not None]
-    title, said = f"percent right, {UNSEEN}", "Linear probes, by the pictures of each class."
+    title = f"percent right, {HELD_OUT}"
+    said = (
+        f"Linear probes of {HELD_OUT}: so many drawings of the training vendors a class, tested on "
+        f"the {UNSEEN}."
+    )
     svg = point_curves(
         curves, title=title, x_label="pictures of each class", log_x=True, from_zero=True
     )
@@ -255,7 +284,9 @@ def _costs(results: Results) -> list[Block]:
         rows: list[Row] = []
         for recipe, numbers in results.numbers.items():
             found = [(numbers.get(key), unit, digits) for key, unit, digits in columns.values()]
-            rows.append([recipe, *(f"{v.mean / u:,.{d}f}" if v else None for v, u, d in found)])
+            if any(value is not None for value, _, _ in found):
+                cells = [f"{v.mean / u:,.{d}f}" if v else None for v, u, d in found]
+                rows.append([recipe, *cells])
         if rows:
             blocks.append(Table(["recipe", *columns], rows, said))
     return [*blocks, *_cost_figure(results)]

@@ -3,7 +3,7 @@
 Percents and points throughout, but for errors of calibration, which are in [0, 1].
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from genvlm.evaluation.control_names import BLIND, SHUFFLED
 from genvlm.evaluation.resampling import Resampling
+from genvlm.evaluation.retrieval import CUTOFFS
 from genvlm.evaluation.statistics import (
     Interval,
     Undefined,
@@ -19,17 +20,17 @@ from genvlm.evaluation.statistics import (
 )
 from genvlm.studies.compare.asked import METHODS, OWN
 from genvlm.studies.compare.cells import Cell
+from genvlm.studies.compare.questions import SCENES
 from genvlm.studies.evaluations import PAIRS
 
-SCENES = "scenes"
 WHOLE = "all"
 """Stands for all items beside the categories of a benchmark."""
-CUTOFFS = (1, 5, 10)
 
 Record: TypeAlias = Mapping[str, Any]
 Key: TypeAlias = tuple[str, ...]
 """Names a number: ("drawings", set), ("calibration", when), ("decision", what), ("training", what),
-(benchmark, method, category, metric, who), ("recall", direction, k), ("probes", shots)."""
+(benchmark, method, category, metric, who), ("recall", direction, k), ("probes", shots). The first
+three are of the method that families are compared by; that of another method stands last."""
 
 
 @dataclass(frozen=True)
@@ -93,19 +94,14 @@ def over_seeds(by_seed: Mapping[int, Record]) -> dict[Key, OverSeeds]:
 
 def numbers_of(record: Record) -> dict[Key, float]:
     """Every number of one model."""
-    drawings, training = record.get("drawings", {}), record.get("training", {})
     found: dict[Key, float | None] = {
-        ("drawings", name): percent(right.values())
-        for name, right in drawings.get("right", {}).items()
+        ("training", what): value for what, value in record.get("training", {}).items()
     }
-    for when, value in drawings.get("calibration", {}).items():
-        found["calibration", when] = value
-    for what, value in drawings.get("cost", {}).items():
-        found["decision", what] = value
-    for what, value in training.items():
-        found["training", what] = value
-    if training:
-        found["training", "batch_size"] = training["pairs"] / training["num_steps"]
+    for of, drawn in _drawings(record):
+        for name, right in drawn["right"].items():
+            found["drawings", name, *of] = percent(right.values())
+        found |= {("calibration", when, *of): v for when, v in drawn["calibration"].items()}
+        found |= {("decision", what, *of): v for what, v in drawn["cost"].items()}
     for benchmark in (SCENES, PAIRS):
         for method, judged in record.get(benchmark, {}).items():
             for who, table in {OWN: judged, **judged["controls"]["scores"]}.items():
@@ -119,6 +115,14 @@ def numbers_of(record: Record) -> dict[Key, float]:
     for shots, probe in record.get("probes", {}).get("shots", {}).items():
         found["probes", shots] = percent(probe["right"].values())
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _drawings(record: Record) -> Iterator[tuple[tuple[str, ...], Record]]:
+    """What was made of drawings: by the first method, and by others with their names."""
+    if "drawings" in record:
+        yield (), record["drawings"]
+        for method, drawn in record["drawings"].get("other_methods", {}).items():
+            yield (method,), drawn
 
 
 def percent(right: Iterable[bool]) -> float | None:

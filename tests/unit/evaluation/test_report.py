@@ -297,3 +297,10 @@ def test_a_long_file_name_in_a_table_is_broken_and_hides_no_numbers() -> None:
         "t", "", sections=[Section("s", [Table(["video", "n"], [["a" * 200, 1]])])]
     )
     assert re.search(r"\.block\.scroll tbody th \{[^}]*overflow-wrap: anywhere", page)
+
+
+def test_an_interval_below_zero_is_not_written_with_two_dashes() -> None:
+    table = Table(["gain", "points"], [["blind", Interval(-7.0, -12.0, -1.5)]])
+    page = Page(render_report("Gains", "", [], [Section("Gains", [table])], ""))
+    assert "\N{MINUS SIGN}12.0 to \N{MINUS SIGN}1.5" in page.text
+    assert "40.0–60.0" in Page(full_report()).text

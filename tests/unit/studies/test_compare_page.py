@@ -41,7 +41,8 @@ def test_a_page_of_a_single_cell_says_what_was_not_asked(tmp_path: Path) -> None
     page = write_page(config, {cell: made_record(cell)}, tmp_path / "out")
     html = page.read_text("utf-8")
     assert html.count("Not asked yet.") == 6  # controls, retrieval, probes, curves
-    assert "1 of 8" in html
+    assert "0 of 8" in html
+    assert "<code>clip-seed-0</code> was not asked yet: retrieval, probes, frequency." in html
     assert "7 cells have no record" in html
     for name in ("siglip-seed-1", "clip-seed-0-data-0.5", "clip-seed-0-batch-16"):
         assert f"<code>{name}</code>" in html
@@ -51,7 +52,10 @@ def test_cells_without_a_record_are_named() -> None:
     config = tiny_comparison(curves=CURVES)
     records = full(config)
     del records[Cell(recipe="siglip", seed=1)], records[Cell(recipe="clip", seed=0, data_share=0.5)]
-    assert compare_records(config, records).missing == ["siglip-seed-1", "clip-seed-0-data-0.5"]
+    del records[Cell(recipe="siglip", seed=0)]["probes"]
+    results = compare_records(config, records)
+    assert results.missing == ["siglip-seed-1", "clip-seed-0-data-0.5"]
+    assert results.unfinished == {"siglip-seed-0": ["probes"]}
 
 
 def test_a_page_without_any_record_can_be_read(tmp_path: Path) -> None:
@@ -68,7 +72,7 @@ def test_every_family_has_its_place_on_the_page(tmp_path: Path) -> None:
     }
     html = write_page(config, full(config), tmp_path, baselines).read_text("utf-8")
     assert "Not asked yet." not in html
-    assert "Every cell has a record." in html
+    assert "Every cell was asked everything." in html
     assert "25.0\N{NO-BREAK SPACE}%" in html  # the nearest training drawing
     results = json.loads((tmp_path / "results.json").read_text())
     assert list(results["numbers"]) == list(KINDS)

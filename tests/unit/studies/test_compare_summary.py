@@ -7,14 +7,16 @@ import pytest
 
 from genvlm.config.compare import CurvesConfig
 from genvlm.errors import EvaluationError
-from genvlm.evaluation.control_names import BLIND
+from genvlm.evaluation.control_names import BLIND, SHUFFLED
 from genvlm.studies.compare.asked import METHODS, OWN, UNSEEN
+from genvlm.studies.compare.benchmark_sections import beats_itself
 from genvlm.studies.compare.cells import Cell
 from genvlm.studies.compare.choices import Choice, abilities
 from genvlm.studies.compare.curves import batch_curves, data_curves, frequency_bins
 from genvlm.studies.compare.paired import FIND, SWAPPED, paired_tests
+from genvlm.studies.compare.questions import SCENES
 from genvlm.studies.compare.results import Results, compare_records, split_items
-from genvlm.studies.compare.summary import SCENES, Record, gains, numbers_of, over_seeds
+from genvlm.studies.compare.summary import Record, gains, numbers_of, over_seeds
 from genvlm.testing.compared import made_record, tiny_comparison
 
 RIGHT, WRONG = [True], [False]
@@ -46,6 +48,22 @@ def test_swapped_scenes_do_not_count_with_replaced_ones() -> None:
     found = numbers_of(of("clip", swapped=RIGHT + 3 * WRONG))
     assert found[SCENES, "logit", "swapped", "group", OWN] == 25
     assert found[SCENES, "logit", "replaced", "group", OWN] == 100
+
+
+def test_other_scores_of_drawings_stand_apart() -> None:
+    record = of("coca", unseen=RIGHT)
+    other = of("coca", unseen=WRONG, flops=9e9)["drawings"]
+    record["drawings"]["other_methods"] = {"text_given_image": other}
+    found = numbers_of(record)
+    assert found["drawings", UNSEEN] == 100
+    assert found["drawings", UNSEEN, "text_given_image"] == 0
+    assert found["decision", "flops", "text_given_image"] == 9e9
+
+
+def test_a_model_that_was_trained_and_not_asked_has_its_costs_alone() -> None:
+    record = {k: v for k, v in of("clip").items() if k in ("schema", "cell", "training")}
+    assert {key[0] for key in numbers_of(record)} == {"training"}
+    assert paired_tests(UNSEEN, {"clip": {0: record}}) is None
 
 
 def test_recall_counts_ranks_from_one() -> None:
@@ -194,6 +212,17 @@ def test_a_gain_that_no_resample_changes_is_not_taken_as_certain() -> None:
     assert gain.value == 50
     assert gain.interval is not None
     assert gain.interval.low < 10 < 90 < gain.interval.high
+
+
+def test_a_model_beats_itself_where_it_is_surely_above_both_controls() -> None:
+    record = of("clip", swapped=30 * RIGHT + 10 * WRONG, blind=0.25)
+    key = (SCENES, "swapped", "group")
+    assert beats_itself(gains(record), key) == "yes"
+    halves = record[SCENES]["logit"]["halves"]
+    halves[SHUFFLED] = halves[OWN]
+    assert beats_itself(gains(record), key) == "no"
+    del halves[SHUFFLED]
+    assert beats_itself(gains(record), key) is None
 
 
 def test_records_without_controls_have_no_gains() -> None:
