@@ -124,13 +124,13 @@ def test_an_image_encoder_learns_to_see_for_a_frozen_language_model(tmp_path: Pa
     """Frozen, with queries: own captions become likelier than those of other pictures."""
     config = tiny_projector_train_config(tmp_path, "llama", "small", projector="queries")
     config = replace(
-        config, num_steps=60, global_batch_size=12, micro_batch_size=12, checkpoint_every=60,
+        config, num_steps=40, global_batch_size=12, micro_batch_size=12, checkpoint_every=40,
         optimizer=replace(config.optimizer, learning_rate=1e-2),
     )  # fmt: skip
     folder = train_projector(config, tmp_path / "run")
     losses = [record["loss"] for record in logged(tmp_path / "run")]
     assert np.mean(losses[-10:]) < 0.8 * losses[0]
-    checkpoint = load_tensors(tmp_path / "run/checkpoints/step-00000060/model.safetensors")
+    checkpoint = load_tensors(tmp_path / "run/checkpoints/step-00000040/model.safetensors")
     saved = load_tensors(folder / "model.safetensors")
     trained = {name.removeprefix("projector."): t for name, t in checkpoint.items()}
     assert fingerprint_tensors(saved) == fingerprint_tensors(trained)
@@ -138,8 +138,8 @@ def test_an_image_encoder_learns_to_see_for_a_frozen_language_model(tmp_path: Pa
     grids = [Grid(item_id=t, images=[image], texts=texts) for t, image in PAIRS]
     values = np.stack([scores.values[0] for scores in open_scorer(folder).score(grids)])
     own = values.diagonal()
-    assert (own > np.roll(values, 1, axis=0).diagonal()).sum() >= 10
-    assert (own - values.mean(0)).mean() > 0.5
+    assert (own > np.roll(values, 1, axis=0).diagonal()).sum() >= 9
+    assert (own - values.mean(0)).mean() > 1
     language = load_tensors(Path(config.model.language_model.path) / "model.safetensors")
     kept = load_tensors(folder / "language_model" / "model.safetensors")
     assert fingerprint_tensors(language) == fingerprint_tensors(kept)

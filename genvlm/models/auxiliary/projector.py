@@ -66,9 +66,10 @@ class PatchProjector(nn.Module):
 class QueryProjector(nn.Module):
     """Learned queries that read the patches and each other, and a linear layer behind them.
 
-    The network between two frozen models of BLIP-2 (Li et al. 2023, arXiv 2301.12597, section 3.1),
-    of any size and from random weights. Reading has no order, and states of patches need not tell
-    where they lie, so that each place has a learned vector of its own.
+    After BLIP-2 (Li et al. 2023, arXiv 2301.12597, section 3.1), whose Q-Former begins as BERT and
+    reads in every other block: this one begins at random weights and reads in each. Reading has no
+    order, and states of patches need not tell where they lie, so that each place has a learned
+    vector of its own.
     """
 
     def __init__(
