@@ -1,4 +1,4 @@
-"""Configuration of a projector between a frozen image encoder and a frozen language model."""
+"""Configuration of a projector between an image encoder and a frozen language model."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from genvlm.config.captioned import CaptionedDataConfig
-from genvlm.config.image_encoder import PatchesConfig
-from genvlm.config.schema import strict
+from genvlm.config.image_encoder import ImageEncoderConfig, SmallImageEncoderConfig
+from genvlm.config.schema import Positive, strict
+from genvlm.config.text_encoder import check_heads
 from genvlm.config.training import RunConfig
 from genvlm.errors import ConfigError
 
@@ -43,13 +44,31 @@ LanguageConfig = Annotated[ForeignLanguageConfig | OwnLanguageConfig, Field(disc
 
 @strict
 @dataclass(frozen=True, kw_only=True)
-class ProjectorConfig:
-    """Two frozen models and what is learned between them."""
+class QueriesConfig:
+    """Learned queries that read the patches, as those of BLIP-2's Q-Former do."""
 
-    image_encoder: PatchesConfig
+    num_queries: Positive
+    """Vectors of a picture, however many patches it has."""
+    hidden_size: Positive
+    num_layers: Positive = 2
+    num_heads: Positive
+
+    def __post_init__(self) -> None:
+        check_heads(self.hidden_size, self.num_heads)
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class ProjectorConfig:
+    """A frozen language model, what sees for it, and what is learned between them."""
+
+    image_encoder: ImageEncoderConfig
+    """small: trained with the projector, through the language model (Frozen). Others are frozen."""
     language_model: LanguageConfig
-    projector: Literal["linear", "mlp"] = "mlp"
-    """linear: one layer (MiniGPT-4). mlp: two with GELU between them (LLaVA 1.5)."""
+    projector: Literal["linear", "mlp", "queries"] = "mlp"
+    """linear: one layer (MiniGPT-4). mlp: two with GELU between them (LLaVA 1.5). Both give a
+    vector for each patch. queries: as many as `queries` says."""
+    queries: QueriesConfig | None = None
     prompt: str = IMAGE_SLOT
     """What stands in front of a caption, with the picture at `{image}`."""
 
@@ -57,6 +76,17 @@ class ProjectorConfig:
         if self.prompt.count(IMAGE_SLOT) != 1:
             raise ConfigError(
                 f"prompt {self.prompt!r} must hold {IMAGE_SLOT} once, where the picture stands"
+            )
+        if (self.projector == "queries") != (self.queries is not None):
+            raise ConfigError(
+                f"projector {self.projector} {'lacks' if self.queries is None else 'takes no'} "
+                "`queries`: projector queries needs them, and no other has them"
+            )
+        encoder = self.image_encoder
+        if isinstance(encoder, SmallImageEncoderConfig) and encoder.patch_dropout:
+            raise ConfigError(
+                f"patch_dropout {encoder.patch_dropout:g} would give a picture fewer patches in "
+                "training than the projector is for: set it to 0"
             )
 
 
@@ -73,15 +103,16 @@ class ProjectorTrainConfig(RunConfig):
         super().__post_init__()
         if self.deepspeed is not None:
             raise ConfigError(
-                "deepspeed shards what is trained, which is the projector alone: leave it out"
+                "deepspeed shards what is trained, which is little beside the frozen parts: leave "
+                "it out"
             )
         if self.optimizer.kind == "muon":
             raise ConfigError(
-                "optimizer.kind muon is for matrices inside blocks, and a projector has none: set "
-                "it to adamw"
+                "optimizer.kind muon is for models whose matrices lie inside blocks, which most "
+                "projectors lack: set it to adamw"
             )
         if self.activation_checkpointing or self.compile:
             raise ConfigError(
-                "activation_checkpointing and compile are for blocks that are trained, and a "
-                "projector has none: set both to false"
+                "activation_checkpointing and compile are for models that are trained, and here "
+                "nearly all is frozen: set both to false"
             )

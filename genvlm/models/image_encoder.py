@@ -3,7 +3,7 @@
 B pictures, P patches, D width, S side in pixels.
 """
 
-from typing import NamedTuple, assert_never
+from typing import assert_never
 
 import torch
 from einops import rearrange
@@ -15,24 +15,15 @@ from genvlm.config.image_encoder import (
     SmallImageEncoderConfig,
     VQPatchesConfig,
 )
-from genvlm.models.patches import build_patches
+from genvlm.config.schema import to_plain
+from genvlm.models.patches import PatchReader, build_patches
 from genvlm.nn.encoder import EncoderBlock
 from genvlm.nn.layers import rotary_table
+from genvlm.nn.safetensors_folder import fingerprint_of
 
 _NORM_EPS = 1e-5
 _THETA = 100.0
 _INITIALIZER_STD = 0.02
-
-
-class ImageReader(NamedTuple):
-    """An encoder and what it takes."""
-
-    encoder: nn.Module
-    """forward(images) -> states, (B, 3, S, S) pixels in [-1, 1] to (B, P, D)."""
-    side: int
-    """S."""
-    width: int
-    """D."""
 
 
 class SmallImageEncoder(nn.Module):
@@ -95,7 +86,7 @@ def _places(batch: int, rows: int, device: torch.device) -> Int[Tensor, "batch p
 
 def build_image_encoder(
     config: SmallImageEncoderConfig | ForeignPatchesConfig | VQPatchesConfig, *, seed: int = 0
-) -> ImageReader:
+) -> PatchReader:
     """The encoder; a small one is initialised from the seed.
 
     Raises:
@@ -106,9 +97,15 @@ def build_image_encoder(
         case SmallImageEncoderConfig():
             encoder = SmallImageEncoder(config)
             encoder.init_weights(seed)
-            return ImageReader(encoder, config.side, config.hidden_size)
+            return PatchReader(
+                encoder=encoder,
+                side=config.side,
+                num_patches=config.num_patches,
+                width=config.hidden_size,
+                fingerprint=fingerprint_of(["small image encoder", to_plain(config)]),
+                save=lambda folder: None,
+            )
         case ForeignPatchesConfig() | VQPatchesConfig():
-            reader = build_patches(config)
-            return ImageReader(reader.encoder, reader.side, reader.width)
+            return build_patches(config)
         case _:
             assert_never(config)

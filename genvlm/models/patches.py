@@ -32,7 +32,7 @@ _HALVES = {"CLIPModel": "CLIPVisionModel", "SiglipModel": "SiglipVisionModel"}
 
 @dataclass(frozen=True, kw_only=True)
 class PatchReader:
-    """A frozen encoder and what it takes."""
+    """An encoder and what it takes."""
 
     encoder: nn.Module
     """forward(images) -> states, (B, 3, S, S) pixels in [-1, 1] to (B, P, D), row by row."""
@@ -43,9 +43,9 @@ class PatchReader:
     width: int
     """D."""
     fingerprint: str
-    """sha256 over weights and configuration."""
+    """sha256 over configuration and, where it is frozen, weights."""
     save: Callable[[Path], None]
-    """Copies it into a folder."""
+    """Copies a frozen one into a folder; what is trained lies with the weights of its model."""
 
 
 class ForeignPatchEncoder(Frozen):

@@ -1,4 +1,4 @@
-"""Attention from one sequence to another, and pooling by learned queries.
+"""Attention from one sequence to another, blocks that do so, and pooling by learned queries.
 
 B batch, T tokens, S tokens of what is read, Q queries, D hidden.
 """
@@ -6,8 +6,11 @@ B batch, T tokens, S tokens of what is read, Q queries, D hidden.
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
+
+from genvlm.nn.encoder import EncoderBlock
+from genvlm.nn.layers import Rotary
 
 
 class CrossAttention(nn.Module):
@@ -36,6 +39,29 @@ class CrossAttention(nn.Module):
         out = F.scaled_dot_product_attention(q, k, v)
         mixed: Tensor = self.o_proj(rearrange(out, "b n t h -> b t (n h)"))
         return mixed
+
+
+class ReadingBlock(nn.Module):
+    """An encoder block that also reads another sequence, before everything else."""
+
+    def __init__(self, hidden_size: int, *, num_heads: int, norm_eps: float) -> None:
+        super().__init__()
+        self.read_norm = nn.RMSNorm(hidden_size, eps=norm_eps)
+        self.reading = CrossAttention(
+            hidden_size, hidden_size, num_heads=num_heads, norm_eps=norm_eps
+        )
+        self.block = EncoderBlock(hidden_size, num_heads=num_heads, norm_eps=norm_eps)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch tokens hidden"],
+        rotary: Rotary,
+        seen: Bool[Tensor, "batch 1 tokens tokens"],
+        read: Float[Tensor, "batch read hidden"],
+    ) -> Float[Tensor, "batch tokens hidden"]:
+        """States of the tokens; each sees all of `read`, and those tokens that `seen` says."""
+        out: Tensor = self.block(x + self.reading(self.read_norm(x), read), rotary, seen)
+        return out
 
 
 class AttentionPooler(nn.Module):

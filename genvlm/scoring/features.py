@@ -19,7 +19,7 @@ from genvlm.errors import ConfigError, EvaluationError
 from genvlm.models.auxiliary.coca import CoCaModel, load_coca
 from genvlm.models.auxiliary.contrastive import ContrastiveModel, load_contrastive
 from genvlm.models.auxiliary.masked import MaskedModel, load_masked
-from genvlm.models.auxiliary.projector import ProjectorModel
+from genvlm.models.auxiliary.projector import PatchProjector, ProjectorModel
 from genvlm.models.auxiliary.projector_folder import load_projector
 from genvlm.models.diffusion.model import DiffusionModel
 from genvlm.models.diffusion.network import DiT
@@ -158,8 +158,9 @@ def coca_features(model: CoCaModel) -> ImageFeatures:
 
 def projector_features(model: ProjectorModel) -> ImageFeatures:
     """Mean of the vectors that the language model reads."""
+    what = "patch" if isinstance(model.projector, PatchProjector) else "query"
     return _features(
-        "mean projected patch", model.fingerprint, lambda images: model.project(images).mean(1)
+        f"mean projected {what}", model.fingerprint, lambda images: model.project(images).mean(1)
     )
 
 

@@ -245,7 +245,7 @@ def _settings(model: ProjectorModel) -> dict[str, object]:
     return {
         "kind": "projector",
         "preprocessing": "fit to a white square",
-        "dtype": str(model.projector.linear_1.weight.dtype),
+        "dtype": str(model.dtype),
         "model": model.fingerprint,
     }
 

@@ -1,4 +1,4 @@
-"""Projectors between tiny frozen models, and these as folders."""
+"""Projectors onto tiny frozen models, and these as folders."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -7,25 +7,38 @@ import torch
 
 from genvlm.config.captioned import CaptionedDataConfig
 from genvlm.config.data import CaptionsSource
-from genvlm.config.image_encoder import ForeignPatchesConfig, PatchesConfig, VQPatchesConfig
+from genvlm.config.image_encoder import (
+    ForeignPatchesConfig,
+    ImageEncoderConfig,
+    SmallImageEncoderConfig,
+    VQPatchesConfig,
+)
 from genvlm.config.projector import (
     ForeignLanguageConfig,
     LanguageConfig,
     OwnLanguageConfig,
     ProjectorConfig,
     ProjectorTrainConfig,
+    QueriesConfig,
 )
 from genvlm.config.training import OptimizerConfig
-from genvlm.models.auxiliary.projector import ProjectorModel, assemble_projector, build_projector
-from genvlm.models.patches import build_patches
+from genvlm.models.auxiliary.projector import (
+    ProjectorModel,
+    QueryProjector,
+    assemble_projector,
+    build_projector,
+)
+from genvlm.models.image_encoder import build_image_encoder
 from genvlm.models.pretrained import save_pretrained
 from genvlm.models.text_only import build_language
 from genvlm.testing.foreign_models import tiny_tokenizer
 from genvlm.testing.tiny import tiny_image_tokenizer, tiny_pretrained, write_tiny_captions
 
 LanguageKind = Literal["llama", "gpt2", "genvlm"]
-PatchKind = Literal["clip", "siglip", "vqgan"]
+PatchKind = Literal["clip", "siglip", "vqgan", "small"]
+ProjectorKind = Literal["linear", "mlp", "queries"]
 
+TINY_QUERIES = QueriesConfig(num_queries=3, hidden_size=8, num_layers=2, num_heads=2)
 _CONTEXT = 64
 # Large, so that predictions differ.
 _STD = 0.3
@@ -79,7 +92,7 @@ def tiny_projector_config(
     language: LanguageKind = "llama",
     patches: PatchKind = "vqgan",
     *,
-    projector: Literal["linear", "mlp"] = "mlp",
+    projector: ProjectorKind = "mlp",
     seed: int = 0,
 ) -> ProjectorConfig:
     """Its frozen models are written into `folder`."""
@@ -90,14 +103,23 @@ def tiny_projector_config(
     else:
         path = write_tiny_language_model(folder / "language", language, seed=seed)
         speaking = ForeignLanguageConfig(path=str(path))
-    seeing: PatchesConfig
-    if patches == "vqgan":
+    seeing: ImageEncoderConfig
+    if patches == "small":
+        seeing = SmallImageEncoderConfig(
+            side=16, patch_size=4, hidden_size=16, num_layers=1, num_heads=2
+        )
+    elif patches == "vqgan":
         tiny_image_tokenizer(seed=seed).save(folder / "image")
         seeing = VQPatchesConfig(path=str(folder / "image"))
     else:
         path = write_tiny_vision_model(folder / "image", patches, seed=seed)
         seeing = ForeignPatchesConfig(path=str(path))
-    return ProjectorConfig(image_encoder=seeing, language_model=speaking, projector=projector)
+    return ProjectorConfig(
+        image_encoder=seeing,
+        language_model=speaking,
+        projector=projector,
+        queries=TINY_QUERIES if projector == "queries" else None,
+    )
 
 
 def tiny_projector(
@@ -105,7 +127,7 @@ def tiny_projector(
     language: LanguageKind = "llama",
     patches: PatchKind = "vqgan",
     *,
-    projector: Literal["linear", "mlp"] = "mlp",
+    projector: ProjectorKind = "mlp",
     seed: int = 0,
 ) -> ProjectorModel:
     """An untrained projector between models that are written into `folder`."""
@@ -115,11 +137,14 @@ def tiny_projector(
 
 def build_tiny(config: ProjectorConfig, *, seed: int = 0) -> ProjectorModel:
     """The untrained model of a configuration; its vectors are far apart."""
-    reader, language = build_patches(config.image_encoder), build_language(config.language_model)
+    reader = build_image_encoder(config.image_encoder, seed=seed)
+    language = build_language(config.language_model)
     network = build_projector(config, reader, language)
     network.init_weights(seed)
+    # Through blocks that are scaled, too, rounding errors would grow.
+    scaled = network.head if isinstance(network, QueryProjector) else network
     with torch.no_grad():
-        for parameter in network.parameters():
+        for parameter in scaled.parameters():
             parameter.mul_(4)
     return assemble_projector(network, config, reader, language)
 
@@ -129,12 +154,13 @@ def tiny_projector_train_config(
     language: LanguageKind = "llama",
     patches: PatchKind = "vqgan",
     *,
+    projector: ProjectorKind = "mlp",
     num_steps: int = 8,
     micro_batch_size: int = 4,
 ) -> ProjectorTrainConfig:
     """A run on the tiny pairs; frozen models and pictures are written into `folder`."""
     return ProjectorTrainConfig(
-        model=tiny_projector_config(folder, language, patches),
+        model=tiny_projector_config(folder, language, patches, projector=projector),
         data=CaptionedDataConfig(
             sources=(CaptionsSource(path=str(write_tiny_captions(folder / "pairs"))),)
         ),

@@ -1,6 +1,6 @@
 """Rows of tokens for a language model that reads vectors of pictures in some of its places.
 
-T tokens. A prompt is a sequence of texts and of slots; each slot is as wide as a picture's patches.
+T tokens. A prompt is a sequence of texts and of slots; each slot is as wide as a picture's vectors.
 """
 
 from collections.abc import Sequence
@@ -76,16 +76,16 @@ def lay_out(
     coder: TokenCoder,
     *,
     num_images: int,
-    num_patches: int,
+    num_vectors: int,
     answer: str | None = None,
     context: int | None = None,
 ) -> Row:
-    """`begin (text | patches)*`, and with an answer `answer end` behind it, which is learned.
+    """`begin (text | vectors)*`, and with an answer `answer end` behind it, which is learned.
 
     Every text is tokenized by itself.
 
     Args:
-        num_patches: of one picture.
+        num_vectors: of one picture.
         context: most tokens that the language model reads; None: nobody knows.
 
     Raises:
@@ -95,7 +95,7 @@ def lay_out(
     token_ids, is_image = list(coder.begin), [False] * len(coder.begin)
     for segment in prompt:
         wide = isinstance(segment, ImageSlot)
-        ids = [0] * num_patches if isinstance(segment, ImageSlot) else coder.encode(segment.text)
+        ids = [0] * num_vectors if isinstance(segment, ImageSlot) else coder.encode(segment.text)
         token_ids += ids
         is_image += [wide] * len(ids)
     if not token_ids:
@@ -109,7 +109,7 @@ def lay_out(
     if context is not None and len(row.token_ids) > context:
         said = "the prompt" if answer is None else repr(answer[:60])
         raise TokenError(
-            f"{said} makes a row of {len(row.token_ids)} tokens, {num_patches} of them for each "
+            f"{said} makes a row of {len(row.token_ids)} tokens, {num_vectors} of them for each "
             f"picture, and the language model reads {context}: shorten it"
         )
     return row

@@ -15,12 +15,14 @@ from genvlm.models.auxiliary.projector import (
     ProjectorModel,
     assemble_projector,
     build_projector,
+    load_trained,
 )
 from genvlm.models.auxiliary.projector_folder import save_projector
+from genvlm.models.image_encoder import build_image_encoder
 from genvlm.models.model_folder import is_finished
-from genvlm.models.patches import PatchReader, build_patches
+from genvlm.models.patches import PatchReader
 from genvlm.models.text_only import build_language
-from genvlm.nn.safetensors_folder import load_into
+from genvlm.nn.frozen import Frozen
 from genvlm.tokenization.image_slots import lay_out, parse_prompt
 from genvlm.training.card import describe_weights, licences, list_sources
 from genvlm.training.memory import check_model_memory
@@ -41,7 +43,7 @@ def train_projector(
     progress: Progress | None = None,
     cache: Path | None = None,
 ) -> Path:
-    """Train a projector between a frozen image encoder and a frozen language model.
+    """Train a projector onto a frozen language model, and an image encoder that is not frozen.
 
     Args:
         cache: a folder for encoded pictures, which runs may share; by default of the run itself.
@@ -95,22 +97,22 @@ def prepare_projector(
     encode: Callable[[int, int], None] = lambda done, total: None,
 ) -> ProjectorRun:
     """Everything in front of the first step; `encode` is told the pictures read and in all."""
-    patches = build_patches(config.model.image_encoder)
+    patches = build_image_encoder(config.model.image_encoder, seed=config.seed)
     language = build_language(config.model.language_model)
     pairs = build_pixel_pairs(config.data, patches.side, cache, encode)
+    projector = build_projector(config.model, patches, language)
+    projector.init_weights(config.seed)
     prompt = parse_prompt(config.model.prompt)
     source = CaptioningSource(
         pairs=pairs,
         lay_out=lambda caption: lay_out(
-            prompt, language.coder, num_images=1, num_patches=patches.num_patches,
+            prompt, language.coder, num_images=1, num_vectors=projector.num_vectors,
             answer=caption, context=language.model.context,
         ),
         global_batch_size=config.global_batch_size,
         seed=config.seed,
     )  # fmt: skip
     source.check()
-    projector = build_projector(config.model, patches, language)
-    projector.init_weights(config.seed)
     objective = CaptioningObjective(projector, patches.encoder, language.model)
     return ProjectorRun(source, objective, patches, language)
 
@@ -122,26 +124,25 @@ def _trained_model(
     weights: Mapping[str, Tensor],
 ) -> ProjectorModel:
     projector = build_projector(config.model, patches, language)
-    of_projector = {name.removeprefix("projector."): t for name, t in weights.items()}
-    load_into(projector, of_projector, "the trained model")
+    of_trained = {name.removeprefix("projector."): t for name, t in weights.items()}
+    load_trained(projector, patches.encoder, of_trained, "the trained model")
     return assemble_projector(projector, config.model, patches, language)
 
 
 def _card(config: ProjectorTrainConfig, pairs: Pairs, model: ProjectorModel) -> str:
-    num_trained = sum(p.numel() for p in model.projector.parameters())
-    num_frozen = {
-        name: sum(p.numel() for p in part.parameters())
-        for name, part in (
-            ("encoder", model.patches.encoder), ("language", model.language.model),
-        )
-    }  # fmt: skip
+    learning, seeing, speaking = (
+        f"{sum(p.numel() for p in part.parameters()):,} "
+        f"{'frozen' if isinstance(part, Frozen) else 'trained'} parameters"
+        for part in (model.projector, model.patches.encoder, model.language.model)
+    )
     parts, weights = config.model, describe_weights(config.ema_decay)
     return f"""# A genvlm projector
 
-- projector: {parts.projector}, {num_trained:,} trained parameters ({weights})
-- image encoder: {parts.image_encoder.kind}, {num_frozen["encoder"]:,} frozen parameters,
+- projector: {parts.projector}, {learning} ({weights}),
+  {model.projector.num_vectors} vectors of a picture
+- image encoder: {parts.image_encoder.kind}, {seeing},
   {model.patches.num_patches} patches of width {model.patches.width}
-- language model: {parts.language_model.kind}, {num_frozen["language"]:,} frozen parameters
+- language model: {parts.language_model.kind}, {speaking}
 - prompt: `{parts.prompt}`
 
 Trained for {config.num_steps:,} steps of {config.global_batch_size} pairs ({config.precision}, seed

@@ -36,7 +36,12 @@ from genvlm.testing.foreign_models import (
 from genvlm.testing.tiny import tiny_pairs, tiny_pretrained
 from genvlm.testing.tiny_auxiliary import tiny_coca, tiny_contrastive, tiny_masked
 from genvlm.testing.tiny_diffusion import NetworkKind, tiny_diffusion
-from genvlm.testing.tiny_projector import LanguageKind, PatchKind, tiny_projector
+from genvlm.testing.tiny_projector import (
+    LanguageKind,
+    PatchKind,
+    ProjectorKind,
+    tiny_projector,
+)
 
 PAIRS = tiny_pairs()
 Build = Callable[[int, Path], Scorer]
@@ -110,10 +115,11 @@ def projector(
     scorer: Callable[..., Scorer],
     language: LanguageKind = "llama",
     patches: PatchKind = "vqgan",
+    kind: ProjectorKind = "mlp",
     **settings: Any,
 ) -> Build:
     return lambda seed, folder: scorer(
-        tiny_projector(folder, language, patches, seed=seed), **settings
+        tiny_projector(folder, language, patches, projector=kind, seed=seed), **settings
     )
 
 
@@ -161,6 +167,8 @@ LEARNED: dict[str, Build] = {
     ),
     "projector of CLIP onto GPT-2": projector(ProjectorLikelihoodScorer, "gpt2", "clip"),
     "projector of SigLIP onto our own": projector(ProjectorLikelihoodScorer, "genvlm", "siglip"),
+    "projector of a trained encoder": projector(ProjectorLikelihoodScorer, "llama", "small"),
+    "projector of queries": projector(ProjectorLikelihoodScorer, kind="queries"),
     "projector, P(yes)": projector(ProjectorPYesScorer),
     "projector onto our own, P(yes)": projector(
         ProjectorPYesScorer, "genvlm", template="{image}{text}?"

@@ -14,7 +14,7 @@ import torch
 from genvlm.cli.main import main
 from genvlm.config.captioned import CaptionedDataConfig
 from genvlm.config.data import CaptionsSource
-from genvlm.config.image_encoder import ForeignPatchesConfig
+from genvlm.config.image_encoder import ForeignPatchesConfig, SmallImageEncoderConfig
 from genvlm.config.projector import (
     ProjectorTrainConfig,
 )
@@ -100,6 +100,7 @@ def test_frozen_parts_are_bit_for_bit_what_they_were(
         ("language_model/model.safetensors", config.model.language_model),
         ("image_encoder/image.safetensors", config.model.image_encoder),
     ):
+        assert not isinstance(part, SmallImageEncoderConfig)
         before = load_tensors(Path(part.path) / Path(name).name)
         after = load_tensors(learned / "model" / name)
         assert before.keys() == after.keys()
@@ -117,6 +118,32 @@ def test_a_run_whose_frozen_weights_change_saves_no_model(
     with pytest.raises(TrainingError, match="frozen weights of the language model changed"):
         train_projector(replace(config, num_steps=2), tmp_path / "run")
     assert not (tmp_path / "run" / "model").exists()
+
+
+def test_an_image_encoder_learns_to_see_for_a_frozen_language_model(tmp_path: Path) -> None:
+    """Frozen, with queries: own captions become likelier than those of other pictures."""
+    config = tiny_projector_train_config(tmp_path, "llama", "small", projector="queries")
+    config = replace(
+        config, num_steps=40, global_batch_size=12, micro_batch_size=12, checkpoint_every=40,
+        optimizer=replace(config.optimizer, learning_rate=1e-2),
+    )  # fmt: skip
+    folder = train_projector(config, tmp_path / "run")
+    losses = [record["loss"] for record in logged(tmp_path / "run")]
+    assert np.mean(losses[-10:]) < 0.8 * losses[0]
+    checkpoint = load_tensors(tmp_path / "run/checkpoints/step-00000040/model.safetensors")
+    saved = load_tensors(folder / "model.safetensors")
+    trained = {name.removeprefix("projector."): t for name, t in checkpoint.items()}
+    assert fingerprint_tensors(saved) == fingerprint_tensors(trained)
+    texts = [text for text, _ in PAIRS]
+    grids = [Grid(item_id=t, images=[image], texts=texts) for t, image in PAIRS]
+    values = np.stack([scores.values[0] for scores in open_scorer(folder).score(grids)])
+    own = values.diagonal()
+    assert (own > np.roll(values, 1, axis=0).diagonal()).sum() >= 9
+    assert (own - values.mean(0)).mean() > 1
+    language = load_tensors(Path(config.model.language_model.path) / "model.safetensors")
+    kept = load_tensors(folder / "language_model" / "model.safetensors")
+    assert fingerprint_tensors(language) == fingerprint_tensors(kept)
+    assert not (folder / "image_encoder").exists()
 
 
 # --- resuming ------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from genvlm.config.data import DataConfig, FileSource
+from genvlm.config.projector import ProjectorConfig
 from genvlm.config.schema import parse_config
 from genvlm.config.training import ObjectiveConfig, TokenizersConfig
 
@@ -29,3 +30,14 @@ def test_the_page_of_data_shows_videos_as_they_are_configured() -> None:
         ("tokenizers", TokenizersConfig), ("data", DataConfig), ("objective", ObjectiveConfig),
     ):  # fmt: skip
         parse_config(cls, content[key], "docs/data.md")
+
+
+def test_the_page_of_projectors_shows_parts_that_go_together() -> None:
+    page = (ROOT / "docs/projector.md").read_text(encoding="utf-8")
+    shown = [
+        parse_config(ProjectorConfig, yaml.safe_load(snippet)["model"], "docs/projector.md")
+        for snippet in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    ]
+    assert [(c.image_encoder.kind, c.projector) for c in shown] == [
+        ("small", "linear"), ("vqgan", "queries"),
+    ]  # fmt: skip

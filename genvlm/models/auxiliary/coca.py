@@ -17,9 +17,10 @@ from genvlm.config.coca import CoCaConfig
 from genvlm.models.auxiliary.contrastive import INITIAL_LOG_SCALE, MOST_LOG_SCALE, unit_rows
 from genvlm.models.auxiliary.folder import Built, Family
 from genvlm.models.auxiliary.pair_model import PairModel
-from genvlm.models.image_encoder import ImageReader, build_image_encoder
+from genvlm.models.image_encoder import build_image_encoder
+from genvlm.models.patches import PatchReader
 from genvlm.models.text_encoder import PieceCoder
-from genvlm.nn.cross_attention import AttentionPooler, CrossAttention
+from genvlm.nn.cross_attention import AttentionPooler, ReadingBlock
 from genvlm.nn.encoder import EncoderBlock
 from genvlm.nn.layers import Rotary, TokenHead, rotary_table
 from genvlm.tokenization.text import load_text_tokenizer
@@ -43,7 +44,7 @@ class CoCa(nn.Module):
     The begin token of texts also ends them.
     """
 
-    def __init__(self, config: CoCaConfig, images: ImageReader, num_pieces: int) -> None:
+    def __init__(self, config: CoCaConfig, images: PatchReader, num_pieces: int) -> None:
         super().__init__()
         text = config.decoder
         hidden, heads = text.hidden_size, text.num_heads
@@ -62,7 +63,8 @@ class CoCa(nn.Module):
             for _ in range(text.num_unimodal_layers)
         )
         self.multimodal_blocks = nn.ModuleList(
-            _ReadingBlock(hidden, heads) for _ in range(text.num_multimodal_layers)
+            ReadingBlock(hidden, num_heads=heads, norm_eps=_NORM_EPS)
+            for _ in range(text.num_multimodal_layers)
         )
         self.text_norm = nn.RMSNorm(hidden, eps=_NORM_EPS)
         self.norm = nn.RMSNorm(hidden, eps=_NORM_EPS)
@@ -143,22 +145,6 @@ class CoCa(nn.Module):
             if name.endswith("_projection.weight"):
                 std = parameter.shape[1] ** -0.5
             nn.init.normal_(parameter, std=std, generator=generator)
-
-
-class _ReadingBlock(nn.Module):
-    """An encoder block that also reads the picture, before everything else."""
-
-    def __init__(self, hidden_size: int, num_heads: int) -> None:
-        super().__init__()
-        self.read_norm = nn.RMSNorm(hidden_size, eps=_NORM_EPS)
-        self.reading = CrossAttention(
-            hidden_size, hidden_size, num_heads=num_heads, norm_eps=_NORM_EPS
-        )
-        self.block = EncoderBlock(hidden_size, num_heads=num_heads, norm_eps=_NORM_EPS)
-
-    def forward(self, x: Tensor, rotary: Rotary, seen: Tensor, pooled: Tensor) -> Tensor:
-        out: Tensor = self.block(x + self.reading(self.read_norm(x), pooled), rotary, seen)
-        return out
 
 
 def build_coca(config: CoCaConfig, seed: int) -> Built[CoCa]:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from genvlm.config.contrastive import ContrastiveConfig
 from genvlm.models.auxiliary.folder import Built, Family
 from genvlm.models.auxiliary.pair_model import PairModel
-from genvlm.models.image_encoder import ImageReader, build_image_encoder
+from genvlm.models.image_encoder import build_image_encoder
+from genvlm.models.patches import PatchReader
 from genvlm.models.text_encoder import Texts, build_texts, mean_state
 
 Loss = Literal["infonce", "sigmoid"]
@@ -32,7 +33,7 @@ class DualEncoder(nn.Module):
         loss: infonce has a learned scale, sigmoid a bias too.
     """
 
-    def __init__(self, images: ImageReader, texts: Texts, embedding_dim: int, loss: Loss) -> None:
+    def __init__(self, images: PatchReader, texts: Texts, embedding_dim: int, loss: Loss) -> None:
         super().__init__()
         self.image_encoder, self.text_encoder = images.encoder, texts.encoder
         self.image_projection = nn.Linear(images.width, embedding_dim, bias=False)

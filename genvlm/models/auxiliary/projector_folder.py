@@ -1,7 +1,7 @@
 """Folders of projectors: self-contained, without pickles.
 
-config.yaml, model.safetensors (the projector), image_encoder/ and language_model/ (the frozen
-models, copied), manifest.json (sha256 of every file), README.md (the card).
+config.yaml, model.safetensors (what was trained), image_encoder/ and language_model/ (what was
+frozen, copied), manifest.json (sha256 of every file), README.md (the card).
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 
+from genvlm.config.image_encoder import SmallImageEncoderConfig
 from genvlm.config.projector import LanguageConfig, ProjectorConfig
 from genvlm.config.schema import dump_config, parse_config, strict
 from genvlm.models.auxiliary.language_model import Language
@@ -19,8 +20,11 @@ from genvlm.models.auxiliary.projector import (
     ProjectorModel,
     assemble_projector,
     build_projector,
+    load_trained,
     move_projector,
+    trained_state,
 )
+from genvlm.models.image_encoder import build_image_encoder
 from genvlm.models.model_folder import (
     CARD,
     CONFIG,
@@ -31,8 +35,7 @@ from genvlm.models.model_folder import (
     publish_model_folder,
     read_model_config,
 )
-from genvlm.models.patches import build_patches
-from genvlm.nn.safetensors_folder import load_into, load_tensors, save_tensors
+from genvlm.nn.safetensors_folder import load_tensors, save_tensors
 
 _IMAGE_ENCODER, _LANGUAGE_MODEL = "image_encoder", "language_model"
 KIND = "projector"
@@ -75,7 +78,7 @@ def save_projector(model: ProjectorModel, config: ProjectorConfig, folder: Path,
         )
         model.patches.save(temporary / _IMAGE_ENCODER)
         model.language.save(temporary / _LANGUAGE_MODEL)
-        save_tensors(model.projector.state_dict(), temporary / WEIGHTS)
+        save_tensors(trained_state(model.projector, model.patches.encoder), temporary / WEIGHTS)
         (temporary / CONFIG).write_text(dump_config(written))
         (temporary / CARD).write_text(card)
 
@@ -95,20 +98,22 @@ def load_projector(
     content = read_model_config(folder, KIND, SCHEMA)
     written = parse_config(ProjectorFolderConfig, content, str(folder / CONFIG))
     config = _in_folder(written.model, f"{folder.resolve()}/")
-    patches, language = build_patches(config.image_encoder), build_language(config.language_model)
+    patches = build_image_encoder(config.image_encoder)
+    language = build_language(config.language_model)
     check_part(folder, "image encoder", patches.fingerprint, written.image_encoder)
     check_part(folder, "language model", language.fingerprint, written.language_model)
     projector = build_projector(config, patches, language)
-    load_into(projector, load_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
+    weights = load_tensors(folder / WEIGHTS)
+    load_trained(projector, patches.encoder, weights, str(folder / WEIGHTS))
     model = assemble_projector(projector, config, patches, language)
     check_whole(folder, model.fingerprint, written.fingerprint)
     return move_projector(model, device)
 
 
 def _in_folder(config: ProjectorConfig, root: str = "") -> ProjectorConfig:
-    """The configuration with its parts where a model folder has them, behind `root`."""
-    return replace(
-        config,
-        image_encoder=replace(config.image_encoder, path=root + _IMAGE_ENCODER),
-        language_model=replace(config.language_model, path=root + _LANGUAGE_MODEL),
-    )
+    """The configuration with its frozen parts where a model folder has them, behind `root`."""
+    encoder = config.image_encoder
+    if not isinstance(encoder, SmallImageEncoderConfig):
+        encoder = replace(encoder, path=root + _IMAGE_ENCODER)
+    language = replace(config.language_model, path=root + _LANGUAGE_MODEL)
+    return replace(config, image_encoder=encoder, language_model=language)

@@ -16,7 +16,7 @@ from genvlm.config.masked import MaskedTrainConfig
 from genvlm.config.projector import ProjectorTrainConfig
 from genvlm.config.training import TrainConfig
 from genvlm.data.sources import count_visuals
-from genvlm.models.patches import build_patches
+from genvlm.models.image_encoder import build_image_encoder
 from genvlm.models.text_only import build_language
 from genvlm.scoring.protocols import Grid, Scorer
 from genvlm.studies.flops import counting_flops
@@ -58,10 +58,11 @@ def frozen_parts(config: ModelTrainConfig, language_flops: float | None = None) 
             return FrozenParts(0, 0.0, 0.0)
         case ProjectorTrainConfig():
             parts = (
-                build_patches(config.model.image_encoder).encoder,
+                build_image_encoder(config.model.image_encoder).encoder,
                 build_language(config.model.language_model).model,
             )
-            num = sum(p.numel() for part in parts for p in part.parameters())
+            weights = (p for part in parts for p in part.parameters())
+            num = sum(p.numel() for p in weights if not p.requires_grad)
             return FrozenParts(num, 0.0, language_flops)
         case _:
             assert_never(config)

@@ -1,4 +1,4 @@
-"""Captioning by a frozen language model that reads projected patches. B rows, T tokens."""
+"""Captioning by a frozen language model that reads vectors of pictures. B rows, T tokens."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,14 +11,15 @@ from genvlm.data.pairs import as_pixels
 from genvlm.errors import TrainingError
 from genvlm.models.auxiliary.language_model import LanguageModel
 from genvlm.models.auxiliary.projector import Projector, fill_rows
+from genvlm.nn.frozen import Frozen
 from genvlm.nn.safetensors_folder import fingerprint_tensors
 from genvlm.training.objectives.losses import Losses
 
 
 class CaptioningObjective(nn.Module):
-    """-log p(token of a caption | picture, tokens before it), with one trained part.
+    """-log p(token of a caption | picture, tokens before it).
 
-    Its state dict is the projector's: a checkpoint repeats no frozen weights.
+    Its state dict is of what is trained: a checkpoint repeats no frozen weights.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class CaptioningObjective(nn.Module):
 
     def forward(self, batch: CaptioningBatch) -> Losses:
         """Losses of one micro-batch; nothing is computed of what stands in front of captions."""
-        dtype = self.projector.linear_1.weight.dtype
+        dtype = next(self.projector.parameters()).dtype
         states = self.image_encoder(as_pixels(batch.images, dtype))
         rows = fill_rows(
             self.language_model, batch.token_ids, batch.is_image, self.projector(states)
@@ -56,7 +57,8 @@ class CaptioningObjective(nn.Module):
 
     def frozen_parts(self) -> Mapping[str, nn.Module]:
         """What no step may change, by its name."""
-        return {"image encoder": self.image_encoder, "language model": self.language_model}
+        parts = {"image encoder": self.image_encoder, "language model": self.language_model}
+        return {name: part for name, part in parts.items() if isinstance(part, Frozen)}
 
 
 def fingerprint_frozen(objective: CaptioningObjective) -> dict[str, str]:
@@ -71,26 +73,25 @@ def check_frozen(objective: CaptioningObjective, before: Mapping[str, str]) -> N
         if fingerprint != before[name]:
             raise TrainingError(
                 f"the frozen weights of the {name} changed in training (sha256 {fingerprint[:12]}, "
-                f"before {before[name][:12]}), so that no model is saved: the projector alone may "
-                "have requires_grad"
+                f"before {before[name][:12]}), so that no model is saved: only what is trained "
+                "may have requires_grad"
             )
-
-
-_FROZEN = ("image_encoder.", "language_model.")
 
 
 def _drop_frozen(
     module: nn.Module, state: dict[str, Any], prefix: str, local_metadata: dict[str, Any]
 ) -> None:
-    for name in [n for n in state if n.removeprefix(prefix).startswith(_FROZEN)]:
+    for name in _frozen_state(module, prefix):
         del state[name]
 
 
 def _add_frozen(module: nn.Module, state: dict[str, Any], prefix: str, *unused: object) -> None:
+    state.update(_frozen_state(module, prefix))
+
+
+def _frozen_state(module: nn.Module, prefix: str) -> dict[str, Tensor]:
     assert isinstance(module, CaptioningObjective)
-    parts: tuple[tuple[str, nn.Module], ...] = tuple(
-        zip(_FROZEN, (module.image_encoder, module.language_model), strict=True)
-    )
-    for start, part in parts:
-        tensors: dict[str, Tensor] = part.state_dict()
-        state.update({f"{prefix}{start}{name}": tensor for name, tensor in tensors.items()})
+    found: dict[str, Tensor] = {}
+    for part, frozen in module.frozen_parts().items():
+        frozen.state_dict(destination=found, prefix=f"{prefix}{part.replace(' ', '_')}.")
+    return found

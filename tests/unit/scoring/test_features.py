@@ -35,6 +35,7 @@ BUILD: dict[str, Callable[[Path], ImageFeatures]] = {
     "masked": lambda folder: pooled_features(tiny_masked()),
     "coca": lambda folder: coca_features(tiny_coca()),
     "projector": lambda folder: projector_features(tiny_projector(folder)),
+    "queries": lambda folder: projector_features(tiny_projector(folder, projector="queries")),
     "diffusion": lambda folder: diffusion_features(tiny_diffusion()),
     "pixels": lambda folder: pixel_features(4),
 }
@@ -44,6 +45,7 @@ SHAPES = {
     "masked": (16, "mean state of patches"),
     "coca": (16, "pooled state of the embedding"),
     "projector": (16, "mean projected patch"),
+    "queries": (16, "mean projected query"),
     "diffusion": (
         16,
         "mean state of patches behind block 1 of 1, at noise level 100 of 1000, noise of seed 0",

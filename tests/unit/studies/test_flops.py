@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from genvlm.errors import ConfigError
+from genvlm.studies.compare.compute import frozen_parts
 from genvlm.studies.flops import count_flops, training_flops
 from genvlm.testing.tiny import tiny_train_config
 from genvlm.testing.tiny_auxiliary import (
@@ -78,6 +79,17 @@ def test_frozen_weights_cost_no_gradient_of_their_own(tmp_path: Path) -> None:
     thawed = count_flops(run.objective, batch, backward=True)
     rows, tokens = batch.token_ids.shape
     assert thawed - frozen >= 2 * matrices * rows * (tokens - 1) > 10**5
+
+
+def test_an_image_encoder_that_is_trained_counts_as_trained(tmp_path: Path) -> None:
+    config = tiny_projector_train_config(tmp_path, patches="small", projector="linear")
+    run = prepare_projector(config, None)
+    seeing, speaking = (
+        sum(p.numel() for p in part.parameters())
+        for part in (run.objective.image_encoder, run.objective.language_model)
+    )
+    assert training_flops(config).num_parameters == seeing + 16 * 16 + 16
+    assert frozen_parts(config).parameters == speaking
 
 
 def test_other_recipes_are_refused() -> None:

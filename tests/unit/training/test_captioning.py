@@ -10,8 +10,13 @@ import torch
 from genvlm.config.projector import ProjectorTrainConfig
 from genvlm.config.training import OptimizerConfig
 from genvlm.errors import ConfigError, TrainingError
-from genvlm.nn.safetensors_folder import load_into
-from genvlm.testing.tiny_projector import LanguageKind, PatchKind, tiny_projector_train_config
+from genvlm.nn.safetensors_folder import fingerprint_tensors, load_into
+from genvlm.testing.tiny_projector import (
+    LanguageKind,
+    PatchKind,
+    ProjectorKind,
+    tiny_projector_train_config,
+)
 from genvlm.training.engine import Engine
 from genvlm.training.objectives.captioning import check_frozen, fingerprint_frozen
 from genvlm.training.projector import ProjectorRun, prepare_projector
@@ -76,28 +81,36 @@ def test_weights_of_picture_places_change_nothing_but_what_is_predicted_there(
 
 
 @pytest.mark.parametrize(
-    ("language", "patches"), [("llama", "clip"), ("gpt2", "vqgan"), ("genvlm", "siglip")]
-)
-def test_the_projector_alone_gets_gradients_and_changes(
-    language: LanguageKind, patches: PatchKind, tmp_path: Path
+    ("language", "patches", "projector"),
+    [
+        ("llama", "clip", "mlp"), ("gpt2", "vqgan", "queries"), ("genvlm", "siglip", "mlp"),
+        ("llama", "small", "linear"), ("genvlm", "small", "queries"),
+    ],
+)  # fmt: skip
+def test_what_is_not_frozen_alone_gets_gradients_and_changes(
+    language: LanguageKind, patches: PatchKind, projector: ProjectorKind, tmp_path: Path
 ) -> None:
-    config = tiny_projector_train_config(tmp_path, language, patches)
+    config = tiny_projector_train_config(tmp_path, language, patches, projector=projector)
     run = prepare_projector(config, None)
     frozen = fingerprint_frozen(run.objective)
-    assert frozen.keys() == {"image encoder", "language model"}
+    sees = patches == "small"
+    assert frozen.keys() == {"language model"} | (set() if sees else {"image encoder"})
+    trained = ("projector.", "image_encoder.") if sees else ("projector.",)
     (batch,) = run.source.batch(0)
     run.objective.train()
     run.objective(batch).weighted_sum.backward()
     for name, parameter in run.objective.named_parameters():
-        mine = name.startswith("projector.")
+        mine = name.startswith(trained)
         assert parameter.requires_grad == mine
         assert (parameter.grad is not None and bool(parameter.grad.any())) == mine
-    before = {n: p.detach().clone() for n, p in run.objective.projector.named_parameters()}
+    before = {n: t.clone() for n, t in run.objective.state_dict().items()}
+    assert all(name.startswith(trained) for name in before)
+    assert len({name.partition(".")[0] for name in before}) == len(trained)
     engine = engine_of(run, config)
     for step in range(2):
         engine.train_step(step, run.source.batch(step))
-    for name, parameter in run.objective.projector.named_parameters():
-        assert not torch.equal(parameter, before[name])
+    for name, tensor in run.objective.state_dict().items():
+        assert not torch.equal(tensor, before[name])
     check_frozen(run.objective, frozen)
 
 
@@ -124,6 +137,17 @@ def test_a_checkpoint_holds_the_projector_alone(
     load_into(other, state, "the checkpoint")
     assert all(torch.equal(other.state_dict()[name], state[name]) for name in state)
     assert fingerprint_frozen(other) == frozen
+
+
+def test_a_checkpoint_holds_an_image_encoder_that_is_trained(tmp_path: Path) -> None:
+    config = tiny_projector_train_config(tmp_path, "llama", "small")
+    objective, other = (
+        prepare_projector(replace(config, seed=seed), None).objective for seed in (0, 1)
+    )
+    wanted = fingerprint_tensors(objective.image_encoder.state_dict())
+    assert fingerprint_tensors(other.image_encoder.state_dict()) != wanted
+    load_into(other, objective.state_dict(), "the checkpoint")
+    assert fingerprint_tensors(other.image_encoder.state_dict()) == wanted
 
 
 def test_accumulation_equals_one_large_batch(config: ProjectorTrainConfig) -> None:
@@ -155,8 +179,8 @@ def test_an_untrained_projector_knows_little_of_captions(run: ProjectorRun) -> N
     ("change", "said"),
     [
         ({"deepspeed": "configs/deepspeed/zero1.json"}, "deepspeed shards what is trained"),
-        ({"compile": True}, "a projector has none: set both to false"),
-        ({"activation_checkpointing": True}, "a projector has none: set both to false"),
+        ({"compile": True}, "nearly all is frozen: set both to false"),
+        ({"activation_checkpointing": True}, "nearly all is frozen: set both to false"),
         ({"optimizer": OptimizerConfig(kind="muon", learning_rate=1e-3)}, "set it to adamw"),
     ],
 )

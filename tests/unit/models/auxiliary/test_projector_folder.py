@@ -5,11 +5,12 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from genvlm.config.image_encoder import ForeignPatchesConfig
+from genvlm.config.image_encoder import ForeignPatchesConfig, SmallImageEncoderConfig
 from genvlm.config.projector import (
     ProjectorConfig,
 )
@@ -18,12 +19,14 @@ from genvlm.models.auxiliary.projector import ProjectorModel
 from genvlm.models.auxiliary.projector_folder import is_projector, load_projector, save_projector
 from genvlm.models.pretrained import load_pretrained, save_pretrained
 from genvlm.models.text_only import build_language
-from genvlm.nn.safetensors_folder import load_tensors
+from genvlm.nn.safetensors_folder import load_tensors, save_tensors
 from genvlm.nn.whole_files import hash_file
 from genvlm.testing.tiny import tiny_image_tokenizer, tiny_pairs, tiny_pretrained
 from genvlm.testing.tiny_projector import (
+    TINY_QUERIES,
     LanguageKind,
     PatchKind,
+    ProjectorKind,
     build_tiny,
     tiny_projector_config,
     write_tiny_vision_model,
@@ -40,15 +43,18 @@ def logits(model: ProjectorModel) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("language", "patches"), [("llama", "vqgan"), ("gpt2", "clip"), ("genvlm", "siglip")]
-)
+    ("language", "patches", "kind"),
+    [
+        ("llama", "vqgan", "mlp"), ("gpt2", "clip", "linear"), ("genvlm", "siglip", "mlp"),
+        ("gpt2", "vqgan", "queries"), ("llama", "small", "linear"), ("gpt2", "small", "queries"),
+    ],
+)  # fmt: skip
 def test_a_model_comes_back_bit_for_bit_without_its_parts(
-    language: LanguageKind, patches: PatchKind, tmp_path: Path
+    language: LanguageKind, patches: PatchKind, kind: ProjectorKind, tmp_path: Path
 ) -> None:
-    kind = "linear" if language == "gpt2" else "mlp"
     config = tiny_projector_config(tmp_path / "parts", language, patches, projector=kind)
     (tmp_path / "parts" / "language" / "code.py").write_text("print('never copied')")
-    model = build_tiny(config)
+    model = build_tiny(config, seed=1)
     expected = logits(model)
     save_projector(model, config, tmp_path / "model", "# card\n")
     shutil.rmtree(tmp_path / "parts")
@@ -61,9 +67,10 @@ def test_a_model_comes_back_bit_for_bit_without_its_parts(
         for part in (loaded.projector, loaded.patches.encoder, loaded.language.model)
         for p in part.parameters()
     )
-    names = {"linear_1.weight", "linear_1.bias"}
-    if kind == "mlp":
-        names |= {"linear_2.weight", "linear_2.bias"}
+    names = {name for name, _ in model.projector.named_parameters()}
+    assert len(names) == {"linear": 2, "mlp": 4, "queries": 43}[kind]
+    if patches == "small":
+        names |= {f"image_encoder.{name}" for name, _ in model.patches.encoder.named_parameters()}
     assert load_tensors(tmp_path / "model" / "model.safetensors").keys() == names
     for path in (tmp_path / "model").rglob("*"):
         assert path.suffix != ".py"
@@ -74,6 +81,9 @@ def test_the_fingerprint_follows_weights_parts_and_prompt(tmp_path: Path) -> Non
     config = tiny_projector_config(tmp_path / "0")
     other = tiny_projector_config(tmp_path / "1", seed=1)
     clip = ForeignPatchesConfig(path=str(write_tiny_vision_model(tmp_path / "clip")))
+    small = SmallImageEncoderConfig(
+        side=16, patch_size=4, hidden_size=16, num_layers=1, num_heads=2
+    )
     configs = [
         config,
         replace(config, prompt="a {image}"),
@@ -82,6 +92,10 @@ def test_the_fingerprint_follows_weights_parts_and_prompt(tmp_path: Path) -> Non
         replace(config, language_model=other.language_model),
         replace(config, image_encoder=clip),
         replace(config, image_encoder=replace(clip, layer=-1)),
+        replace(config, image_encoder=small),
+        replace(config, image_encoder=replace(small, num_heads=1)),
+        replace(config, projector="queries", queries=TINY_QUERIES),
+        replace(config, projector="queries", queries=replace(TINY_QUERIES, num_heads=1)),
     ]
     seen = {build_tiny(c).fingerprint for c in configs} | {build_tiny(config, seed=1).fingerprint}
     assert len(seen) == len(configs) + 1
@@ -166,3 +180,45 @@ def test_a_prompt_of_a_configuration_shows_one_picture(tmp_path: Path) -> None:
                 image_encoder=config.image_encoder, language_model=config.language_model,
                 prompt=prompt,
             )  # fmt: skip
+
+
+def test_weights_of_another_image_encoder_are_refused(tmp_path: Path) -> None:
+    config = tiny_projector_config(tmp_path / "parts", "gpt2", "small")
+    folder = tmp_path / "model"
+    save_projector(build_tiny(config), config, folder, "# card\n")
+    weights = load_tensors(folder / "model.safetensors")
+    save_tensors(
+        {n: t * 2 if n == "image_encoder.norm.weight" else t for n, t in weights.items()},
+        folder / "model.safetensors",
+    )
+    rehash(folder, "model.safetensors")
+    with pytest.raises(CheckpointError, match="computes something else than the model that was"):
+        load_projector(folder, build_language)
+    left_out = {n: t for n, t in weights.items() if not n.startswith("image_encoder.norm")}
+    save_tensors(left_out, folder / "model.safetensors")
+    rehash(folder, "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"does not fit its .* \(missing: norm\.weight\)"):
+        load_projector(folder, build_language)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"queries": TINY_QUERIES}, "projector mlp takes no `queries`"),
+        ({"projector": "queries"}, "projector queries lacks `queries`"),
+        ({"image_encoder": SmallImageEncoderConfig(
+            hidden_size=16, num_layers=1, num_heads=2, patch_dropout=0.5
+        )}, "fewer patches in training .* set it to 0"),
+    ],
+)  # fmt: skip
+def test_parts_that_do_not_go_together_are_refused(
+    change: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    config = tiny_projector_config(tmp_path)
+    with pytest.raises(ConfigError, match=said):
+        replace(config, **change)
+
+
+def test_queries_of_uneven_heads_are_refused() -> None:
+    with pytest.raises(ConfigError, match="hidden_size 8 is not a multiple of twice num_heads 3"):
+        replace(TINY_QUERIES, num_heads=3)
