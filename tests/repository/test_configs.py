@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from genvlm.config.coca import CoCaTrainConfig
+from genvlm.config.compare import CompareConfig
 from genvlm.config.contrastive import ContrastiveTrainConfig
 from genvlm.config.curation import CurationConfig
 from genvlm.config.diffusion import DiffusionTrainConfig
@@ -35,6 +36,7 @@ KINDS = {
     "sentencepiece": TextTokenizerConfig,
     "shape": PublishedShape,
     "curation": CurationConfig,
+    "compare": CompareConfig,
 }
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 RECIPES = sorted((ROOT / "tokenizers").rglob("recipe.yaml"))
@@ -65,7 +67,7 @@ def test_a_configuration_opens_with_its_own_command(path: Path) -> None:
     first, second = path.read_text("utf-8").splitlines()[:2]
     name = re.escape(_name(path))
     assert re.fullmatch(
-        rf"# genvlm ((train|demo --config|data curate) {name} --out \S+|config show {name})", first
+        rf"# genvlm ((train|compare|demo --config|data curate) {name} --out \S+|config show {name})", first
     )
     assert second.startswith("# ")
 
