@@ -53,6 +53,9 @@ class MaskedObjectiveConfig:
     """Of masked pieces by the text encoder alone."""
     multimodal_weight: Weight = 1.0
     """Of both, by the encoder of both."""
+    multimodal: Literal["both_masked", "one_masked"] = "both_masked"
+    """both_masked: patches and pieces of a pair at once (FLAVA). one_masked: patches beside the
+    whole text, and pieces beside the whole picture (MaskVLM, Kwon et al. 2023)."""
     contrastive_weight: Weight = 1.0
     matching_weight: Weight = 1.0
     chunk_rows: Positive | None = None

@@ -67,7 +67,8 @@ def test_a_configuration_opens_with_its_own_command(path: Path) -> None:
     first, second = path.read_text("utf-8").splitlines()[:2]
     name = re.escape(_name(path))
     assert re.fullmatch(
-        rf"# genvlm ((train|compare|demo --config|data curate) {name} --out \S+|config show {name})", first
+        rf"# genvlm ((train|compare|demo --config|data curate) {name} --out \S+|config show {name})",
+        first,
     )
     assert second.startswith("# ")
 

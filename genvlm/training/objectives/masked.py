@@ -1,4 +1,4 @@
-"""FLAVA's losses (Singh et al. 2022, section 3.3). B pairs, P patches, T tokens."""
+"""FLAVA's losses (Singh et al. 2022, section 3.3), and MaskVLM's. B pairs, P patches, T tokens."""
 
 from typing import NamedTuple
 
@@ -49,16 +49,22 @@ class MaskedObjective(nn.Module):
             model.read_images(pixels, patches),
             model.read_texts(batch.pieces, batch.mask, pieces),
         )
-        both = model.read_both(images, texts, batch.mask)
+        whole_images = model.read_images(pixels)
+        whole_texts = model.read_texts(batch.pieces, batch.mask)
+        if weights.multimodal == "one_masked":
+            by_image = model.read_both(images, whole_texts, batch.mask)
+            by_text = model.read_both(whole_images, texts, batch.mask)
+        else:
+            by_image = by_text = model.read_both(images, texts, batch.mask)
         split = 1 + images.shape[1]
         guesses = {
             "masked_image": _guess(model.code_head, images, batch.codes, patches),
             "masked_text": _guess(model.piece_head, texts, batch.pieces, pieces),
-            "joint_image": _guess(model.joint_code_head, both[:, 1:split], batch.codes, patches),
-            "joint_text": _guess(model.joint_piece_head, both[:, split:], batch.pieces, pieces),
+            "joint_image": _guess(
+                model.joint_code_head, by_image[:, 1:split], batch.codes, patches
+            ),
+            "joint_text": _guess(model.joint_piece_head, by_text[:, split:], batch.pieces, pieces),
         }
-        whole_images = model.read_images(pixels)
-        whole_texts = model.read_texts(batch.pieces, batch.mask)
         found = contrast(
             model.embed_images(whole_images), model.embed_texts(whole_texts, batch.mask),
             model.scale, allowed=batch.allowed, chunk_rows=weights.chunk_rows,

@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -145,6 +146,31 @@ def test_the_losses_are_those_by_hand() -> None:
     assert everything == pytest.approx(
         sum(loss(**{part: 1.0})[0] for part in parts) + matching, rel=1e-5
     )
+
+
+def test_with_one_masked_each_is_told_beside_the_whole_other() -> None:
+    model = tiny_masked()
+    batch, network = a_batch(model, 3), model.network
+
+    def terms(of: CaptionBatch, multimodal: Literal["both_masked", "one_masked"]) -> list[float]:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            found = MaskedObjective(network, MaskedObjectiveConfig(multimodal=multimodal))(of).terms
+        return [found[name].item() for name in ("masked_image", "joint_image", "joint_text")]
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        hidden = draw_masked(torch.ones(3, 16, dtype=torch.bool), 0.4)
+    assert batch.codes is not None
+    states = network.read_images(batch.images.float() / 127.5 - 1, hidden)
+    both = network.read_both(states, network.read_texts(batch.pieces, batch.mask), batch.mask)
+    told = network.joint_code_head(both[:, 1:17][hidden]).log_softmax(1)
+    by_hand = -told.gather(1, batch.codes[hidden][:, None]).sum().item()
+    one, pair = terms(batch, "one_masked"), terms(batch, "both_masked")
+    assert one[1] == pytest.approx(by_hand, rel=1e-5)
+    assert one[0] == pair[0]
+    assert one[1] != pytest.approx(pair[1])
+    assert one[2] != pytest.approx(pair[2])
 
 
 def test_training_lowers_every_loss(tmp_path: Path) -> None:
