@@ -10,7 +10,7 @@ from genvlm.studies.compare.asked import OWN
 from genvlm.studies.compare.questions import SCENES
 from genvlm.studies.compare.results import Results
 from genvlm.studies.compare.summary import WHOLE, Gain, Key, first_judged, first_method
-from genvlm.studies.compare.table_cells import OVER_SEEDS, Row, names_first, reference, seeds_cell
+from genvlm.studies.compare.table_cells import OVER_SEEDS, Row, names_first, seeds_cell
 from genvlm.studies.evaluations import NEIGHBOUR, PAIRS
 
 _METRICS = ("text", "image", "group")
@@ -60,7 +60,7 @@ def _pairs_by_kind(results: Results) -> list[Block]:
             key = (PAIRS, first_method(results.firsts[recipe]), tag, "accuracy", OWN)
             found = results.numbers[recipe].get(key)
             row.append(None if found is None else found.mean)
-        rows.append([*row, reference(results, PAIRS, tag, "accuracy", NEIGHBOUR)])
+        rows.append([*row, results.reference(PAIRS, tag, "accuracy", NEIGHBOUR)])
     said = (
         "The same by kind, mean over seeds, by the score that families are compared by. 1-NN: the "
         "nearest drawing of the training vendors in pixels, held-out families too."
@@ -87,7 +87,7 @@ def _by_method(
                 shaded += [len(rows)] if method == first else []
                 rows.append([recipe, method.replace("_", " "), *cells])
     for who, title in ((NEIGHBOUR, "pixel 1-NN"), (RANDOM, "chance")):
-        cells = [reference(results, benchmark, *column, who) for column in columns]
+        cells = [results.reference(benchmark, *column, who) for column in columns]
         if any(cell is not None for cell in cells):
             rows.append([title, "", *cells])
     return rows, shaded

@@ -5,6 +5,7 @@ The table of needs follows section 3.3 of arXiv 2405.17247; no choice in it is w
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from genvlm.scoring import open as scoring
 from genvlm.studies.compare.asked import METHODS, UNSEEN
@@ -32,20 +33,29 @@ class Choice:
     verdict: str = ""
 
 
-def choose(numbers: Numbers, paired: Mapping[str, Paired]) -> list[Choice]:
-    """All rows, in a fixed order."""
+def choose(
+    numbers: Numbers, paired: Mapping[str, Paired], pixels: Mapping[str, float]
+) -> list[Choice]:
+    """All rows, in a fixed order.
+
+    Args:
+        pixels: what pixels alone get where recipes are tested, in percent.
+    """
+    tested = partial(_tested, paired=paired, pixels=pixels)
     return [
-        _tested("name drawings in a style that training never showed", UNSEEN, paired),
-        _tested("tell who stands where in a scene", SWAPPED, paired),
-        _tested("tell which of two similar names fits", PAIRS, paired),
-        _tested("find the picture of a text", FIND, paired),
-        _tested("learn classes from a few labelled pictures", PROBE, paired),
+        tested("name drawings in a style that training never showed", UNSEEN),
+        tested("tell who stands where in a scene", SWAPPED),
+        tested("tell which of two similar names fits", PAIRS),
+        tested("find the picture of a text", FIND),
+        tested("learn classes from a few labelled pictures", PROBE),
         _calibrated(numbers),
         _cheapest(numbers),
     ]
 
 
-def _tested(need: str, name: str, paired: Mapping[str, Paired]) -> Choice:
+def _tested(
+    need: str, name: str, *, paired: Mapping[str, Paired], pixels: Mapping[str, float]
+) -> Choice:
     """The best on average, and from whom the paired test tells it apart."""
     if name not in paired:
         return Choice(need=need, chosen=None)
@@ -61,8 +71,14 @@ def _tested(need: str, name: str, paired: Mapping[str, Paired]) -> Choice:
         chosen=found.best,
         number=said(found.best),
         runner_up=runner_up,
-        verdict=_verdict(found),
+        verdict=_verdict(found) + _beside_pixels(found, pixels.get(name)),
     )
+
+
+def _beside_pixels(found: Paired, pixels: float | None) -> str:
+    if pixels is None or found.means[found.best] > pixels:
+        return ""
+    return f"; pixels alone get {pixels:.1f} %"
 
 
 def _verdict(found: Paired) -> str:

@@ -5,20 +5,24 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 from genvlm.config.compare import CompareConfig
+from genvlm.studies.compare.asked import UNSEEN
 from genvlm.studies.compare.cells import Cell, plan_cells
 from genvlm.studies.compare.choices import Choice, abilities, choose
-from genvlm.studies.compare.paired import COMPARED, Paired, paired_tests
-from genvlm.studies.compare.questions import sections
+from genvlm.studies.compare.paired import COMPARED, PROBE, SWAPPED, Paired, paired_tests
+from genvlm.studies.compare.questions import SCENES, sections
 from genvlm.studies.compare.summary import (
+    WHOLE,
     Gain,
     Key,
     OverSeeds,
     Record,
+    first_method,
     gains,
     main_records,
     over_seeds,
     percent,
 )
+from genvlm.studies.evaluations import NEIGHBOUR, PAIRS
 
 SCHEMA = 1
 PER_ITEM = ("right", "groups", "tags", "earned", "halves", "ranks", "captions")
@@ -45,6 +49,10 @@ class Results:
     """Cells without a record."""
     unfinished: Mapping[str, Sequence[str]]
     """Of cells with one, what they were not asked yet."""
+
+    def reference(self, benchmark: str, tag: str, metric: str, who: str) -> float | None:
+        """What a control that is the same for all recipes gets, where one was run."""
+        return _reference(self.numbers, self.firsts, benchmark, tag, metric, who)
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries; the parts of a key stand with slashes between them."""
@@ -94,14 +102,16 @@ def compare_records(
         cell.name: [section for section in sections(cell, config) if section not in record]
         for cell, record in records.items()
     }
+    known = _baseline_numbers(baselines or {})
+    pixels = _of_pixels(numbers, firsts, known)
     return Results(
         kinds={recipe: record["cell"]["kind"] for recipe, record in firsts.items()},
         numbers=numbers,
-        baselines=_baseline_numbers(baselines or {}),
+        baselines=known,
         firsts=firsts,
         gains={recipe: gains(record) for recipe, record in firsts.items()},
         paired=paired,
-        choices=choose(numbers, paired),
+        choices=choose(numbers, paired, pixels),
         missing=[cell.name for cell in plan_cells(config) if cell not in records],
         unfinished={name: left for name, left in unasked.items() if left},
     )
@@ -131,6 +141,42 @@ def _baseline_numbers(baselines: Baselines) -> dict[Key, float]:
     for shots, probe in baselines.get("probes", {}).get("shots", {}).items():
         found["probes", shots] = percent(probe["right"].values())
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _of_pixels(
+    numbers: Mapping[str, Mapping[Key, OverSeeds]],
+    firsts: Mapping[str, Record],
+    known: Mapping[Key, float],
+) -> dict[str, float]:
+    """What pixels alone get in each test that they were put to."""
+    found: dict[str, float] = {}
+    if ("drawings", UNSEEN) in known:
+        found[UNSEEN] = known["drawings", UNSEEN]
+    shots = [value for key, value in known.items() if key[0] == "probes"]
+    if shots:
+        found[PROBE] = sum(shots) / len(shots)
+    asked = {SWAPPED: (SCENES, "swapped", "group"), PAIRS: (PAIRS, WHOLE, "accuracy")}
+    for name, (benchmark, tag, metric) in asked.items():
+        value = _reference(numbers, firsts, benchmark, tag, metric, NEIGHBOUR)
+        if value is not None:
+            found[name] = value
+    return found
+
+
+def _reference(
+    numbers: Mapping[str, Mapping[Key, OverSeeds]],
+    firsts: Mapping[str, Record],
+    benchmark: str,
+    tag: str,
+    metric: str,
+    who: str,
+) -> float | None:
+    """What a control that is the same for all recipes gets, by the first record that has it."""
+    for recipe, record in firsts.items():
+        key = (benchmark, first_method(record), tag, metric, who)
+        if key in numbers[recipe]:
+            return numbers[recipe][key].mean
+    return None
 
 
 def _joined(key: Key) -> str:

@@ -19,7 +19,6 @@ from genvlm.studies.compare.table_cells import (
     OVER_SEEDS,
     Row,
     names_first,
-    reference,
     seeds_cell,
 )
 from genvlm.studies.evaluations import NEIGHBOUR, PAIRS
@@ -75,11 +74,11 @@ def _references(results: Results) -> list[Row]:
     pixels: Row = [results.baselines.get(("drawings", name)) for name in _SETS]
     chance: Row = [results.baselines.get(("chance", name)) for name in _SETS]
     rows: list[Row] = [
-        ["pixel 1-NN", *pixels, *(reference(results, *key, NEIGHBOUR) for key in keys), None],
+        ["pixel 1-NN", *pixels, *(results.reference(*key, NEIGHBOUR) for key in keys), None],
         [
             "chance",
             *chance,
-            *(reference(results, *key, RANDOM) for key in keys),
+            *(results.reference(*key, RANDOM) for key in keys),
             _by_luck(results),
         ],
     ]

@@ -3,8 +3,7 @@
 from typing import TypeAlias
 
 from genvlm.evaluation.blocks import Align, Cell, Interval, Prose
-from genvlm.studies.compare.results import Results
-from genvlm.studies.compare.summary import OverSeeds, first_method
+from genvlm.studies.compare.summary import OverSeeds
 
 Row: TypeAlias = list[Cell]
 NOT_ASKED = Prose("Not asked yet.")
@@ -21,12 +20,3 @@ def seeds_cell(found: OverSeeds | None) -> Cell:
 def names_first(num_columns: int) -> list[Align]:
     """Two columns of names, then numbers."""
     return ["left", "left", *["right"] * (num_columns - 2)]  # type: ignore[list-item]
-
-
-def reference(results: Results, benchmark: str, tag: str, metric: str, who: str) -> float | None:
-    """What a control that is the same for all recipes gets, by the first record that has it."""
-    for recipe, record in results.firsts.items():
-        key = (benchmark, first_method(record), tag, metric, who)
-        if key in results.numbers[recipe]:
-            return results.numbers[recipe][key].mean
-    return None

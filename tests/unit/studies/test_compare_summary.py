@@ -297,3 +297,14 @@ def test_records_are_parted_from_what_each_item_earned() -> None:
     assert items["drawings"]["right"][UNSEEN] == {"fluent-0": True, "fluent-1": False}
     assert items["retrieval"]["text_to_image"]["ranks"] == {"query-0": 1}
     assert items["probes"]["shots"]["1"]["right"] == {"fluent-0": True}
+
+
+def test_a_choice_that_pixels_beat_says_so() -> None:
+    right = {f"fluent-{i}": i < 6 for i in range(10)}
+    baselines = {"drawings": {"right": {UNSEEN: right}}}
+    for num, said in ((5, True), (6, True), (7, False)):
+        record = of("clip", unseen=num * RIGHT + (10 - num) * WRONG)
+        results = compare_records(
+            tiny_comparison(), {Cell(recipe="clip", seed=0): record}, baselines
+        )
+        assert ("pixels alone get 60.0 %" in choice(results, "style").verdict) == said
