@@ -1,7 +1,9 @@
 """Configuration of a contrastive model and of its training."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from genvlm.config.captioned import CaptionedDataConfig
 from genvlm.config.image_encoder import ImageEncoderConfig
@@ -9,6 +11,16 @@ from genvlm.config.schema import Positive, strict
 from genvlm.config.text_encoder import TextEncoderConfig
 from genvlm.config.training import RunConfig
 from genvlm.errors import ConfigError
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class MixtureTokensConfig:
+    """Llip (Lavoie et al. 2024): several vectors of a picture, mixed as each text asks."""
+
+    num_tokens: Positive
+    num_heads: Positive
+    """Of the attention to the patches, and of that of a text to the tokens."""
 
 
 @strict
@@ -21,6 +33,19 @@ class ContrastiveConfig:
     embedding_dim: Positive
     loss: Literal["infonce", "sigmoid"] = "infonce"
     """infonce: CLIP's (Radford et al. 2021). sigmoid: SigLIP's (Zhai et al. 2023)."""
+    # Not written where there are none: models without them keep their fingerprints.
+    mixture_tokens: Annotated[
+        MixtureTokensConfig | None, Field(exclude_if=lambda tokens: tokens is None)
+    ] = None
+    """None: a picture has one embedding, whatever the text."""
+
+    def __post_init__(self) -> None:
+        tokens = self.mixture_tokens
+        if tokens is not None and self.embedding_dim % tokens.num_heads:
+            raise ConfigError(
+                f"embedding_dim {self.embedding_dim} is not a multiple of mixture_tokens.num_heads "
+                f"{tokens.num_heads}, which share it"
+            )
 
 
 @strict

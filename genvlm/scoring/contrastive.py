@@ -19,7 +19,7 @@ from genvlm.scoring.transformers_folder import ForeignModel
 
 Formula = Literal["cosine", "clipscore", "logit"]
 
-_NAMES: dict[Formula, tuple[str, Unit]] = {
+NAMES: dict[Formula, tuple[str, Unit]] = {
     "cosine": ("cosine", "cosine"),
     "clipscore": ("CLIPScore", "arbitrary"),
     "logit": ("log p(text | image) / p(text)", "nats"),
@@ -71,7 +71,7 @@ class ContrastiveScorer:
         # Of the last call: a large gallery comes in parts, which have the same texts.
         self._by_text: dict[str, Float64[np.ndarray, " dims"]] = {}
         weight = {"weight": _WEIGHT} if formula == "clipscore" else {}
-        name, unit = _NAMES[formula]
+        name, unit = NAMES[formula]
         self.info = ScorerInfo(
             name=name,
             unit=unit,

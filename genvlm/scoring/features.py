@@ -18,6 +18,7 @@ from genvlm.data.images import RGBImage
 from genvlm.errors import ConfigError, EvaluationError
 from genvlm.models.auxiliary.coca import CoCaModel, load_coca
 from genvlm.models.auxiliary.contrastive import ContrastiveModel, load_contrastive
+from genvlm.models.auxiliary.llip import LlipModel, load_llip
 from genvlm.models.auxiliary.masked import MaskedModel, load_masked
 from genvlm.models.auxiliary.projector import PatchProjector, ProjectorModel
 from genvlm.models.auxiliary.projector_folder import load_projector
@@ -81,6 +82,8 @@ def open_features(folder: str | Path, device: str = "cpu") -> ImageFeatures:
             return transformer_features(load_pretrained(path, device=device))
         case "dual_encoder":
             return pooled_features(load_contrastive(path, device))
+        case "llip":
+            return llip_features(load_llip(path, device))
         case "masked":
             return pooled_features(load_masked(path, device))
         case "coca":
@@ -142,6 +145,15 @@ def pooled_features(model: ContrastiveModel | MaskedModel) -> ImageFeatures:
         return states.mean(1)
 
     return _features("mean state of patches", model.fingerprint, read)
+
+
+def llip_features(model: LlipModel) -> ImageFeatures:
+    """Mean of the mixture tokens: a picture as no text sees it."""
+    return _features(
+        "mean mixture token",
+        model.fingerprint,
+        lambda images: model.network.read_images(model.pixels(images)).mean(1),
+    )
 
 
 def coca_features(model: CoCaModel) -> ImageFeatures:

@@ -6,6 +6,7 @@ from typing import Literal, cast, get_args
 from genvlm.errors import CheckpointError, ConfigError
 from genvlm.models.auxiliary.coca import COCA, load_coca
 from genvlm.models.auxiliary.contrastive import CONTRASTIVE, load_contrastive
+from genvlm.models.auxiliary.llip import LLIP, load_llip
 from genvlm.models.auxiliary.masked import MASKED, load_masked
 from genvlm.models.auxiliary.projector_folder import is_projector, load_projector
 from genvlm.models.diffusion.open import holds_diffusion, open_diffusion
@@ -27,6 +28,7 @@ from genvlm.scoring.image_text_to_text import (
     ForeignLikelihoodScorer,
     ForeignPYesScorer,
 )
+from genvlm.scoring.llip import LlipScorer
 from genvlm.scoring.masked import MatchingScorer, PseudoLikelihoodScorer
 from genvlm.scoring.p_yes import TEMPLATE, PYesScorer
 from genvlm.scoring.paired_errors import Precision
@@ -58,6 +60,7 @@ METHODS: dict[str, tuple[Method, ...]] = {
     "genvlm": ("text_given_image", "image_given_text", "p_yes"),
     "contrastive": ("cosine", "clipscore", "logit"),
     "dual_encoder": ("cosine", "logit"),
+    "llip": ("cosine", "logit"),
     "coca": ("text_given_image", "cosine", "logit"),
     "masked": ("pseudo_likelihood", "matching", "cosine", "logit"),
     "image_text_to_text": ("text_given_image", "p_yes"),
@@ -135,6 +138,8 @@ def open_scorer(
     if kind == "dual_encoder":
         model = load_contrastive(Path(folder), device)
         return ContrastiveScorer(DualEncoderEmbedder(model), cast(Formula, method))
+    if kind == "llip":
+        return LlipScorer(load_llip(Path(folder), device), cast(Literal["cosine", "logit"], method))
     if kind == "coca":
         captioner = load_coca(Path(folder), device)
         if method != "text_given_image":
@@ -212,6 +217,8 @@ def model_kind(folder: str | Path) -> str:
         return "diffusion"
     if CONTRASTIVE.owns(Path(folder)):
         return "dual_encoder"
+    if LLIP.owns(Path(folder)):
+        return "llip"
     if COCA.owns(Path(folder)):
         return "coca"
     if MASKED.owns(Path(folder)):

@@ -8,7 +8,11 @@ from torch import nn
 
 from genvlm.config.captioned import CaptionedDataConfig
 from genvlm.config.coca import CaptionDecoderConfig, CoCaConfig, CoCaTrainConfig
-from genvlm.config.contrastive import ContrastiveConfig, ContrastiveTrainConfig
+from genvlm.config.contrastive import (
+    ContrastiveConfig,
+    ContrastiveTrainConfig,
+    MixtureTokensConfig,
+)
 from genvlm.config.data import CaptionsSource
 from genvlm.config.image_encoder import SmallImageEncoderConfig
 from genvlm.config.masked import MaskedConfig, MaskedTrainConfig
@@ -22,6 +26,7 @@ from genvlm.models.auxiliary.contrastive import (
     Loss,
 )
 from genvlm.models.auxiliary.folder import Built
+from genvlm.models.auxiliary.llip import LLIP, Llip, LlipModel
 from genvlm.models.auxiliary.masked import MASKED, MaskedEncoders, MaskedModel
 from genvlm.models.image_encoder import build_image_encoder
 from genvlm.models.text_encoder import PieceCoder, small_texts
@@ -64,6 +69,29 @@ def tiny_dual_encoder(loss: Loss = "infonce", *, seed: int = 0) -> Built[DualEnc
     texts = small_texts(config.text_encoder, tiny_text_tokenizer(), seed=seed)
     network = DualEncoder(images, texts, config.embedding_dim, loss)
     network.init_projections(seed)
+    _shake(network, seed)
+    return Built(network, texts.coder, images.side)
+
+
+def tiny_llip_config(loss: Loss = "sigmoid", *, num_tokens: int = 3) -> ContrastiveConfig:
+    """As `tiny_contrastive_config`, with mixture tokens read by 2 heads."""
+    tokens = MixtureTokensConfig(num_tokens=num_tokens, num_heads=2)
+    return replace(tiny_contrastive_config(loss), mixture_tokens=tokens)
+
+
+def tiny_llip(loss: Loss = "sigmoid", *, num_tokens: int = 3, seed: int = 0) -> LlipModel:
+    """An untrained model whose cosines differ by picture and by text."""
+    config = tiny_llip_config(loss, num_tokens=num_tokens)
+    return LlipModel.of(LLIP, config, tiny_llip_network(config, seed=seed))
+
+
+def tiny_llip_network(config: ContrastiveConfig, *, seed: int = 0) -> Built[Llip]:
+    """Its network, in eval mode."""
+    assert isinstance(config.text_encoder, SmallTextEncoderConfig)
+    images = build_image_encoder(config.image_encoder, seed=seed)
+    texts = small_texts(config.text_encoder, tiny_text_tokenizer(), seed=seed)
+    network = Llip(images, texts, config)
+    network.init_weights(seed)
     _shake(network, seed)
     return Built(network, texts.coder, images.side)
 

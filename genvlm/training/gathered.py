@@ -1,4 +1,4 @@
-"""Rows of all processes side by side, with gradients. n own rows, N of all, D columns."""
+"""Rows of all processes side by side, with gradients. n own rows, N of all."""
 
 from typing import Any, NamedTuple
 
@@ -13,12 +13,12 @@ from genvlm.errors import TrainingError
 class Gathered(NamedTuple):
     """Rows in the order of processes."""
 
-    rows: Float[Tensor, "all dim"]
+    rows: Float[Tensor, "all ..."]
     own: range
     """Which are this process's."""
 
 
-def gather_rows(rows: Float[Tensor, "own dim"]) -> Gathered:
+def gather_rows(rows: Float[Tensor, "own ..."]) -> Gathered:
     """Rows of all processes.
 
     Each process's loss may depend on all rows: the gradient of own rows is summed over processes,

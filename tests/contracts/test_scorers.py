@@ -18,6 +18,7 @@ from genvlm.scoring.controls import ConstantScorer, FormatScorer, LengthScorer
 from genvlm.scoring.copies import CopiesScorer
 from genvlm.scoring.diffusion import DiffusionScorer
 from genvlm.scoring.image_text_to_text import ForeignLikelihoodScorer, ForeignPYesScorer
+from genvlm.scoring.llip import LlipScorer
 from genvlm.scoring.masked import MatchingScorer, PseudoLikelihoodScorer
 from genvlm.scoring.ngram import NGramScorer, fit_trigram
 from genvlm.scoring.p_yes import PYesScorer
@@ -34,7 +35,7 @@ from genvlm.testing.foreign_models import (
     write_tiny_siglip2,
 )
 from genvlm.testing.tiny import tiny_pairs, tiny_pretrained
-from genvlm.testing.tiny_auxiliary import tiny_coca, tiny_contrastive, tiny_masked
+from genvlm.testing.tiny_auxiliary import tiny_coca, tiny_contrastive, tiny_llip, tiny_masked
 from genvlm.testing.tiny_diffusion import NetworkKind, tiny_diffusion
 from genvlm.testing.tiny_projector import (
     LanguageKind,
@@ -75,6 +76,12 @@ def our_contrastive(loss: Loss, seed: int) -> Scorer:
     # Sums of float32 differ in their last digits by the batch.
     model.network.double()
     return ContrastiveScorer(DualEncoderEmbedder(model))
+
+
+def our_llip(seed: int) -> Scorer:
+    model = tiny_llip(seed=seed)
+    model.network.double()
+    return LlipScorer(model)
 
 
 def our_captioner(seed: int) -> CoCaModel:
@@ -141,6 +148,7 @@ LEARNED: dict[str, Build] = {
     "SigLIP 2": foreign(write_tiny_siglip2, "contrastive", cosine),
     "our CLIP": lambda seed, folder: our_contrastive("infonce", seed),
     "our SigLIP": lambda seed, folder: our_contrastive("sigmoid", seed),
+    "our Llip": lambda seed, folder: our_llip(seed),
     "our CoCa": lambda seed, folder: CaptionerScorer(our_captioner(seed)),
     "our CoCa, by piece": lambda seed, folder: CaptionerScorer(
         our_captioner(seed), reduction="mean"

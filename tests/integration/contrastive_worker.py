@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from genvlm.config.contrastive import ContrastiveTrainConfig
+from genvlm.config.contrastive import ContrastiveTrainConfig, MixtureTokensConfig
 from genvlm.config.schema import load_config
 from genvlm.errors import TrainingError
 from genvlm.training.caption_run import prepare_captions
@@ -21,8 +21,12 @@ from genvlm.training.launch import leave
 
 given = load_config(ContrastiveTrainConfig, Path(sys.argv[1]))
 found: dict[str, object] = {}
-for loss in ("infonce", "sigmoid"):
-    config = replace(given, model=replace(given.model, loss=loss))
+two = MixtureTokensConfig(num_tokens=2, num_heads=2)
+for name, loss, tokens in (
+    ("infonce", "infonce", None), ("sigmoid", "sigmoid", None), ("Llip", "infonce", two),
+):  # fmt: skip
+    model = replace(given.model, loss=loss, mixture_tokens=tokens)
+    config = replace(given, model=model)
     source, objective = prepare_captions(config, contrastive_run(config), None)
     engine = Engine(
         objective, config.optimizer, num_steps=3, precision="float32", grad_accum_steps=1,
@@ -33,7 +37,7 @@ for loss in ("infonce", "sigmoid"):
         rank, num_ranks = engine.rank, engine.num_processes
         result = engine.train_step(step, source.batch(step, rank=rank, num_ranks=num_ranks))
         steps.append([result.terms[loss], result.counts[loss], result.grad_norm])
-    found[loss] = {"steps": steps, "processes": engine.num_processes}
+    found[name] = {"steps": steps, "processes": engine.num_processes}
 try:
     gather_rows(torch.zeros(1 + engine.rank, 2))
 except TrainingError as error:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from genvlm.cli.main import main
-from genvlm.config.contrastive import ContrastiveObjectiveConfig
+from genvlm.config.contrastive import ContrastiveObjectiveConfig, MixtureTokensConfig
 from genvlm.config.schema import dump_config
 from genvlm.errors import ConfigError, TrainingError
 from genvlm.models.auxiliary.contrastive import Loss, load_contrastive
@@ -26,7 +26,8 @@ WORKER = Path(__file__).with_name("contrastive_worker.py")
 
 
 def test_two_processes_are_one_with_the_joined_batch(tmp_path: Path) -> None:
-    """Losses and gradients; both losses, with negatives of some captions, in one start each."""
+    """Losses and gradients; both losses and mixture tokens, with negatives of some captions, in one
+    start each."""
     config = replace(
         tiny_contrastive_train_config(tmp_path),
         objective=ContrastiveObjectiveConfig(chunk_rows=1, negatives=True),
@@ -44,17 +45,28 @@ def test_two_processes_are_one_with_the_joined_batch(tmp_path: Path) -> None:
         found.append(json.loads(out.read_text()))
     alone, together = found
     assert (alone["infonce"]["processes"], together["infonce"]["processes"]) == (1, 2)
-    for loss in ("infonce", "sigmoid"):
+    for loss in ("infonce", "sigmoid", "Llip"):
         np.testing.assert_allclose(together[loss]["steps"], alone[loss]["steps"], rtol=1e-5)
     assert "unequal" not in alone
     assert "processes have 1, 2 pairs of one batch" in together["unequal"]
 
 
-@pytest.mark.parametrize(("loss", "num_steps"), [("infonce", 100), ("sigmoid", 200)])
+@pytest.mark.parametrize(
+    ("loss", "num_steps", "num_tokens"),
+    [("infonce", 100, None), ("sigmoid", 200, None), ("sigmoid", 100, 3)],
+    ids=["infonce", "sigmoid", "Llip"],
+)
 def test_a_trained_model_tells_its_own_captions_and_knows_nothing_of_shuffled_ones(
-    loss: Loss, num_steps: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    loss: Loss,
+    num_steps: int,
+    num_tokens: int | None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     config = tiny_contrastive_train_config(tmp_path, loss, num_steps=num_steps, global_batch_size=8)
+    if num_tokens is not None:
+        tokens = MixtureTokensConfig(num_tokens=num_tokens, num_heads=2)
+        config = replace(config, model=replace(config.model, mixture_tokens=tokens))
     (tmp_path / "run.yaml").write_text(dump_config(config))
     run = tmp_path / "run"
     assert main(["train", str(tmp_path / "run.yaml"), "--out", str(run)]) == 0

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import yaml
 
+from genvlm.config.contrastive import ContrastiveConfig, MixtureTokensConfig
 from genvlm.config.data import DataConfig, FileSource
 from genvlm.config.projector import ProjectorConfig
 from genvlm.config.schema import parse_config
@@ -30,6 +31,15 @@ def test_the_page_of_data_shows_videos_as_they_are_configured() -> None:
         ("tokenizers", TokenizersConfig), ("data", DataConfig), ("objective", ObjectiveConfig),
     ):  # fmt: skip
         parse_config(cls, content[key], "docs/data.md")
+
+
+def test_the_page_of_contrastive_models_shows_mixture_tokens() -> None:
+    page = (ROOT / "docs/contrastive.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    config = parse_config(
+        ContrastiveConfig, yaml.safe_load(snippet)["model"], "docs/contrastive.md"
+    )
+    assert config.mixture_tokens == MixtureTokensConfig(num_tokens=8, num_heads=4)
 
 
 def test_the_page_of_projectors_shows_parts_that_go_together() -> None:

@@ -16,7 +16,7 @@ from genvlm.config.assets import resolve_path
 from genvlm.config.coca import CoCaConfig
 from genvlm.models.auxiliary.contrastive import INITIAL_LOG_SCALE, MOST_LOG_SCALE, unit_rows
 from genvlm.models.auxiliary.folder import Built, Family
-from genvlm.models.auxiliary.pair_model import PairModel
+from genvlm.models.auxiliary.pair_model import EmbeddingModel
 from genvlm.models.image_encoder import build_image_encoder
 from genvlm.models.patches import PatchReader
 from genvlm.models.text_encoder import PieceCoder
@@ -164,7 +164,7 @@ def build_coca(config: CoCaConfig, seed: int) -> Built[CoCa]:
 COCA = Family("coca", CoCaConfig, build_coca)
 
 
-class CoCaModel(PairModel[CoCa]):
+class CoCaModel(EmbeddingModel[CoCa]):
     """Embeds pictures and texts, and scores texts given a picture."""
 
     def embed_pixels(

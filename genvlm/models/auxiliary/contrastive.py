@@ -13,8 +13,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from genvlm.config.contrastive import ContrastiveConfig
+from genvlm.errors import ConfigError
 from genvlm.models.auxiliary.folder import Built, Family
-from genvlm.models.auxiliary.pair_model import PairModel
+from genvlm.models.auxiliary.pair_model import EmbeddingModel
 from genvlm.models.image_encoder import build_image_encoder
 from genvlm.models.patches import PatchReader
 from genvlm.models.text_encoder import Texts, build_texts, mean_state
@@ -22,8 +23,17 @@ from genvlm.models.text_encoder import Texts, build_texts, mean_state
 Loss = Literal["infonce", "sigmoid"]
 MOST_LOG_SCALE = math.log(100.0)
 INITIAL_LOG_SCALE = math.log(1 / 0.07)
-_INITIAL = {"infonce": (INITIAL_LOG_SCALE, None), "sigmoid": (math.log(10.0), -10.0)}
+INITIAL = {"infonce": (INITIAL_LOG_SCALE, None), "sigmoid": (math.log(10.0), -10.0)}
 """log scale and bias at the beginning (CLIP section 2.5, SigLIP section 3.2)."""
+
+
+def scaled_products(
+    images: Float[Tensor, "images embedding"],
+    texts: Float[Tensor, "texts embedding"],
+    scale: Float[Tensor, ""],
+) -> Float[Tensor, "images texts"]:
+    """Scaled cosines of embeddings that do not depend on each other."""
+    return scale * images @ texts.T
 
 
 class DualEncoder(nn.Module):
@@ -38,7 +48,7 @@ class DualEncoder(nn.Module):
         self.image_encoder, self.text_encoder = images.encoder, texts.encoder
         self.image_projection = nn.Linear(images.width, embedding_dim, bias=False)
         self.text_projection = nn.Linear(texts.width, embedding_dim, bias=False)
-        scale, bias = _INITIAL[loss]
+        scale, bias = INITIAL[loss]
         self.log_scale = nn.Parameter(torch.tensor(scale))
         self.bias = None if bias is None else nn.Parameter(torch.tensor(bias))
 
@@ -69,6 +79,8 @@ class DualEncoder(nn.Module):
         """Embeddings of both."""
         return self.embed_images(images), self.embed_texts(pieces, mask)
 
+    compare = staticmethod(scaled_products)
+
     def init_projections(self, seed: int) -> None:
         """Normal with the inverse of the square root of the width (CLIP)."""
         generator = torch.Generator().manual_seed(seed)
@@ -87,8 +99,10 @@ def build_dual_encoder(config: ContrastiveConfig, seed: int) -> Built[DualEncode
 
     Raises:
         CheckpointError: a folder of a frozen encoder is missing or incomplete.
-        ConfigError: it holds something else.
+        ConfigError: it holds something else, or the configuration is Llip's.
     """
+    if config.mixture_tokens is not None:
+        raise ConfigError("a dual encoder has no mixture_tokens: build it with `build_llip`")
     images = build_image_encoder(config.image_encoder, seed=seed)
     texts = build_texts(config.text_encoder, seed=seed)
     network = DualEncoder(images, texts, config.embedding_dim, config.loss)
@@ -99,7 +113,7 @@ def build_dual_encoder(config: ContrastiveConfig, seed: int) -> Built[DualEncode
 CONTRASTIVE = Family("contrastive", ContrastiveConfig, build_dual_encoder)
 
 
-class ContrastiveModel(PairModel[DualEncoder]):
+class ContrastiveModel(EmbeddingModel[DualEncoder]):
     """Embeds pictures and texts."""
 
     def embed_pixels(

@@ -15,7 +15,7 @@ from genvlm.config.assets import resolve_path
 from genvlm.config.masked import MaskedConfig
 from genvlm.models.auxiliary.contrastive import INITIAL_LOG_SCALE, MOST_LOG_SCALE, unit_rows
 from genvlm.models.auxiliary.folder import Built, Family
-from genvlm.models.auxiliary.pair_model import PairModel
+from genvlm.models.auxiliary.pair_model import EmbeddingModel
 from genvlm.models.image_encoder import SmallImageEncoder
 from genvlm.models.text_encoder import PieceCoder, SmallTextEncoder, mean_state
 from genvlm.nn.encoder import EncoderBlock
@@ -151,7 +151,7 @@ def build_masked(config: MaskedConfig, seed: int) -> Built[MaskedEncoders]:
 MASKED = Family("masked", MaskedConfig, build_masked)
 
 
-class MaskedModel(PairModel[MaskedEncoders]):
+class MaskedModel(EmbeddingModel[MaskedEncoders]):
     """Embeds pictures and texts, tells whether they match, and guesses pieces from all others."""
 
     def embed_pixels(

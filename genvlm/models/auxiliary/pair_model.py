@@ -17,7 +17,7 @@ from genvlm.tokenization.image import fit_squares, to_pixels
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairModel(ABC, Generic[Network]):
+class PairModel(Generic[Network]):
     """A network with what its inputs are made of."""
 
     network: Network
@@ -46,6 +46,28 @@ class PairModel(ABC, Generic[Network]):
         """This model, moved there. Raises ConfigError: no such device."""
         move_to(self.network, device)
         return self
+
+    def pixels(
+        self, images: Sequence[UInt8[np.ndarray, "height width 3"]]
+    ) -> Float[Tensor, "images 3 side side"]:
+        """Pictures of any size as the network reads them: scaled to fit, padded with white."""
+        dtype: Any = next(self.network.parameters()).dtype
+        return to_pixels(fit_squares(images, self.side)).to(self.device, dtype)
+
+    def check_text(self, text: str) -> None:
+        """Raises TokenError: the text is too long."""
+        self.texts.encode([text])
+
+    def pieces(
+        self, texts: Sequence[str]
+    ) -> tuple[Int[Tensor, "texts tokens"], Bool[Tensor, "texts tokens"]]:
+        """Texts as the network reads them. Raises TokenError: one that is too long."""
+        pieces, mask = self.texts.encode(texts)
+        return pieces.to(self.device), mask.to(self.device)
+
+
+class EmbeddingModel(PairModel[Network], ABC):
+    """One of which a picture and a text each have an embedding of their own."""
 
     @torch.no_grad()
     def embed_images(
@@ -77,21 +99,3 @@ class PairModel(ABC, Generic[Network]):
         self, pieces: Int[Tensor, "texts tokens"], mask: Bool[Tensor, "texts tokens"]
     ) -> Float[Tensor, "texts embedding"]:
         """Embeddings of length 1 of texts as the network reads them."""
-
-    def pixels(
-        self, images: Sequence[UInt8[np.ndarray, "height width 3"]]
-    ) -> Float[Tensor, "images 3 side side"]:
-        """Pictures of any size as the network reads them: scaled to fit, padded with white."""
-        dtype: Any = next(self.network.parameters()).dtype
-        return to_pixels(fit_squares(images, self.side)).to(self.device, dtype)
-
-    def check_text(self, text: str) -> None:
-        """Raises TokenError: the text is too long."""
-        self.texts.encode([text])
-
-    def pieces(
-        self, texts: Sequence[str]
-    ) -> tuple[Int[Tensor, "texts tokens"], Bool[Tensor, "texts tokens"]]:
-        """Texts as the network reads them. Raises TokenError: one that is too long."""
-        pieces, mask = self.texts.encode(texts)
-        return pieces.to(self.device), mask.to(self.device)

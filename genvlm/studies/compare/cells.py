@@ -5,6 +5,7 @@ from typing import Any
 
 from genvlm.config.assets import resolve_path
 from genvlm.config.compare import CompareConfig
+from genvlm.config.contrastive import ContrastiveTrainConfig
 from genvlm.config.data import DrawnSource, EmojiSource, ScenesSource
 from genvlm.config.kinds import ModelTrainConfig, config_class
 from genvlm.config.projector import OwnLanguageConfig, ProjectorTrainConfig
@@ -79,7 +80,8 @@ def load_recipes(config: CompareConfig, language: str) -> dict[str, ModelTrainCo
         language: model folder that projectors shall write with, where the comparison trains one.
 
     Raises:
-        ConfigError: a recipe that trains no model, or whose sources are not those of the first.
+        ConfigError: a recipe that trains no model or has mixture tokens, or whose sources are not
+            those of the first.
     """
     recipes = {name: _load(path) for name, path in config.recipes.items()}
     first = next(iter(recipes))
@@ -105,6 +107,11 @@ def _load(path: str) -> ModelTrainConfig:
         raise ConfigError(f"{path} trains no model: name recipes such as configs/compare/clip.yaml")
     recipe = load_config(kind, file)
     assert isinstance(recipe, ModelTrainConfig)
+    if isinstance(recipe, ContrastiveTrainConfig) and recipe.model.mixture_tokens is not None:
+        raise ConfigError(
+            f"{path} has mixture_tokens, and what a comparison says of contrastive models is of "
+            "those with embeddings for an index: leave it out"
+        )
     return recipe
 
 

@@ -13,13 +13,19 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from genvlm.models.auxiliary.contrastive import scaled_products
+
+Compare = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Images, texts and scale to scaled cosines, (images, texts)."""
+
 
 def info_nce(
-    images: Float[Tensor, "pairs dim"],
+    images: Float[Tensor, "pairs ..."],
     texts: Float[Tensor, "texts dim"],
     scale: Float[Tensor, ""],
     own: range,
     *,
+    compare: Compare = scaled_products,
     allowed: Bool[Tensor, " texts"] | None = None,
     chunk_rows: int | None = None,
 ) -> Float[Tensor, ""]:
@@ -31,19 +37,20 @@ def info_nce(
 
     Args:
         images, texts: embeddings, the i-th of each are a pair.
-        scale: factor of dot products, the inverse of the temperature.
+        scale: factor of cosines, the inverse of the temperature.
         own: which pairs are summed.
+        compare: what reads `images`, where they are no embeddings.
         allowed: texts that count; None: all.
         chunk_rows: logits of so many rows are there at once, and made again for gradients; None:
             of all.
     """
 
     def of_texts(rows: Tensor, targets: Tensor) -> Tensor:
-        logits = _allowed(scale * rows @ texts.T, allowed)
+        logits = _allowed(compare(rows, texts, scale), allowed)
         return F.cross_entropy(logits, targets, reduction="sum")
 
     def of_images(rows: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(scale * rows @ images.T, targets, reduction="sum")
+        return F.cross_entropy(compare(images, rows, scale).T, targets, reduction="sum")
 
     both = _sum_over_rows(of_texts, images, own, chunk_rows)
     both = both + _sum_over_rows(of_images, texts[: len(images)], own, chunk_rows)
@@ -51,12 +58,13 @@ def info_nce(
 
 
 def pairwise_sigmoid(
-    images: Float[Tensor, "pairs dim"],
+    images: Float[Tensor, "pairs ..."],
     texts: Float[Tensor, "texts dim"],
     scale: Float[Tensor, ""],
     bias: Float[Tensor, ""],
     own: range,
     *,
+    compare: Compare = scaled_products,
     allowed: Bool[Tensor, " texts"] | None = None,
     chunk_rows: int | None = None,
 ) -> Float[Tensor, ""]:
@@ -66,7 +74,7 @@ def pairwise_sigmoid(
     """
 
     def of_rows(rows: Tensor, targets: Tensor) -> Tensor:
-        logits = _allowed(scale * rows @ texts.T + bias, allowed)
+        logits = _allowed(compare(rows, texts, scale) + bias, allowed)
         is_pair = torch.zeros_like(logits, dtype=torch.bool)
         is_pair[torch.arange(len(rows), device=rows.device), targets] = True
         return F.softplus(torch.where(is_pair, -logits, logits)).sum()
@@ -82,7 +90,7 @@ def _allowed(
 
 def _sum_over_rows(
     loss: Callable[[Tensor, Tensor], Tensor],
-    rows: Float[Tensor, "pairs dim"],
+    rows: Float[Tensor, "pairs ..."],
     own: range,
     chunk_rows: int | None,
 ) -> Float[Tensor, ""]:

@@ -15,6 +15,7 @@ from genvlm.scoring.features import (
     ImageFeatures,
     coca_features,
     diffusion_features,
+    llip_features,
     open_features,
     pixel_features,
     pooled_features,
@@ -23,7 +24,7 @@ from genvlm.scoring.features import (
 )
 from genvlm.testing.foreign_models import write_tiny_clip, write_tiny_llava
 from genvlm.testing.tiny import tiny_pairs, tiny_pretrained
-from genvlm.testing.tiny_auxiliary import tiny_coca, tiny_contrastive, tiny_masked
+from genvlm.testing.tiny_auxiliary import tiny_coca, tiny_contrastive, tiny_llip, tiny_masked
 from genvlm.testing.tiny_diffusion import tiny_diffusion
 from genvlm.testing.tiny_projector import tiny_projector
 
@@ -32,6 +33,7 @@ IMAGES: list[RGBImage] = [image for _, image in tiny_pairs()]
 BUILD: dict[str, Callable[[Path], ImageFeatures]] = {
     "transformer": lambda folder: transformer_features(tiny_pretrained()),
     "contrastive": lambda folder: pooled_features(tiny_contrastive()),
+    "llip": lambda folder: llip_features(tiny_llip()),
     "masked": lambda folder: pooled_features(tiny_masked()),
     "coca": lambda folder: coca_features(tiny_coca()),
     "projector": lambda folder: projector_features(tiny_projector(folder)),
@@ -42,6 +44,7 @@ BUILD: dict[str, Callable[[Path], ImageFeatures]] = {
 SHAPES = {
     "transformer": (32, "mean state of BOI and codes behind block 1 of 2"),
     "contrastive": (16, "mean state of patches"),
+    "llip": (8, "mean mixture token"),
     "masked": (16, "mean state of patches"),
     "coca": (16, "pooled state of the embedding"),
     "projector": (16, "mean projected patch"),

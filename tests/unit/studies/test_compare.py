@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from genvlm.config.compare import CompareConfig, CompareEvaluationConfig, CurvesConfig, quick
+from genvlm.config.contrastive import ContrastiveTrainConfig, MixtureTokensConfig
 from genvlm.config.data import EmojiSource, ScenesSource
 from genvlm.config.kinds import config_class
 from genvlm.config.schema import dump_config, load_config, parse_config
@@ -245,6 +246,19 @@ def test_recipes_of_other_documents_are_refused(comparison: CompareConfig, tmp_p
     (tmp_path / "other.yaml").write_text(dump_config(other))
     recipes = comparison.recipes | {"other": str(tmp_path / "other.yaml")}
     with pytest.raises(ConfigError, match=r"other.yaml learns from other data.sources than"):
+        load_recipes(replace(comparison, recipes=recipes), "")
+
+
+def test_a_recipe_without_embeddings_for_an_index_is_refused(
+    comparison: CompareConfig, tmp_path: Path
+) -> None:
+    clip = load_config(ContrastiveTrainConfig, Path(comparison.recipes["clip"]))
+    tokens = MixtureTokensConfig(num_tokens=2, num_heads=1)
+    (tmp_path / "llip.yaml").write_text(
+        dump_config(replace(clip, model=replace(clip.model, mixture_tokens=tokens)))
+    )
+    recipes = comparison.recipes | {"llip": str(tmp_path / "llip.yaml")}
+    with pytest.raises(ConfigError, match=r"llip.yaml has mixture_tokens"):
         load_recipes(replace(comparison, recipes=recipes), "")
 
 
