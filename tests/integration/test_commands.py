@@ -52,7 +52,7 @@ def test_an_override_reaches_the_run(tmp_path):
 def test_one_of_several_processes_tells_of_the_run(run_folder, tmp_path, monkeypatch, capsys):
     command = ["train", str(ROOT / "configs/debug/tiny.yaml"), "--out"]
     assert len((run_folder / "commands.txt").read_text().splitlines()) == 1
-    monkeypatch.setattr("genvlm.training.loop.train", lambda config, out, **_: out / "model")
+    monkeypatch.setattr("genvlm.studies.runs.train", lambda config, out, **_: out / "model")
     monkeypatch.setenv("RANK", "1")
     assert main([*command, str(tmp_path)]) == 0
     assert capsys.readouterr().out == ""
