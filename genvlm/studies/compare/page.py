@@ -48,7 +48,7 @@ def write_page(
         items["baselines"] = dict(baselines)
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "items.json", json.dumps({"schema": SCHEMA, "cells": items}) + "\n")
-    write_whole(out / "results.json", json.dumps(summary, indent=1) + "\n")
+    write_whole(out / "results.json", json.dumps(summary) + "\n")
     documents = "the same documents"
     if config.data_share is not None:
         documents = f"the same {100 * config.data_share:g}{_PERCENT} of the documents"
