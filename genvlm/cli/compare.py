@@ -21,7 +21,8 @@ def add_parser(commands: Subparsers) -> None:
     parser.add_argument("config", help="YAML file, or the name of a shipped one")
     parser.add_argument(
         "--quick", action="store_true",
-        help="one seed, a twentieth of the compute, few questions: shows the page, not a result",
+        help="one seed, an eighth of the data, a twentieth of the compute, few questions: shows "
+        "the page, not a result",
     )  # fmt: skip
     parser.add_argument(
         "--only", action="append", default=[], metavar="CELL",

@@ -33,7 +33,8 @@ class TrainingFlops:
     num_parameters: int
     per_step: float
     """Forward and backward, mean of the first batches; the optimizer is not counted. Of a projector
-    it is nearly all in the frozen language model, which gradients pass through."""
+    it is nearly all in what is frozen: the language model, which gradients pass through, and the
+    image encoder."""
     per_row: float
     """Of a forward pass of one document or pair of these batches."""
 

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from genvlm.config.training import RunConfig
 from genvlm.errors import ConfigError
@@ -39,7 +39,7 @@ class RunLog:
 
     Args:
         start: the step that the run goes on from; records behind it are cut.
-        unit: what the counts of the objective's terms count.
+        unit: what speed is told in: tokens, which the counts of the terms add up, or pairs.
         parameter_norm: called in every process whenever a record is due.
         say: told of every event, and of lines that a loss of power has spoiled.
         flops_per_token: of a model of tokens, by the mean length of its rows.
@@ -55,7 +55,7 @@ class RunLog:
         out: Path,
         *,
         start: int,
-        unit: str,
+        unit: Literal["tokens", "pairs"],
         writes: bool,
         parameter_norm: Callable[[], float],
         say: Say = lambda message: None,
@@ -102,7 +102,10 @@ class RunLog:
     def _speed(self) -> dict[str, float]:
         waited, trained = (sum(part) for part in zip(*self._times, strict=True))
         seconds = waited + trained
-        counted = sum(sum(result.counts.values()) for result in self._window)
+        rows = self._config.global_batch_size * len(self._window)
+        counted: float = rows  # losses of a pair may count its patches or pieces
+        if self._unit == "tokens":
+            counted = sum(sum(result.counts.values()) for result in self._window)
         speed = {
             f"{self._unit}_per_second": round(counted / seconds, 1),
             "step_seconds": seconds / len(self._times),
@@ -110,7 +113,6 @@ class RunLog:
             "seconds": round(time.monotonic() - self._began, 3),
         }
         if self._flops_per_token is not None:
-            rows = self._config.global_batch_size * len(self._window)
             rate = counted * self._flops_per_token(counted / rows) / seconds
             speed["teraflops"] = rate / 1e12
             if self._peak_flops is not None:

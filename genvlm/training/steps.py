@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from pydantic import ValidationError
@@ -64,14 +64,14 @@ def run_steps(
     progress: Progress,
     *,
     inputs: Mapping[str, str],
-    unit: str,
+    unit: Literal["tokens", "pairs"],
     flops_per_token: Callable[[float], float] | None = None,
 ) -> Trained:
     """All steps that are left; `objective` is used up by them.
 
     Args:
         inputs: fingerprints of what this process trains with.
-        unit: what the counts of the objective's terms count, for the log.
+        unit: what the log tells speed in.
         flops_per_token: of a model of tokens, by the mean length of its rows.
 
     Raises:

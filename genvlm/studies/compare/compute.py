@@ -22,6 +22,9 @@ from genvlm.scoring.protocols import Grid, Scorer
 from genvlm.studies.flops import counting_flops
 from genvlm.tokenization.image import load_image_tokenizer
 
+# Encoded together: of few, what seeks the nearest code is filled up with zeros.
+_PICTURES = 64
+
 
 class FrozenParts(NamedTuple):
     """Of a model: what it takes as given."""
@@ -86,9 +89,9 @@ def _tokenizer(config: ModelTrainConfig, path: str) -> FrozenParts:
     tokenizer = load_image_tokenizer(resolve_path(path))
     network, side = tokenizer.network, tokenizer.config.resolution
     with counting_flops() as counter, torch.no_grad():
-        network.encode(torch.zeros(1, 3, side, side))
+        network.encode(torch.zeros(_PICTURES, 3, side, side))
     num_pictures = sum(
         count_visuals(s) for s in config.data.sources if not isinstance(s, ShardsSource)
     )
-    flops = float(counter.get_total_flops()) * num_pictures
+    flops = float(counter.get_total_flops()) / _PICTURES * num_pictures
     return FrozenParts(sum(p.numel() for p in network.parameters()), flops, 0.0)

@@ -16,7 +16,9 @@ from genvlm.config.data import EmojiSource, ScenesSource
 from genvlm.config.kinds import config_class
 from genvlm.config.schema import dump_config, load_config, parse_config
 from genvlm.config.text_encoder import SmallTextEncoderConfig
+from genvlm.config.training import TrainConfig
 from genvlm.data.emoji import class_concepts, split_concepts
+from genvlm.data.sources import count_visuals
 from genvlm.errors import ConfigError, EvaluationError
 from genvlm.scoring.contrastive import ContrastiveScorer, DualEncoderEmbedder
 from genvlm.scoring.open import METHODS as OF_MODELS
@@ -31,9 +33,10 @@ from genvlm.studies.compare.cells import (
     plan_cells,
     share_of,
 )
-from genvlm.studies.compare.compute import decision_cost
+from genvlm.studies.compare.compute import decision_cost, frozen_parts
 from genvlm.studies.compare.frequency import frequencies, frequency_items
 from genvlm.studies.compare.run import RECORD_FILE, Told, read_records, run_cells
+from genvlm.studies.flops import counting_flops
 from genvlm.testing.tiny import tiny_train_config
 from genvlm.testing.tiny_auxiliary import (
     tiny_contrastive,
@@ -41,6 +44,7 @@ from genvlm.testing.tiny_auxiliary import (
     tiny_masked_train_config,
 )
 from genvlm.testing.tiny_projector import tiny_projector_train_config
+from genvlm.tokenization.image import load_image_tokenizer
 from genvlm.training.run_folder import read_log
 from genvlm.training.steps import Progress
 from genvlm.training.stopping import StoppedError
@@ -338,6 +342,17 @@ def test_concepts_count_as_named_where_their_label_stands_in_whole_words() -> No
     counts = {" bell ": 3, " bellhop bell ": 2, " doorbell ": 7, " bells ": 9, " crown ": 1}
     by_label = {c.label: frequencies(concepts, counts)[c.id] for c in concepts}
     assert by_label == {"bell": 5, "crown": 1}
+
+
+def test_pictures_are_counted_as_they_are_tokenised_together() -> None:
+    config = load_config(TrainConfig, ROOT / "configs/debug/tiny.yaml")
+    tokenizer = load_image_tokenizer(ROOT / config.tokenizers.image)
+    with counting_flops() as counter:
+        tokenizer.encode([np.zeros((64, 64, 3), np.uint8)] * 64)
+    found = frozen_parts(config)
+    num = sum(count_visuals(source) for source in config.data.sources)  # type: ignore[arg-type]
+    assert found.tokenizing_flops == pytest.approx(counter.get_total_flops() / 64 * num)
+    assert found.earlier_flops == 0
 
 
 def test_a_decision_is_counted_with_its_texts_every_time() -> None:
