@@ -6,6 +6,7 @@ The table of needs follows section 3.3 of arXiv 2405.17247; no choice in it is w
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from genvlm.scoring import open as scoring
 from genvlm.studies.compare.asked import METHODS, UNSEEN
@@ -33,15 +34,16 @@ class Choice:
     verdict: str = ""
 
 
-def choose(
-    numbers: Numbers, paired: Mapping[str, Paired], pixels: Mapping[str, float]
-) -> list[Choice]:
-    """All rows, in a fixed order.
+class Floors(NamedTuple):
+    """What needs no model where recipes are tested, in percent, as far as it is known."""
 
-    Args:
-        pixels: what pixels alone get where recipes are tested, in percent.
-    """
-    tested = partial(_tested, paired=paired, pixels=pixels)
+    pixels: Mapping[str, float]
+    chance: Mapping[str, float]
+
+
+def choose(numbers: Numbers, paired: Mapping[str, Paired], floors: Floors) -> list[Choice]:
+    """All rows, in a fixed order."""
+    tested = partial(_tested, paired=paired, floors=floors)
     return [
         tested("name drawings in a style that training never showed", UNSEEN),
         tested("tell who stands where in a scene", SWAPPED),
@@ -53,9 +55,7 @@ def choose(
     ]
 
 
-def _tested(
-    need: str, name: str, *, paired: Mapping[str, Paired], pixels: Mapping[str, float]
-) -> Choice:
+def _tested(need: str, name: str, *, paired: Mapping[str, Paired], floors: Floors) -> Choice:
     """The best on average, and from whom the paired test tells it apart."""
     if name not in paired:
         return Choice(need=need, chosen=None)
@@ -64,6 +64,10 @@ def _tested(
     def said(recipe: str) -> str:
         return f"{name} {found.means[recipe]:.1f} %"
 
+    chance = floors.chance.get(name)
+    if chance is not None and found.means[found.best] <= chance:
+        said_none = f"no recipe is above chance, {chance:.1f} %"
+        return Choice(need=need, chosen="none", number=said(found.best), verdict=said_none)
     others = sorted(found.tests, key=lambda recipe: -found.means[recipe])
     runner_up = f"{others[0]}: {said(others[0])}" if others else ""
     return Choice(
@@ -71,7 +75,7 @@ def _tested(
         chosen=found.best,
         number=said(found.best),
         runner_up=runner_up,
-        verdict=_verdict(found) + _beside_pixels(found, pixels.get(name)),
+        verdict=_verdict(found) + _beside_pixels(found, floors.pixels.get(name)),
     )
 
 

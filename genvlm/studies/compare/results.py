@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 from genvlm.config.compare import CompareConfig
+from genvlm.evaluation.control_names import RANDOM
 from genvlm.studies.compare.asked import UNSEEN
 from genvlm.studies.compare.cells import Cell, plan_cells
-from genvlm.studies.compare.choices import Choice, abilities, choose
+from genvlm.studies.compare.choices import Choice, Floors, abilities, choose
 from genvlm.studies.compare.paired import COMPARED, PROBE, SWAPPED, Paired, paired_tests
 from genvlm.studies.compare.questions import SCENES, sections
 from genvlm.studies.compare.summary import (
@@ -103,7 +104,7 @@ def compare_records(
         for cell, record in records.items()
     }
     known = _baseline_numbers(baselines or {})
-    pixels = _of_pixels(numbers, firsts, known)
+    floors = _floors(numbers, firsts, known)
     return Results(
         kinds={recipe: record["cell"]["kind"] for recipe, record in firsts.items()},
         numbers=numbers,
@@ -111,7 +112,7 @@ def compare_records(
         firsts=firsts,
         gains={recipe: gains(record) for recipe, record in firsts.items()},
         paired=paired,
-        choices=choose(numbers, paired, pixels),
+        choices=choose(numbers, paired, floors),
         missing=[cell.name for cell in plan_cells(config) if cell not in records],
         unfinished={name: left for name, left in unasked.items() if left},
     )
@@ -143,24 +144,27 @@ def _baseline_numbers(baselines: Baselines) -> dict[Key, float]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _of_pixels(
+def _floors(
     numbers: Mapping[str, Mapping[Key, OverSeeds]],
     firsts: Mapping[str, Record],
     known: Mapping[Key, float],
-) -> dict[str, float]:
-    """What pixels alone get in each test that they were put to."""
-    found: dict[str, float] = {}
-    if ("drawings", UNSEEN) in known:
-        found[UNSEEN] = known["drawings", UNSEEN]
+) -> Floors:
+    """What pixels alone, and chance, get in each test that they were put to."""
     shots = [value for key, value in known.items() if key[0] == "probes"]
-    if shots:
-        found[PROBE] = sum(shots) / len(shots)
+    pixels = {
+        UNSEEN: known.get(("drawings", UNSEEN)),
+        PROBE: sum(shots) / len(shots) if shots else None,
+    }
+    chance = {UNSEEN: known.get(("chance", UNSEEN))}
     asked = {SWAPPED: (SCENES, "swapped", "group"), PAIRS: (PAIRS, WHOLE, "accuracy")}
     for name, (benchmark, tag, metric) in asked.items():
-        value = _reference(numbers, firsts, benchmark, tag, metric, NEIGHBOUR)
-        if value is not None:
-            found[name] = value
-    return found
+        pixels[name] = _reference(numbers, firsts, benchmark, tag, metric, NEIGHBOUR)
+        chance[name] = _reference(numbers, firsts, benchmark, tag, metric, RANDOM)
+    return Floors(_known(pixels), _known(chance))
+
+
+def _known(values: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _reference(

@@ -13,7 +13,7 @@ from genvlm.config.compare import CompareConfig
 from genvlm.config.kinds import ModelTrainConfig
 from genvlm.config.schema import load_config, to_plain
 from genvlm.config.training import TrainConfig
-from genvlm.errors import EvaluationError
+from genvlm.errors import ConfigError, EvaluationError
 from genvlm.nn.safetensors_folder import fingerprint_of
 from genvlm.nn.whole_files import hold_folder, write_whole
 from genvlm.scoring.features import pixel_features
@@ -28,6 +28,7 @@ from genvlm.studies.compare.cells import (
 from genvlm.studies.compare.compute import frozen_parts
 from genvlm.studies.compare.questions import Asked, ask, name_by_pixels, probe, sections
 from genvlm.studies.flops import training_flops
+from genvlm.studies.retrieval import scene_gallery
 from genvlm.studies.runs import train_model
 from genvlm.training import steps
 from genvlm.training.run_folder import MODEL_FOLDER
@@ -59,14 +60,16 @@ def run_cells(
     Several processes may work on one folder at a time, each with cells of its own.
 
     Raises:
-        ConfigError: as `load_recipes` and `choose_cells`.
-        EvaluationError: `out` holds the record of another comparison.
+        ConfigError: as `load_recipes` and `choose_cells`, or the FLOPs do not make a step.
+        EvaluationError: `out` holds the record of another comparison, or a gallery is too large.
         StoppedError: on SIGINT or SIGTERM; records stay, training goes on from its checkpoint.
     """
     told = told or Told()
     recipes = load_recipes(config, str(out / LANGUAGE_FOLDER / MODEL_FOLDER))
     cells = choose_cells(plan_cells(config), list(only))
-    records = read_records(config, out)  # what cannot be gone on with is refused before hours
+    # What cannot be gone on with is refused before hours.
+    records = read_records(config, out)
+    scene_gallery(config.evaluation.gallery)
     left = [
         c for c in cells if c not in records or not set(sections(c, config)) <= records[c].keys()
     ]
@@ -183,7 +186,12 @@ def _train_cell(
     cache = out / _CACHE
     trained = cell_config(cell, recipe)
     compute = training_flops(trained, cache)
-    num_steps = max(1, round(config.training_flops / compute.per_step))
+    num_steps = round(config.training_flops / compute.per_step)
+    if num_steps < 1:
+        raise ConfigError(
+            f"training_flops {config.training_flops:g} is less than one step of {cell.recipe}, "
+            f"{compute.per_step:.3g}: raise it, or make its batch smaller"
+        )
     warmup = min(trained.optimizer.warmup_steps, num_steps // 4)
     trained = replace(
         trained, num_steps=num_steps, optimizer=replace(trained.optimizer, warmup_steps=warmup)

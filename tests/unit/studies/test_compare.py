@@ -173,7 +173,7 @@ def test_a_projector_writes_with_a_language_model_that_is_trained_once(
     (tmp_path / "projector.yaml").write_text(dump_config(projector))
     config = CompareConfig(
         recipes={"projector": str(tmp_path / "projector.yaml")},
-        training_flops=1e6,
+        training_flops=2e7,
         seeds=(0,),
         language_model=str(tmp_path / "language.yaml"),
         language_steps=2,
@@ -199,7 +199,12 @@ def test_a_plan_that_cannot_end_is_refused_before_it_begins(
     curves = CurvesConfig(data_shares=(0.5,), data_recipes=("clip",))
     with pytest.raises(ConfigError, match="kind captions has no shares"):
         run_cells(replace(comparison, curves=curves), tmp_path)
+    few = replace(comparison, evaluation=replace(_FEW, gallery=5000))
+    with pytest.raises(EvaluationError, match="628 pictures of two icons that are held out"):
+        run_cells(few, tmp_path)
     assert not list(tmp_path.rglob("run"))
+    with pytest.raises(ConfigError, match="training_flops 1000 is less than one step of clip"):
+        run_cells(replace(comparison, training_flops=1e3), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -308,3 +308,10 @@ def test_a_choice_that_pixels_beat_says_so() -> None:
             tiny_comparison(), {Cell(recipe="clip", seed=0): record}, baselines
         )
         assert ("pixels alone get 60.0 %" in choice(results, "style").verdict) == said
+
+
+def test_nothing_is_chosen_where_nobody_is_above_chance() -> None:
+    found = compared(of("clip", swapped=40 * WRONG), of("siglip", swapped=40 * WRONG))
+    nobody = choice(found, "who stands where")
+    assert nobody.chosen == "none"
+    assert nobody.verdict == "no recipe is above chance, 16.7 %"
