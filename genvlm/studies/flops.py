@@ -31,6 +31,9 @@ class TrainingFlops:
     """Floating-point operations, a multiplication with its addition as two."""
 
     num_parameters: int
+    """Trained ones."""
+    num_frozen: int
+    """That run in training and are not trained."""
     per_step: float
     """Forward and backward, mean of the first batches; the optimizer is not counted. Of a projector
     it is nearly all in what is frozen: the language model, which gradients pass through, and the
@@ -55,8 +58,10 @@ def training_flops(config: object, cache: Path | None = None) -> TrainingFlops:
         batches = [source.batch(step)[0] for step in range(NUM_BATCHES)]
     trained = sum(count_flops(objective, b, backward=True) for b in batches)
     read = sum(count_flops(objective, b, backward=False) for b in batches)
+    every = list(objective.parameters())
     return TrainingFlops(
-        num_parameters=sum(p.numel() for p in objective.parameters() if p.requires_grad),
+        num_parameters=sum(p.numel() for p in every if p.requires_grad),
+        num_frozen=sum(p.numel() for p in every if not p.requires_grad),
         per_step=trained / NUM_BATCHES,
         per_row=read / NUM_BATCHES / config.global_batch_size,
     )

@@ -1,6 +1,6 @@
 """What every model of a comparison is asked, by the score that its family gives. C classes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from genvlm.data.emoji import (
     load_drawings,
     split_concepts,
 )
-from genvlm.evaluation.benchmark import Benchmark, Item
+from genvlm.evaluation.benchmark import Benchmark, Item, Progress
 from genvlm.evaluation.benchmarks.emoji_classes import build_emoji_classes
 from genvlm.evaluation.calibration import expected_calibration_error
 from genvlm.evaluation.control_names import BLIND, SHUFFLED
@@ -31,7 +31,6 @@ from genvlm.scoring.zero_shot import Posterior
 from genvlm.studies.classification import NUM_BINS, Classified, temper
 from genvlm.studies.evaluations import build_controls, evaluate_scorer
 
-Progress = Callable[[int, int], None]
 TRAINING, UNSEEN, HELD_OUT = "training vendors", "unseen vendor", "held-out families"
 OWN = "own"
 """The scorer itself, beside the names of controls."""

@@ -9,7 +9,7 @@ from typing import Any
 from genvlm.config.compare import CompareConfig, CompareEvaluationConfig
 from genvlm.config.data import Source
 from genvlm.data.emoji import TRAINING_VENDORS, class_concepts
-from genvlm.evaluation.benchmark import Benchmark, Item
+from genvlm.evaluation.benchmark import Benchmark, Item, Progress
 from genvlm.evaluation.benchmarks.emoji_classes import labelled_drawings
 from genvlm.evaluation.benchmarks.emoji_pairs import build_emoji_pairs
 from genvlm.evaluation.benchmarks.scenes import build_scenes
@@ -21,7 +21,6 @@ from genvlm.studies.compare.asked import (
     METHODS,
     UNSEEN,
     FamilyMethods,
-    Progress,
     by_chance,
     calibration_of,
     drawing_sets,

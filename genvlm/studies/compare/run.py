@@ -25,7 +25,7 @@ from genvlm.studies.compare.cells import (
     load_recipes,
     plan_cells,
 )
-from genvlm.studies.compare.compute import frozen_parts
+from genvlm.studies.compare.compute import tokenizing
 from genvlm.studies.compare.questions import Asked, ask, name_by_pixels, probe, sections
 from genvlm.studies.flops import training_flops
 from genvlm.studies.retrieval import scene_gallery
@@ -201,7 +201,7 @@ def _train_cell(
     with told.training() as progress:
         train_model(trained, run, resume=resumed, progress=progress, cache=cache)
     seconds = time.perf_counter() - began
-    frozen = frozen_parts(trained, language_flops)
+    encoded = tokenizing(trained)
     return {
         "schema": SCHEMA,
         "identity": identity(cell, recipe, config),
@@ -216,9 +216,9 @@ def _train_cell(
             "batch_size": trained.global_batch_size,
             "pairs": num_steps * trained.global_batch_size,
             "seconds": None if resumed else seconds,
-            "frozen_parameters": frozen.parameters,
-            "tokenizing_flops": frozen.tokenizing_flops,
-            "earlier_flops": frozen.earlier_flops,
+            "frozen_parameters": compute.num_frozen + encoded.parameters,
+            "tokenizing_flops": encoded.flops,
+            "earlier_flops": language_flops if recipe.kind == "projector" else 0.0,
         },
     }  # fmt: skip
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from genvlm.config.image_encoder import VQPatchesConfig
 from genvlm.errors import ConfigError
-from genvlm.studies.compare.compute import frozen_parts
 from genvlm.studies.flops import count_flops, training_flops
-from genvlm.testing.tiny import tiny_train_config
+from genvlm.testing.tiny import tiny_image_tokenizer, tiny_train_config
 from genvlm.testing.tiny_auxiliary import (
     tiny_coca_train_config,
     tiny_contrastive_train_config,
@@ -89,7 +89,17 @@ def test_an_image_encoder_that_is_trained_counts_as_trained(tmp_path: Path) -> N
         for part in (run.objective.image_encoder, run.objective.language_model)
     )
     assert training_flops(config).num_parameters == seeing + 16 * 16 + 16
-    assert frozen_parts(config).parameters == speaking
+    assert training_flops(config).num_frozen == speaking
+
+
+def test_a_frozen_encoder_of_any_family_counts_as_frozen(tmp_path: Path) -> None:
+    config = tiny_contrastive_train_config(tmp_path)
+    assert training_flops(config).num_frozen == 0
+    tokenizer = tiny_image_tokenizer()
+    tokenizer.save(tmp_path / "image")
+    frozen = VQPatchesConfig(path=str(tmp_path / "image"))
+    found = training_flops(replace(config, model=replace(config.model, image_encoder=frozen)))
+    assert found.num_frozen == sum(p.numel() for p in tokenizer.network.parameters())
 
 
 def test_other_recipes_are_refused() -> None:
