@@ -66,8 +66,10 @@ class CompareConfig:
     """Of the documents of every recipe; None: all."""
     language_model: str | None = None
     """Recipe of what projectors write with; trained once, in front, on FLOPs of its own."""
-    language_steps: Positive | None = None
-    """None: the recipe's own."""
+    image_model: str | None = None
+    """The same of what projectors see with, whose image_encoder is of kind genvlm."""
+    steps_in_front: Positive | None = None
+    """Of both; None: the recipes' own."""
     evaluation: CompareEvaluationConfig = field(default_factory=CompareEvaluationConfig)
     curves: CurvesConfig = field(default_factory=CurvesConfig)
 
@@ -108,7 +110,7 @@ def quick(config: CompareConfig) -> CompareConfig:
         training_flops=config.training_flops / 20,
         seeds=config.seeds[:1],
         data_share=0.125,
-        language_steps=30,
+        steps_in_front=30,
         evaluation=asked,
         curves=CurvesConfig(),
     )

@@ -72,6 +72,16 @@ class VQPatchesConfig:
     """Folder of an image tokenizer, or the name of a shipped one."""
 
 
+@strict
+@dataclass(frozen=True, kw_only=True)
+class OwnPatchesConfig:
+    """Last states of the patches, of the small image encoder of a model that we trained."""
+
+    kind: Literal["genvlm"] = "genvlm"
+    path: str
+    """A model folder of kind contrastive, llip, coca or masked."""
+
+
 PatchesConfig = Annotated[ForeignPatchesConfig | VQPatchesConfig, Field(discriminator="kind")]
 """Frozen ones."""
 ImageEncoderConfig = Annotated[

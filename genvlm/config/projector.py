@@ -6,7 +6,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from genvlm.config.captioned import CaptionedDataConfig
-from genvlm.config.image_encoder import ImageEncoderConfig, SmallImageEncoderConfig
+from genvlm.config.image_encoder import (
+    ForeignPatchesConfig,
+    OwnPatchesConfig,
+    SmallImageEncoderConfig,
+    VQPatchesConfig,
+)
 from genvlm.config.schema import Positive, strict
 from genvlm.config.text_encoder import check_heads
 from genvlm.config.training import RunConfig
@@ -39,6 +44,10 @@ class OwnLanguageConfig:
     """A model folder."""
 
 
+SeeingConfig = Annotated[
+    SmallImageEncoderConfig | ForeignPatchesConfig | VQPatchesConfig | OwnPatchesConfig,
+    Field(discriminator="kind"),
+]
 LanguageConfig = Annotated[ForeignLanguageConfig | OwnLanguageConfig, Field(discriminator="kind")]
 
 
@@ -62,7 +71,7 @@ class QueriesConfig:
 class ProjectorConfig:
     """A frozen language model, what sees for it, and what is learned between them."""
 
-    image_encoder: ImageEncoderConfig
+    image_encoder: SeeingConfig
     """small: trained with the projector, through the language model (Frozen). Others are frozen."""
     language_model: LanguageConfig
     projector: Literal["linear", "mlp", "queries"] = "mlp"

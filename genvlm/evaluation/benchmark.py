@@ -21,7 +21,7 @@ from genvlm.scoring.protocols import Grid, Scorer, ScorerInfo, Scores
 
 CHUNK_SIZE = 64
 Progress = Callable[[int, int], None]
-"""Called with the number of items done and the number of all items."""
+"""Called with the number of items (of a gallery: of pairs) done and the number of all."""
 
 
 @dataclass(frozen=True)

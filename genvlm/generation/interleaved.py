@@ -12,7 +12,7 @@ from genvlm.generation.sampled import SampledDocument, sampled_document
 from genvlm.generation.sampling import SamplingSettings, row_generators
 from genvlm.generation.stream import Event, run, run_with_events
 from genvlm.models.mixed_modal.transformer import MixedModalTransformer
-from genvlm.models.pretrained import PretrainedModel, find_video_tokenizer
+from genvlm.models.pretrained import PretrainedModel, check_visual, find_video_tokenizer
 from genvlm.tokenization.document import Document, Segment, Text, encode_document
 from genvlm.tokenization.grammar import Grammar
 
@@ -41,6 +41,7 @@ def sample_documents(
 
     Raises:
         TokenError: a prompt leaves no room, or a model without video is to draw one.
+        ConfigError: a model of text alone is to draw.
         GenerationError: the model gives NaN.
     """
     warn_if_unguided(pretrained, settings)
@@ -74,7 +75,7 @@ def stream_documents(
     """The same in one batch, as events while it is sampled.
 
     Raises:
-        TokenError, GenerationError: as `sample_documents`.
+        TokenError, ConfigError, GenerationError: as `sample_documents`.
     """
     warn_if_unguided(pretrained, settings)
     prefixes, limit = _encode_prompts(pretrained, prompts, image_next, video_next, max_tokens)
@@ -141,6 +142,8 @@ def _encode_prompts(
     """Token ids of the prompts, and the most tokens of a row."""
     limit = max_tokens or pretrained.model.config.context_length
     v, grammar = pretrained.vocabulary, pretrained.grammar
+    if image_next or video_next is not None:
+        check_visual(pretrained)
     begins, needed, what = list[int](), 1, "a continuation"
     if image_next:
         begins, needed, what = [v.boi], grammar.image_tokens - 1, "the image that should follow"

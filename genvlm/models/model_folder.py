@@ -6,6 +6,7 @@ Every family has config.yaml and model.safetensors; nothing in a folder is a pic
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,13 @@ def verify_folder(folder: Path) -> list[str]:
         if hash_file(path) != expected:
             raise CheckpointError(f"{path} was altered or damaged: copy the model folder again")
     return list(manifest)
+
+
+def copy_folder(folder: Path, target: Path) -> None:
+    """The files of a model folder, which may lie in that of another. Raises as `verify_folder`."""
+    for name in [*verify_folder(folder), MANIFEST]:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / name, target / name)
 
 
 def is_of_kind(folder: Path, kind: str) -> bool:

@@ -67,6 +67,8 @@ class ModelFolderConfig:
     # Left out where there is none: such folders stay what they were, and older genvlms read them.
     video_tokenizer: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
     """Fingerprint; None: a model without video."""
+    text_only: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
+    """Whether its documents held no picture and no video."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,8 @@ class PretrainedModel:
     syntax: SyntaxConfig = field(default_factory=SyntaxConfig)
     video_tokenizer: VideoTokenizer | None = None
     """None: its documents hold no videos."""
+    text_only: bool = False
+    """Whether its documents held no picture and no video: codes mean nothing to it."""
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -100,7 +104,12 @@ class PretrainedModel:
     def encode_images(
         self, images: Sequence[UInt8[np.ndarray, "height width 3"]]
     ) -> Sequence[Int[np.ndarray, "rows columns"]]:
-        """Codes of pictures of any size, in the layout that the model was trained on."""
+        """Codes of pictures of any size, in the layout that the model was trained on.
+
+        Raises:
+            ConfigError: it was trained on texts alone.
+        """
+        check_visual(self)
         if self.syntax.max_side:
             return self.image_tokenizer.encode_sized(images, self.syntax.max_side)
         return self.image_tokenizer.encode(images)
@@ -130,6 +139,15 @@ class PretrainedModel:
         if self.video_tokenizer is not None:
             payload["video_tokenizer"] = self.video_tokenizer.fingerprint
         return fingerprint_of(payload)
+
+
+def check_visual(pretrained: PretrainedModel) -> None:
+    """Raises ConfigError: it was trained on texts alone, and codes mean nothing to it."""
+    if pretrained.text_only:
+        raise ConfigError(
+            "this model was trained on texts alone and neither reads nor draws pictures: use one "
+            "that was trained on documents with pictures, or train a projector onto this one"
+        )
 
 
 def find_video_tokenizer(pretrained: PretrainedModel) -> VideoTokenizer:
@@ -240,6 +258,7 @@ def _write_folder(pretrained: PretrainedModel, folder: Path, card: str) -> None:
         text_tokenizer=pretrained.text_tokenizer.fingerprint,
         image_tokenizer=pretrained.image_tokenizer.fingerprint,
         video_tokenizer=video.fingerprint if video is not None else None,
+        text_only=pretrained.text_only,
     )
     pretrained.text_tokenizer.save(tokenizers)
     pretrained.image_tokenizer.save(tokenizers)
@@ -281,4 +300,5 @@ def load_pretrained(folder: Path, *, device: str = "cpu") -> PretrainedModel:
         condition_dropout=config.condition_dropout,
         syntax=config.syntax,
         video_tokenizer=video,
+        text_only=config.text_only,
     )

@@ -3,7 +3,6 @@
 B rows, T tokens, P tokens of a shared prefix, D width.
 """
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import assert_never
@@ -22,7 +21,7 @@ from genvlm.models.auxiliary.language_model import (
     load_foreign_language,
 )
 from genvlm.models.mixed_modal.transformer import KVCache, MixedModalTransformer
-from genvlm.models.model_folder import MANIFEST, verify_folder
+from genvlm.models.model_folder import copy_folder
 from genvlm.models.pretrained import load_pretrained
 from genvlm.nn.safetensors_folder import fingerprint_of
 from genvlm.tokenization.text import TextTokenizer
@@ -48,17 +47,11 @@ def build_language(config: ForeignLanguageConfig | OwnLanguageConfig) -> Languag
 def load_text_only(folder: Path) -> Language:
     """The text half of one of our model folders. Raises CheckpointError as `load_pretrained`."""
     pretrained = load_pretrained(folder)
-
-    def save(target: Path) -> None:
-        for name in [*verify_folder(folder), MANIFEST]:
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / name, target / name)
-
     return Language(
         model=TextOnlyModel(pretrained.model, pretrained.vocabulary),
         coder=TextOnlyTokens(pretrained.text_tokenizer),
         fingerprint=fingerprint_of(["text of genvlm", pretrained.fingerprint]),
-        save=save,
+        save=lambda target: copy_folder(folder, target),
     )
 
 

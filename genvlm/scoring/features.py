@@ -78,9 +78,9 @@ def open_features(folder: str | Path, device: str = "cpu") -> ImageFeatures:
     """
     path, kind = Path(folder), model_kind(folder)
     match kind:
-        case "genvlm":
+        case "mixed_modal":
             return transformer_features(load_pretrained(path, device=device))
-        case "dual_encoder":
+        case "contrastive":
             return pooled_features(load_contrastive(path, device))
         case "llip":
             return llip_features(load_llip(path, device))
@@ -92,7 +92,7 @@ def open_features(folder: str | Path, device: str = "cpu") -> ImageFeatures:
             return projector_features(load_projector(path, build_language, device))
         case "diffusion":
             return diffusion_features(open_diffusion(path, device))
-        case "contrastive":
+        case "foreign_contrastive":
             embedder = ForeignEmbedder(load_foreign(folder, "contrastive", device=device))
             return _features("image embedding", embedder.settings["model"], embedder.embed_images)
         case _:

@@ -57,17 +57,17 @@ Method = (
 )
 
 METHODS: dict[str, tuple[Method, ...]] = {
-    "genvlm": ("text_given_image", "image_given_text", "p_yes"),
-    "contrastive": ("cosine", "clipscore", "logit"),
-    "dual_encoder": ("cosine", "logit"),
+    "mixed_modal": ("text_given_image", "image_given_text", "p_yes"),
+    "contrastive": ("cosine", "logit"),
     "llip": ("cosine", "logit"),
     "coca": ("text_given_image", "cosine", "logit"),
     "masked": ("pseudo_likelihood", "matching", "cosine", "logit"),
-    "image_text_to_text": ("text_given_image", "p_yes"),
     "projector": ("text_given_image", "p_yes"),
     "diffusion": ("squared_error", "absolute_error", "elbo", "learned"),
+    "foreign_contrastive": ("cosine", "clipscore", "logit"),
+    "foreign_image_text_to_text": ("text_given_image", "p_yes"),
 }
-"""What each kind of model can do; the first is the default."""
+"""What each kind of model can do; the first is the default. Foreign: written by transformers."""
 
 
 def open_scorer(
@@ -115,27 +115,27 @@ def open_scorer(
         raise ConfigError(f"reduction {reduction} is of log-probabilities, and {method} is none")
     if template is not None and method != "p_yes":
         raise ConfigError(f"a template is the question of p_yes, and {method} asks none")
-    prompted = kind in ("image_text_to_text", "projector") and method == "text_given_image"
+    prompted = kind in ("foreign_image_text_to_text", "projector") and method == "text_given_image"
     if prompt is not None and not prompted:
         raise ConfigError(
             "a prompt stands between image and text in text_given_image of a foreign model or of "
             "a projector alone"
         )
-    if alpha and (kind != "genvlm" or not method.endswith(("_text", "_image"))):
+    if alpha and (kind != "mixed_modal" or not method.endswith(("_text", "_image"))):
         raise ConfigError(f"alpha {alpha:g} is of log-probabilities of our own models alone")
     if kind == "diffusion":
         chosen = cast(DiffusionMethod, method)
         return open_diffusion_scorer(folder, chosen, num_samples, seed, dtype=dtype, device=device)
-    if kind == "genvlm":
+    if kind == "mixed_modal":
         pretrained = load_pretrained(Path(folder), device=device)
         if method == "p_yes":
             return PYesScorer(pretrained, template=template or TEMPLATE)
         direction = cast(Direction, method)
         return LikelihoodScorer(pretrained, direction, alpha=alpha, reduction=reduction)
-    if kind == "contrastive":
+    if kind == "foreign_contrastive":
         foreign = load_foreign(folder, "contrastive", dtype=dtype, device=device)
         return ContrastiveScorer(ForeignEmbedder(foreign), cast(Formula, method))
-    if kind == "dual_encoder":
+    if kind == "contrastive":
         model = load_contrastive(Path(folder), device)
         return ContrastiveScorer(DualEncoderEmbedder(model), cast(Formula, method))
     if kind == "llip":
@@ -193,7 +193,7 @@ def open_answerer(folder: str | Path, *, dtype: DType = "float32", device: str =
     kind = model_kind(folder)
     if kind == "projector":
         return ProjectorAnswerer(load_projector(Path(folder), build_language, device))
-    if kind != "image_text_to_text":
+    if kind != "foreign_image_text_to_text":
         raise ConfigError(
             f"{folder} holds no model from images and text to text, such as Llava in "
             "transformers' layout or a projector: only such a model answers here"
@@ -208,7 +208,7 @@ def methods_of(folder: str | Path) -> tuple[Method, ...]:
 
 def is_mixed_modal(folder: str | Path) -> bool:
     """Whether this is a model folder of our transformer. Raises CheckpointError: no model there."""
-    return model_kind(folder) == "genvlm"
+    return model_kind(folder) == "mixed_modal"
 
 
 def model_kind(folder: str | Path) -> str:
@@ -216,7 +216,7 @@ def model_kind(folder: str | Path) -> str:
     if holds_diffusion(Path(folder)):
         return "diffusion"
     if CONTRASTIVE.owns(Path(folder)):
-        return "dual_encoder"
+        return "contrastive"
     if LLIP.owns(Path(folder)):
         return "llip"
     if COCA.owns(Path(folder)):
@@ -226,7 +226,7 @@ def model_kind(folder: str | Path) -> str:
     if is_projector(Path(folder)):
         return "projector"
     if is_foreign(folder):
-        return kind_of(folder)
+        return f"foreign_{kind_of(folder)}"
     if not Path(folder).is_dir():
         raise CheckpointError(
             f"no model folder at {folder}: give a local one, of genvlm or of transformers; nothing "
@@ -234,4 +234,4 @@ def model_kind(folder: str | Path) -> str:
         )
     if not is_finished(Path(folder)):
         verify_folder(Path(folder))  # says what is wrong with it
-    return "genvlm"
+    return "mixed_modal"

@@ -1,6 +1,6 @@
 """Retrieval: a gallery of pictures and captions, ranked both ways by any scorer."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, permutations
 from pathlib import Path
@@ -22,6 +22,7 @@ from genvlm.data.scenes import (
     render_scene,
 )
 from genvlm.errors import ConfigError, EvaluationError
+from genvlm.evaluation.benchmark import Progress
 from genvlm.evaluation.retrieval import CUTOFFS, RankedQueries, Retrieval, rank_gallery
 from genvlm.evaluation.statistics import Undefined
 from genvlm.scoring.diffusion import DiffusionScorer
@@ -35,9 +36,6 @@ SCHEMA = 1
 _PAIRS_TOGETHER = 2**12
 
 _LEADING: tuple[Relation, ...] = ("left of", "above")
-
-Progress = Callable[[int, int], None]
-"""Called with the number of pairs done and the number of all pairs."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from genvlm.config.captioned import CaptionedDataConfig
 from genvlm.config.data import CaptionsSource
 from genvlm.config.image_encoder import (
     ForeignPatchesConfig,
-    ImageEncoderConfig,
+    OwnPatchesConfig,
     SmallImageEncoderConfig,
     VQPatchesConfig,
 )
@@ -20,22 +20,25 @@ from genvlm.config.projector import (
     ProjectorConfig,
     ProjectorTrainConfig,
     QueriesConfig,
+    SeeingConfig,
 )
 from genvlm.config.training import OptimizerConfig
+from genvlm.models.auxiliary.contrastive import CONTRASTIVE
 from genvlm.models.auxiliary.projector import (
     ProjectorModel,
     QueryProjector,
     assemble_projector,
     build_projector,
 )
-from genvlm.models.image_encoder import build_image_encoder
+from genvlm.models.auxiliary.seeing import build_seeing
 from genvlm.models.pretrained import save_pretrained
 from genvlm.models.text_only import build_language
 from genvlm.testing.foreign_models import tiny_tokenizer
 from genvlm.testing.tiny import tiny_image_tokenizer, tiny_pretrained, write_tiny_captions
+from genvlm.testing.tiny_auxiliary import tiny_contrastive_config, tiny_dual_encoder
 
 LanguageKind = Literal["llama", "gpt2", "genvlm"]
-PatchKind = Literal["clip", "siglip", "vqgan", "small"]
+PatchKind = Literal["clip", "siglip", "vqgan", "small", "own"]
 ProjectorKind = Literal["linear", "mlp", "queries"]
 
 TINY_QUERIES = QueriesConfig(num_queries=3, hidden_size=8, num_layers=2, num_heads=2)
@@ -103,7 +106,7 @@ def tiny_projector_config(
     else:
         path = write_tiny_language_model(folder / "language", language, seed=seed)
         speaking = ForeignLanguageConfig(path=str(path))
-    seeing: ImageEncoderConfig
+    seeing: SeeingConfig
     if patches == "small":
         seeing = SmallImageEncoderConfig(
             side=16, patch_size=4, hidden_size=16, num_layers=1, num_heads=2
@@ -111,6 +114,10 @@ def tiny_projector_config(
     elif patches == "vqgan":
         tiny_image_tokenizer(seed=seed).save(folder / "image")
         seeing = VQPatchesConfig(path=str(folder / "image"))
+    elif patches == "own":
+        built = tiny_dual_encoder(seed=seed)
+        CONTRASTIVE.save(tiny_contrastive_config(), built, folder / "image", "A toy.\n")
+        seeing = OwnPatchesConfig(path=str(folder / "image"))
     else:
         path = write_tiny_vision_model(folder / "image", patches, seed=seed)
         seeing = ForeignPatchesConfig(path=str(path))
@@ -137,7 +144,7 @@ def tiny_projector(
 
 def build_tiny(config: ProjectorConfig, *, seed: int = 0) -> ProjectorModel:
     """The untrained model of a configuration; its vectors are far apart."""
-    reader = build_image_encoder(config.image_encoder, seed=seed)
+    reader = build_seeing(config.image_encoder, seed=seed)
     language = build_language(config.language_model)
     network = build_projector(config, reader, language)
     network.init_weights(seed)

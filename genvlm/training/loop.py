@@ -85,6 +85,7 @@ def train(
                 video_tokenizer=tokenizers.video,
                 condition_dropout=config.data.condition_dropout,
                 syntax=config.syntax,
+                text_only=not (source.corpus.num_pictures or source.corpus.num_videos),
             )
             card = _card(config, source.corpus, pretrained)
             save_pretrained(pretrained, out / MODEL_FOLDER, card)
@@ -174,7 +175,7 @@ def _card(config: TrainConfig, corpus: Corpus, pretrained: PretrainedModel) -> s
     visuals = f" with {corpus.num_pictures:,} pictures"
     if corpus.num_videos:
         visuals += f" and {corpus.num_videos:,} clips"
-    if not (corpus.num_pictures or corpus.num_videos):
+    if pretrained.text_only:
         visuals = " of text alone: it has seen no picture, and log p(image) of it means nothing"
     return f"""# A genvlm mixed-modal transformer
 

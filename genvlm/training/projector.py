@@ -18,7 +18,7 @@ from genvlm.models.auxiliary.projector import (
     load_trained,
 )
 from genvlm.models.auxiliary.projector_folder import save_projector
-from genvlm.models.image_encoder import build_image_encoder
+from genvlm.models.auxiliary.seeing import build_seeing
 from genvlm.models.model_folder import is_finished
 from genvlm.models.patches import PatchReader
 from genvlm.models.text_only import build_language
@@ -97,7 +97,7 @@ def prepare_projector(
     encode: Callable[[int, int], None] = lambda done, total: None,
 ) -> ProjectorRun:
     """Everything in front of the first step; `encode` is told the pictures read and in all."""
-    patches = build_image_encoder(config.model.image_encoder, seed=config.seed)
+    patches = build_seeing(config.model.image_encoder, seed=config.seed)
     language = build_language(config.model.language_model)
     pairs = build_pixel_pairs(config.data, patches.side, cache, encode)
     projector = build_projector(config.model, patches, language)

@@ -20,12 +20,15 @@ _ours = set[int]()
 class StoppedError(TrainingError):
     """The run was told to stop; a checkpoint holds what it had done."""
 
-    def __init__(self, step: int | None, signal_number: int) -> None:
+    def __init__(
+        self, step: int | None, signal_number: int, how: str = "go on with --resume"
+    ) -> None:
+        self.step, self.signal_number = step, signal_number
         name = signal.Signals(signal_number).name
         super().__init__(
             f"stopped by {name} before anything was to be saved: start it again"
             if step is None
-            else f"stopped at step {step} by {name}; go on with --resume"
+            else f"stopped at step {step} by {name}; {how}"
         )
         self.exit_code = 128 + signal_number
 

@@ -15,15 +15,25 @@ from genvlm.data.corpus import build_corpus
 from genvlm.data.sources import Sample
 from genvlm.data.tokenising import Tokenizers
 from genvlm.errors import CheckpointError, ConfigError, DataError, StorageError, TrainingError
+from genvlm.generation.interleaved import sample_documents
+from genvlm.generation.sampling import SamplingSettings
 from genvlm.models.build import build_transformer
 from genvlm.models.pretrained import build_vocabulary, load_pretrained
 from genvlm.models.text_only import load_text_only
 from genvlm.nn.safetensors_folder import fingerprint_tensors, load_tensors
+from genvlm.scoring.open import open_scorer
+from genvlm.scoring.protocols import Grid
 from genvlm.testing.corpora import corpus_of
 from genvlm.testing.files import write_json_lines
 from genvlm.testing.logs import logged
 from genvlm.testing.processes import train_elsewhere
-from genvlm.testing.tiny import tiny_image_tokenizer, tiny_text_tokenizer, tiny_train_config
+from genvlm.testing.tiny import (
+    tiny_image_tokenizer,
+    tiny_pairs,
+    tiny_text_tokenizer,
+    tiny_train_config,
+)
+from genvlm.tokenization.document import Text
 from genvlm.training.checkpoint import list_checkpoints
 from genvlm.training.engine import Engine
 from genvlm.training.loop import Progress, train
@@ -318,6 +328,13 @@ def test_a_run_of_text_alone_is_a_language_model_and_says_that_it_saw_no_picture
     folder = train(replace(config, data=data, num_steps=2), tmp_path / "run")
     assert all(record["loss"] == record["loss_text"] for record in logged(tmp_path / "run"))
     assert "of text alone: it has seen no picture" in (folder / "README.md").read_text()
+    pretrained, sampling = load_pretrained(folder), SamplingSettings()
+    with pytest.raises(ConfigError, match="trained on texts alone"):
+        open_scorer(folder).score([Grid(item_id="a", images=[tiny_pairs()[0][1]], texts=["a"])])
+    with pytest.raises(ConfigError, match="trained on texts alone"):
+        sample_documents(pretrained, [[Text("a red bar")]], sampling, seed=0, image_next=True)
+    (told,) = sample_documents(pretrained, [[Text("a red bar")]], sampling, seed=0, max_tokens=14)
+    assert len(told.token_ids) > told.num_prompt_tokens
     language = load_text_only(folder)
     row = [*language.coder.begin, *language.coder.encode("a red bar")]
     logits = language.model(language.model.embed(torch.tensor([row])), keep=1)

@@ -24,7 +24,7 @@ from genvlm.models.auxiliary.projector import (
     move_projector,
     trained_state,
 )
-from genvlm.models.image_encoder import build_image_encoder
+from genvlm.models.auxiliary.seeing import build_seeing
 from genvlm.models.model_folder import (
     CARD,
     CONFIG,
@@ -98,7 +98,7 @@ def load_projector(
     content = read_model_config(folder, KIND, SCHEMA)
     written = parse_config(ProjectorFolderConfig, content, str(folder / CONFIG))
     config = _in_folder(written.model, f"{folder.resolve()}/")
-    patches = build_image_encoder(config.image_encoder)
+    patches = build_seeing(config.image_encoder)
     language = build_language(config.language_model)
     check_part(folder, "image encoder", patches.fingerprint, written.image_encoder)
     check_part(folder, "language model", language.fingerprint, written.language_model)

@@ -1,19 +1,23 @@
 """The cells of a comparison: a recipe, a seed, and what is varied. Each is one ordinary run."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from genvlm.config.assets import resolve_path
 from genvlm.config.compare import CompareConfig
 from genvlm.config.contrastive import ContrastiveTrainConfig
 from genvlm.config.data import DrawnSource, EmojiSource, ScenesSource
+from genvlm.config.image_encoder import OwnPatchesConfig
 from genvlm.config.kinds import ModelTrainConfig, config_class
 from genvlm.config.projector import OwnLanguageConfig, ProjectorTrainConfig
 from genvlm.config.schema import load_config
+from genvlm.config.training import TrainConfig
 from genvlm.errors import ConfigError
+from genvlm.training.run_folder import MODEL_FOLDER
 
-LANGUAGE_FOLDER = "language"
-"""Below the folder of a comparison: the run of what projectors write with."""
+LANGUAGE_MODEL, IMAGE_ENCODER = "language_model", "image_encoder"
+"""Parts that a projector joins, and below the folder of a comparison the runs that train them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,31 +77,61 @@ def choose_cells(cells: list[Cell], only: list[str]) -> list[Cell]:
     return [c for c in cells if not only or c.name in only or c.recipe in only]
 
 
-def load_recipes(config: CompareConfig, language: str) -> dict[str, ModelTrainConfig]:
+def load_recipes(config: CompareConfig, out: Path) -> dict[str, ModelTrainConfig]:
     """The training configuration of every recipe.
 
     Args:
-        language: model folder that projectors shall write with, where the comparison trains one.
+        out: folder of the comparison, where what projectors write and see with will lie.
 
     Raises:
         ConfigError: a recipe that trains no model or has mixture tokens, or whose sources are not
             those of the first.
     """
-    recipes = {name: _load(path) for name, path in config.recipes.items()}
-    first = next(iter(recipes))
-    for name, recipe in recipes.items():
-        if recipe.data.sources != recipes[first].data.sources:
+    files = list(config.recipes.values())
+    if config.image_model is not None:
+        files.append(config.image_model)
+    loaded = [_load(file) for file in files]
+    for file, recipe in zip(files, loaded, strict=True):
+        if recipe.data.sources != loaded[0].data.sources:
             raise ConfigError(
-                f"{config.recipes[name]} learns from other data.sources than "
-                f"{config.recipes[first]}: a comparison is of the same documents"
+                f"{file} learns from other data.sources than {files[0]}: a comparison is of the "
+                "same documents"
             )
-    for name, recipe in recipes.items():
+    named = zip(config.recipes, loaded, strict=False)  # what projectors see with is no row
+    return {name: _in_comparison(recipe, config, out) for name, recipe in named}
+
+
+def _in_comparison(recipe: ModelTrainConfig, config: CompareConfig, out: Path) -> ModelTrainConfig:
+    """On the comparison's share of the documents, and between the models that it trains."""
+    if config.data_share is not None:
+        recipe = with_share(recipe, config.data_share)
+    if isinstance(recipe, ProjectorTrainConfig):
+        paths = {part: str(out / part / MODEL_FOLDER) for part in in_front(recipe, config)}
+        model = recipe.model
+        if LANGUAGE_MODEL in paths:
+            written = OwnLanguageConfig(path=paths[LANGUAGE_MODEL])
+            model = replace(model, language_model=written)
+        if IMAGE_ENCODER in paths:
+            model = replace(model, image_encoder=OwnPatchesConfig(path=paths[IMAGE_ENCODER]))
+        recipe = replace(recipe, model=model)
+    return recipe
+
+
+def in_front(recipe: ModelTrainConfig, config: CompareConfig) -> dict[str, ModelTrainConfig]:
+    """The runs of what a projector joins, as far as the comparison trains it."""
+    runs = dict[str, ModelTrainConfig]()
+    if not isinstance(recipe, ProjectorTrainConfig):
+        return runs
+    if config.language_model is not None:
+        runs[LANGUAGE_MODEL] = load_config(TrainConfig, resolve_path(config.language_model))
+    if config.image_model is not None and isinstance(recipe.model.image_encoder, OwnPatchesConfig):
+        seeing = _load(config.image_model)
         if config.data_share is not None:
-            recipes[name] = recipe = with_share(recipe, config.data_share)
-        if isinstance(recipe, ProjectorTrainConfig) and config.language_model is not None:
-            written = OwnLanguageConfig(path=language)
-            recipes[name] = replace(recipe, model=replace(recipe.model, language_model=written))
-    return recipes
+            seeing = with_share(seeing, config.data_share)
+        runs[IMAGE_ENCODER] = seeing
+    if config.steps_in_front is not None:
+        runs = {part: replace(run, num_steps=config.steps_in_front) for part, run in runs.items()}
+    return runs
 
 
 def _load(path: str) -> ModelTrainConfig:

@@ -169,8 +169,7 @@ def _gflops(found: Mapping[Key, OverSeeds]) -> str:
 
 def abilities(kind: str) -> dict[str, bool]:
     """What a family can do, from the scores that its models give."""
-    folder = {"mixed_modal": "genvlm", "contrastive": "dual_encoder"}.get(kind, kind)
-    own: Sequence[str] = scoring.METHODS[folder]
+    own: Sequence[str] = scoring.METHODS[kind]
     left_to_right = "text_given_image" in own
     return {
         "draw a picture": "image_given_text" in own or "elbo" in own,

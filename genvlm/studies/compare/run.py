@@ -2,26 +2,24 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from genvlm.config.assets import resolve_path
 from genvlm.config.compare import CompareConfig
 from genvlm.config.kinds import ModelTrainConfig
-from genvlm.config.schema import load_config, to_plain
-from genvlm.config.training import TrainConfig
+from genvlm.config.schema import to_plain
 from genvlm.errors import ConfigError, EvaluationError
 from genvlm.nn.safetensors_folder import fingerprint_of
 from genvlm.nn.whole_files import hold_folder, write_whole
 from genvlm.scoring.features import pixel_features
 from genvlm.studies.compare.cells import (
-    LANGUAGE_FOLDER,
     Cell,
     cell_config,
     choose_cells,
+    in_front,
     load_recipes,
     plan_cells,
 )
@@ -32,10 +30,12 @@ from genvlm.studies.retrieval import scene_gallery
 from genvlm.studies.runs import train_model
 from genvlm.training import steps
 from genvlm.training.run_folder import MODEL_FOLDER
+from genvlm.training.stopping import StoppedError
 
 SCHEMA = 1
 RECORD_FILE = "record.json"
 _CELLS, _CACHE, _RUN, BASELINES = "cells", "cache", "run", "baselines"
+_GO_ON = "the same command goes on"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ def run_cells(
         StoppedError: on SIGINT or SIGTERM; records stay, training goes on from its checkpoint.
     """
     told = told or Told()
-    recipes = load_recipes(config, str(out / LANGUAGE_FOLDER / MODEL_FOLDER))
+    recipes = load_recipes(config, out)
     cells = choose_cells(plan_cells(config), list(only))
     # What cannot be gone on with is refused before hours.
     records = read_records(config, out)
@@ -73,16 +73,16 @@ def run_cells(
     left = [
         c for c in cells if c not in records or not set(sections(c, config)) <= records[c].keys()
     ]
-    language_flops = None
-    if config.language_model is not None and any(
-        recipes[c.recipe].kind == "projector" for c in left
-    ):
-        told.stage("language model")
-        language_flops = _train_language(_language(config), out, told)
+    earlier = dict[str, float]()
+    for cell in left:
+        for part, trained in in_front(recipes[cell.recipe], config).items():
+            if part not in earlier:
+                told.stage(part.replace("_", " "))
+                earlier[part] = _train_in_front(trained, out, part, told)
     for number, cell in enumerate(left, 1):
         told.stage(f"{cell.name} ({number} of {len(left)})")
         with hold_folder(out / _CELLS / cell.name, wait=True):
-            _run_cell(cell, recipes[cell.recipe], config, out, language_flops, told)
+            _run_cell(cell, recipes[cell.recipe], config, out, earlier, told)
 
 
 def _run_cell(
@@ -90,13 +90,13 @@ def _run_cell(
     recipe: ModelTrainConfig,
     config: CompareConfig,
     out: Path,
-    language_flops: float | None,
+    earlier: Mapping[str, float],
     told: Told,
 ) -> None:
     folder = out / _CELLS / cell.name
     record = read_record(folder, identity(cell, recipe, config))
     if record is None:
-        record = _train_cell(cell, recipe, config, out, language_flops, told)
+        record = _train_cell(cell, recipe, config, out, earlier, told)
         _write(record, folder)
     asked = Asked(
         model=folder / _RUN / MODEL_FOLDER,
@@ -114,7 +114,7 @@ def _run_cell(
 
 def read_records(config: CompareConfig, out: Path) -> dict[Cell, dict[str, Any]]:
     """Of all cells that were trained, in the order of `plan_cells`. Raises as `run_cells`."""
-    recipes = load_recipes(config, str(out / LANGUAGE_FOLDER / MODEL_FOLDER))
+    recipes = load_recipes(config, out)
     found = {}
     for cell in plan_cells(config):
         expected = identity(cell, recipes[cell.recipe], config)
@@ -146,8 +146,8 @@ def identity(cell: Cell, recipe: ModelTrainConfig, config: CompareConfig) -> str
     own = to_plain(cell_config(cell, recipe))
     for without_effect in ("num_steps", "log_every", "checkpoint_every", "tensorboard"):
         own.pop(without_effect)
-    if recipe.kind == "projector" and config.language_model is not None:
-        own["model"]["language_model"] = to_plain(_language(config))  # not where it lies
+    for part, trained in in_front(recipe, config).items():
+        own["model"][part] = to_plain(trained)  # not where it lies
     asked = [config.training_flops, to_plain(config.evaluation), config.seeds[0] == cell.seed]
     return fingerprint_of([SCHEMA, cell.name, own, asked])
 
@@ -179,7 +179,7 @@ def _train_cell(
     recipe: ModelTrainConfig,
     config: CompareConfig,
     out: Path,
-    language_flops: float | None,
+    earlier: Mapping[str, float],
     told: Told,
 ) -> dict[str, Any]:
     """The record of a model that has not been asked anything."""
@@ -196,10 +196,8 @@ def _train_cell(
     trained = replace(
         trained, num_steps=num_steps, optimizer=replace(trained.optimizer, warmup_steps=warmup)
     )
-    run, began = out / _CELLS / cell.name / _RUN, time.perf_counter()
-    resumed = run.is_dir()
-    with told.training() as progress:
-        train_model(trained, run, resume=resumed, progress=progress, cache=cache)
+    began = time.perf_counter()
+    resumed = _train(trained, out / _CELLS / cell.name / _RUN, cache, told)
     seconds = time.perf_counter() - began
     encoded = tokenizing(trained)
     return {
@@ -218,27 +216,29 @@ def _train_cell(
             "seconds": None if resumed else seconds,
             "frozen_parameters": compute.num_frozen + encoded.parameters,
             "tokenizing_flops": encoded.flops,
-            "earlier_flops": language_flops if recipe.kind == "projector" else 0.0,
+            "earlier_flops": sum((earlier[part] for part in in_front(recipe, config)), 0.0),
         },
     }  # fmt: skip
+
+
+def _train(config: ModelTrainConfig, run: Path, cache: Path, told: Told) -> bool:
+    """Train, or go on with it; whether it went on."""
+    resumed = run.is_dir()
+    with told.training() as progress:
+        try:
+            train_model(config, run, resume=resumed, progress=progress, cache=cache)
+        except StoppedError as stopped:
+            raise StoppedError(stopped.step, stopped.signal_number, _GO_ON) from None
+    return resumed
 
 
 def _write(record: dict[str, Any], folder: Path) -> None:
     write_whole(folder / RECORD_FILE, json.dumps(record, indent=1) + "\n")
 
 
-def _language(config: CompareConfig) -> TrainConfig:
-    """The run of what projectors write with."""
-    assert config.language_model is not None
-    recipe = load_config(TrainConfig, resolve_path(config.language_model))
-    if config.language_steps is not None:
-        recipe = replace(recipe, num_steps=config.language_steps)
-    return recipe
-
-
-def _train_language(config: TrainConfig, out: Path, told: Told) -> float:
-    """Train what projectors write with, once; what it took."""
-    folder, cache = out / LANGUAGE_FOLDER, out / _CACHE
-    with hold_folder(out, wait=True), told.training() as progress:
-        train_model(config, folder, resume=folder.is_dir(), progress=progress, cache=cache)
+def _train_in_front(config: ModelTrainConfig, out: Path, part: str, told: Told) -> float:
+    """Train what projectors join, once; what it took."""
+    cache = out / _CACHE
+    with hold_folder(out, wait=True):
+        _train(config, out / part, cache, told)
     return training_flops(config, cache).per_step * config.num_steps

@@ -22,7 +22,7 @@ from genvlm.testing.tiny_diffusion import tiny_diffusion, tiny_diffusion_config
 from genvlm.testing.tiny_projector import build_tiny, tiny_projector_config
 
 KINDS = {
-    "genvlm": "genvlm", "clip": "contrastive", "llava": "image_text_to_text",
+    "genvlm": "mixed_modal", "clip": "foreign_contrastive", "llava": "foreign_image_text_to_text",
     "diffusion": "diffusion", "projector": "projector",
 }  # fmt: skip
 

@@ -13,6 +13,7 @@ import pytest
 from genvlm.config.compare import CompareConfig, CompareEvaluationConfig, CurvesConfig, quick
 from genvlm.config.contrastive import ContrastiveTrainConfig, MixtureTokensConfig
 from genvlm.config.data import EmojiSource, ScenesSource
+from genvlm.config.image_encoder import OwnPatchesConfig
 from genvlm.config.kinds import config_class
 from genvlm.config.schema import dump_config, load_config, parse_config
 from genvlm.config.text_encoder import SmallTextEncoderConfig
@@ -36,7 +37,7 @@ from genvlm.studies.compare.cells import (
 from genvlm.studies.compare.compute import decision_cost, tokenizing
 from genvlm.studies.compare.frequency import frequencies, frequency_items
 from genvlm.studies.compare.run import RECORD_FILE, Told, read_records, run_cells
-from genvlm.studies.flops import counting_flops
+from genvlm.studies.flops import counting_flops, training_flops
 from genvlm.testing.tiny import tiny_train_config
 from genvlm.testing.tiny_auxiliary import (
     tiny_contrastive,
@@ -152,7 +153,7 @@ def test_an_interrupted_training_goes_on_to_the_same_model(
             os.kill(os.getpid(), signal.SIGINT)
 
     told = Told(training=lambda: nullcontext(Progress(step=stop_at_the_third)))
-    with pytest.raises(StoppedError):
+    with pytest.raises(StoppedError, match="step 3 by SIGINT; the same command goes on"):
         run_cells(comparison, tmp_path, only=["clip"], told=told)
     assert read_records(comparison, tmp_path) == {}
     run_cells(comparison, tmp_path, only=["clip"])
@@ -162,35 +163,55 @@ def test_an_interrupted_training_goes_on_to_the_same_model(
     assert (tmp_path / weights).read_bytes() == (done / weights).read_bytes()
 
 
-def test_a_projector_writes_with_a_language_model_that_is_trained_once(
+def test_a_projector_joins_models_that_are_trained_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Two of them write with one language model, and one sees with a contrastive model."""
     language = tiny_train_config(tmp_path)
     (tmp_path / "language.yaml").write_text(
         dump_config(replace(language, model=replace(language.model, context_length=200)))
     )
     projector = tiny_projector_train_config(tmp_path, "genvlm")
     (tmp_path / "projector.yaml").write_text(dump_config(projector))
+    own = OwnPatchesConfig(path="runs/clip/model")
+    sighted = replace(projector, model=replace(projector.model, image_encoder=own))
+    (tmp_path / "sighted.yaml").write_text(dump_config(sighted))
+    clip = replace(tiny_contrastive_train_config(tmp_path), data=projector.data)
+    (tmp_path / "clip.yaml").write_text(dump_config(clip))
     config = CompareConfig(
-        recipes={"projector": str(tmp_path / "projector.yaml")},
+        recipes={name: str(tmp_path / f"{name}.yaml") for name in ("projector", "sighted")},
         training_flops=2e7,
         seeds=(0,),
         language_model=str(tmp_path / "language.yaml"),
-        language_steps=2,
+        image_model=str(tmp_path / "clip.yaml"),
+        steps_in_front=2,
         evaluation=_FEW,
     )
     monkeypatch.setattr(run, "sections", lambda cell, config: ())
     out = tmp_path / "out"
     run_cells(config, out)
-    (record,) = read_records(config, out).values()
-    used = load_config(type(projector), out / "cells/projector-seed-0/run/config.yaml")
-    assert used.model.language_model.path == str(out / "language/model")
-    assert record["training"]["earlier_flops"] > 0
-    assert record["training"]["frozen_parameters"] > record["training"]["parameters"]
+    blind, seeing = (record["training"] for record in read_records(config, out).values())
+    used, other = (
+        load_config(type(projector), out / f"cells/{name}-seed-0/run/config.yaml").model
+        for name in ("projector", "sighted")
+    )
+    assert used.language_model.path == str(out / "language_model/model")
+    assert used.image_encoder == projector.model.image_encoder
+    assert other.image_encoder == OwnPatchesConfig(path=str(out / "image_encoder/model"))
+    per_step = training_flops(clip).per_step
+    assert seeing["earlier_flops"] == blind["earlier_flops"] + 2 * per_step
+    assert blind["earlier_flops"] > 0
+    assert blind["frozen_parameters"] > blind["parameters"]
     monkeypatch.chdir(tmp_path)  # where it lies changes nothing
     assert read_records(config, Path("out")).values() != []
     with pytest.raises(EvaluationError, match="another configuration"):
-        read_records(replace(config, language_steps=3), out)
+        read_records(replace(config, steps_in_front=3), out)
+    alone = replace(config, recipes={"projector": config.recipes["projector"]}, image_model=None)
+    assert len(read_records(alone, out)) == 1  # what another recipe sees with is nothing to it
+    others = replace(clip, data=tiny_contrastive_train_config(tmp_path / "others").data)
+    (tmp_path / "clip.yaml").write_text(dump_config(others))
+    with pytest.raises(ConfigError, match=r"clip.yaml learns from other data.sources than"):
+        load_recipes(config, out)
 
 
 def test_a_plan_that_cannot_end_is_refused_before_it_begins(
@@ -255,7 +276,7 @@ def test_recipes_of_other_documents_are_refused(comparison: CompareConfig, tmp_p
     (tmp_path / "other.yaml").write_text(dump_config(other))
     recipes = comparison.recipes | {"other": str(tmp_path / "other.yaml")}
     with pytest.raises(ConfigError, match=r"other.yaml learns from other data.sources than"):
-        load_recipes(replace(comparison, recipes=recipes), "")
+        load_recipes(replace(comparison, recipes=recipes), Path())
 
 
 def test_a_recipe_without_embeddings_for_an_index_is_refused(
@@ -268,7 +289,7 @@ def test_a_recipe_without_embeddings_for_an_index_is_refused(
     )
     recipes = comparison.recipes | {"llip": str(tmp_path / "llip.yaml")}
     with pytest.raises(ConfigError, match=r"llip.yaml has mixture_tokens"):
-        load_recipes(replace(comparison, recipes=recipes), "")
+        load_recipes(replace(comparison, recipes=recipes), Path())
 
 
 def test_configurations_that_cannot_be_run_are_refused() -> None:
@@ -300,7 +321,7 @@ def test_a_share_of_the_data_is_fewer_scenes_and_fewer_copies(comparison: Compar
     assert emoji.augmented_copies == 1
     with pytest.raises(ConfigError, match=r"0\.25 of 6 versions of a drawing is no whole number"):
         share_of(EmojiSource(augmented_copies=5), 0.25)
-    clip = load_recipes(comparison, "")["clip"]
+    clip = load_recipes(comparison, Path())["clip"]
     with pytest.raises(ConfigError, match="kind captions has no shares"):
         cell_config(Cell(recipe="clip", seed=0, data_share=0.5), clip)
     sized = cell_config(Cell(recipe="clip", seed=5, batch_size=6), clip)
@@ -311,7 +332,7 @@ def test_a_share_of_the_data_is_fewer_scenes_and_fewer_copies(comparison: Compar
 
 def test_shipped_recipes_fit_each_other() -> None:
     config = load_config(CompareConfig, ROOT / "configs/compare/emoji.yaml")
-    recipes = load_recipes(config, "somewhere")
+    recipes = load_recipes(config, Path("somewhere"))
     for cell in plan_cells(config):
         cell_config(cell, recipes[cell.recipe])
     assert {r.kind for r in recipes.values()} == METHODS.keys()
@@ -319,9 +340,8 @@ def test_shipped_recipes_fit_each_other() -> None:
 
 def test_every_method_that_is_asked_is_one_of_its_family() -> None:
     for kind, methods in METHODS.items():
-        own = {"mixed_modal": "genvlm", "contrastive": "dual_encoder"}.get(kind, kind)
         asked = {*methods.drawings, *methods.captions, methods.image_to_text, methods.text_to_image}
-        assert asked <= set(OF_MODELS[own])
+        assert asked <= set(OF_MODELS[kind])
 
 
 def test_drawings_of_held_out_families_are_right_by_any_label_of_their_group() -> None:

@@ -85,6 +85,7 @@ def test_weights_of_picture_places_change_nothing_but_what_is_predicted_there(
     [
         ("llama", "clip", "mlp"), ("gpt2", "vqgan", "queries"), ("genvlm", "siglip", "mlp"),
         ("llama", "small", "linear"), ("genvlm", "small", "queries"),
+        ("genvlm", "own", "mlp"),
     ],
 )  # fmt: skip
 def test_what_is_not_frozen_alone_gets_gradients_and_changes(

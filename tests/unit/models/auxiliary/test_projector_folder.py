@@ -47,6 +47,7 @@ def logits(model: ProjectorModel) -> torch.Tensor:
     [
         ("llama", "vqgan", "mlp"), ("gpt2", "clip", "linear"), ("genvlm", "siglip", "mlp"),
         ("gpt2", "vqgan", "queries"), ("llama", "small", "linear"), ("gpt2", "small", "queries"),
+        ("llama", "own", "mlp"),
     ],
 )  # fmt: skip
 def test_a_model_comes_back_bit_for_bit_without_its_parts(
