@@ -29,12 +29,26 @@ _PANELS = (
             )
         },
     ),
+    Panel(
+        "masked codes, nats each",
+        {"loss_masked_image": ("picture alone", BLUE), "loss_joint_image": ("with text", ORANGE)},
+    ),
+    Panel(
+        "masked pieces, nats each",
+        {"loss_masked_text": ("text alone", BLUE), "loss_joint_text": ("with picture", ORANGE)},
+    ),
     Panel("norm of the gradient", {"grad_norm": ("gradient", BLUE)}),
     Panel("norm of the parameters", {"parameter_norm": ("parameters", BLUE)}),
     Panel("tokens per second", {"tokens_per_second": ("tokens", BLUE)}),
     Panel("pairs per second", {"pairs_per_second": ("pairs", BLUE)}),
     Panel("percent of the time waiting for data", {"data_wait": ("waiting", BLUE)}),
     Panel("MFU, percent", {"mfu": ("MFU", BLUE)}),
+)
+# Each is the whole loss where it is the only part.
+_PARTS = (
+    Panel("contrastive loss, nats", {"loss_infonce": ("infonce", BLUE)}),
+    Panel("caption, nats a piece", {"loss_caption": ("caption", BLUE)}),
+    Panel("matching, nats", {"loss_matching": ("matching", BLUE)}),
 )
 
 
@@ -60,7 +74,9 @@ def training_section(
         ),
     ]
     in_percent = [r | {k: 100 * r[k] for k in _PERCENT if r.get(k) is not None} for r in records]
-    panels = log_panels(in_percent, _PANELS, marks=[event["step"] for event in events])
+    num_parts = sum(key.startswith("loss_") for key in records[-1])
+    drawn = (*_PARTS, *_PANELS) if num_parts > 1 else _PANELS
+    panels = log_panels(in_percent, drawn, marks=[event["step"] for event in events])
     if panels is not None:
         blocks.append(
             Figure(

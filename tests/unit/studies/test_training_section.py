@@ -1,6 +1,8 @@
 """The page of a run that is going on, of either family."""
 
+import base64
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,25 @@ def test_a_diffusion_run_has_a_page(tmp_path: Path) -> None:
     assert "A diffusion model" in page
     assert "20 steps of 8 pairs" in page
     assert page.count("data:image/svg+xml") == 2
+
+
+def test_parts_of_a_loss_are_drawn_where_it_has_several(tmp_path: Path) -> None:
+    def drawn(config: str, **terms: float) -> str:
+        records = [{"step": s, "loss": 3.0, **{f"loss_{k}": v for k, v in terms.items()}}
+                   for s in (5, 10)]  # fmt: skip
+        run = going_run(tmp_path / config, ROOT / f"configs/debug/{config}.yaml", records, [])
+        page = build_report(run).read_text()
+        pictures = re.findall(r"data:image/svg\+xml;base64,([^\"]+)", page)
+        return "".join(base64.b64decode(picture).decode() for picture in pictures)
+
+    pieces = {"masked_text": 2.0, "joint_text": 1.0}
+    masked = drawn("masked", infonce=1.0, matching=0.5, masked_image=4.0, joint_image=3.0, **pieces)
+    for said in ("masked codes", "with text", "masked pieces", "matching", "contrastive loss"):
+        assert said in masked, said
+    captioner = drawn("coca", infonce=1.0, caption=2.0)
+    assert "caption, nats a piece" in captioner
+    assert "masked codes" not in captioner
+    assert "contrastive loss" not in drawn("contrastive", infonce=3.0)
 
 
 @pytest.mark.parametrize("cut", [1, 40, 140])
