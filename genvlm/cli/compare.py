@@ -41,12 +41,20 @@ def run(arguments: argparse.Namespace) -> int:
     from genvlm.cli.training_progress import training_progress
     from genvlm.config.assets import resolve_path
     from genvlm.config.compare import CompareConfig, quick
+    from genvlm.config.kinds import config_class
     from genvlm.config.schema import load_config
+    from genvlm.errors import ConfigError
     from genvlm.studies.compare.page import write_page
     from genvlm.studies.compare.run import Told, baselines, read_records, run_cells
 
     check_output_folder(arguments.out)
-    config = load_config(CompareConfig, resolve_path(arguments.config))
+    path = resolve_path(arguments.config)
+    if config_class(path) is not CompareConfig:
+        raise ConfigError(
+            f"{path} is no comparison but a recipe or something else: name one such as "
+            "configs/compare/emoji.yaml, and train a recipe by genvlm train"
+        )
+    config = load_config(CompareConfig, path)
     if arguments.quick:
         config = quick(config)
     told = Told(

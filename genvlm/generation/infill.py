@@ -16,7 +16,7 @@ from genvlm.generation.rows import ONE_IMAGE, TEXT_ONLY, Rows
 from genvlm.generation.sampled import SampledDocument, sampled_document
 from genvlm.generation.sampling import SamplingSettings, row_generators
 from genvlm.generation.stream import run
-from genvlm.models.pretrained import PretrainedModel
+from genvlm.models.pretrained import PretrainedModel, check_visual
 from genvlm.tokenization.document import Document, Image, Segment, Text, Video, encode_document
 from genvlm.tokenization.infilling import Gap, mask_gaps, rotate
 
@@ -163,6 +163,8 @@ def check_infilling(pretrained: PretrainedModel) -> None:
 def _encode_gapped(pretrained: PretrainedModel, segments: Sequence[GappedSegment]) -> list[int]:
     """Token ids up to INFILL. Stand-ins take the place of what is missing, and are cut off."""
     v, grid = pretrained.vocabulary, pretrained.grammar.grid
+    if any(isinstance(segment, MissingImage) for segment in segments):
+        check_visual(pretrained)
     at, owed, gaps, whole = 1, 0, list[Gap](), list[Segment]()
     for segment in segments:
         stand_in = _stand_in(segment, (1, 1) if v.sized_images else grid)

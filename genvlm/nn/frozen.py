@@ -4,7 +4,7 @@ from torch import nn
 
 
 class Frozen(nn.Module):
-    """A module of other people: always in eval mode, and its weights take no gradients.
+    """A module that was trained elsewhere: always in eval mode, and no weight takes gradients.
 
     Args:
         model: what it computes with.

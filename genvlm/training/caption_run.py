@@ -20,6 +20,7 @@ from genvlm.models.model_folder import is_finished
 from genvlm.nn.safetensors_folder import fingerprint_tensors
 from genvlm.tokenization.image import ImageTokenizer
 from genvlm.training.card import describe_weights, licences, list_sources
+from genvlm.training.frozen import check_frozen
 from genvlm.training.memory import check_model_memory
 from genvlm.training.run_folder import MODEL_FOLDER, claim_inputs, hold_run
 from genvlm.training.steps import Progress, run_steps
@@ -70,7 +71,8 @@ def train_on_captions(
 
     Raises:
         TrainingError: `out` holds another run, is in use, the model needs more memory than there
-            is, a batch of one pair, or the gradient stays non-finite.
+            is, a batch of one pair, the gradient stays non-finite, or frozen weights are no longer
+            what they were.
         TokenError: a caption is longer than the model takes.
         StoppedError: on SIGINT or SIGTERM, after a checkpoint.
     """
@@ -79,7 +81,7 @@ def train_on_captions(
         source, objective = prepare_captions(config, run, cache or out / "cache", progress.encode)
         check_model_memory(config, objective)
         inputs = {
-            "frozen encoders": fingerprint_tensors(frozen_state(objective)),
+            "frozen encoder": fingerprint_tensors(frozen_state(objective)),
             "texts": source.texts_fingerprint,
             "set of pairs": source.fingerprint,
         }
@@ -88,6 +90,8 @@ def train_on_captions(
         trained = run_steps(
             config, out, resume, source, objective, progress, inputs=inputs, unit="pairs"
         )
+        after = fingerprint_tensors(frozen_state(objective))
+        check_frozen({"encoder": after}, {"encoder": inputs["frozen encoder"]})
         if first and (trained.ran or not is_finished(out / MODEL_FOLDER)):
             weights = {n.removeprefix("model."): t for n, t in trained.weights.items()}
             built = run.family.restore(config.model, weights, "the trained model")

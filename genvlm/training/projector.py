@@ -25,10 +25,10 @@ from genvlm.models.text_only import build_language
 from genvlm.nn.frozen import Frozen
 from genvlm.tokenization.image_slots import lay_out, parse_prompt
 from genvlm.training.card import describe_weights, licences, list_sources
+from genvlm.training.frozen import check_frozen
 from genvlm.training.memory import check_model_memory
 from genvlm.training.objectives.captioning import (
     CaptioningObjective,
-    check_frozen,
     fingerprint_frozen,
 )
 from genvlm.training.run_folder import MODEL_FOLDER, claim_inputs, hold_run
@@ -74,7 +74,7 @@ def train_projector(
         trained = run_steps(
             config, out, resume, source, objective, progress, inputs=inputs, unit="tokens"
         )
-        check_frozen(objective, frozen)
+        check_frozen(fingerprint_frozen(objective), frozen)
         if first and (trained.ran or not is_finished(out / MODEL_FOLDER)):
             model = _trained_model(config, patches, language, trained.weights)
             card = _card(config, source.pairs, model)

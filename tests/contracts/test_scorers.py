@@ -13,7 +13,12 @@ from genvlm.models.auxiliary.contrastive import Loss
 from genvlm.models.auxiliary.masked import MaskedModel
 from genvlm.scoring.autoregressive import LikelihoodScorer
 from genvlm.scoring.captioner import CaptionerScorer
-from genvlm.scoring.contrastive import ContrastiveScorer, DualEncoderEmbedder, ForeignEmbedder
+from genvlm.scoring.contrastive import (
+    ContrastiveScorer,
+    DualEncoderEmbedder,
+    ForeignEmbedder,
+    Formula,
+)
 from genvlm.scoring.controls import ConstantScorer, FormatScorer, LengthScorer
 from genvlm.scoring.copies import CopiesScorer
 from genvlm.scoring.diffusion import DiffusionScorer
@@ -71,11 +76,11 @@ def cosine(foreign: ForeignModel, **settings: Any) -> Scorer:
     return ContrastiveScorer(ForeignEmbedder(foreign), **settings)
 
 
-def our_contrastive(loss: Loss, seed: int) -> Scorer:
+def our_contrastive(loss: Loss, seed: int, formula: Formula = "cosine") -> Scorer:
     model = tiny_contrastive(loss, seed=seed)
     # Sums of float32 differ in their last digits by the batch.
     model.network.double()
-    return ContrastiveScorer(DualEncoderEmbedder(model))
+    return ContrastiveScorer(DualEncoderEmbedder(model), formula)
 
 
 def our_llip(seed: int) -> Scorer:
@@ -147,6 +152,7 @@ LEARNED: dict[str, Build] = {
     "SigLIP": foreign(write_tiny_siglip, "contrastive", cosine),
     "SigLIP 2": foreign(write_tiny_siglip2, "contrastive", cosine),
     "our CLIP": lambda seed, folder: our_contrastive("infonce", seed),
+    "our CLIP, logit": lambda seed, folder: our_contrastive("infonce", seed, "logit"),
     "our SigLIP": lambda seed, folder: our_contrastive("sigmoid", seed),
     "our Llip": lambda seed, folder: our_llip(seed),
     "our CoCa": lambda seed, folder: CaptionerScorer(our_captioner(seed)),
@@ -175,6 +181,7 @@ LEARNED: dict[str, Build] = {
     ),
     "projector of CLIP onto GPT-2": projector(ProjectorLikelihoodScorer, "gpt2", "clip"),
     "projector of SigLIP onto our own": projector(ProjectorLikelihoodScorer, "genvlm", "siglip"),
+    "projector of our CLIP": projector(ProjectorLikelihoodScorer, "llama", "own"),
     "projector of a trained encoder": projector(ProjectorLikelihoodScorer, "llama", "small"),
     "projector of queries": projector(ProjectorLikelihoodScorer, kind="queries"),
     "projector, P(yes)": projector(ProjectorPYesScorer),

@@ -3,12 +3,15 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from genvlm.cli.main import main
 from genvlm.config.contrastive import ContrastiveObjectiveConfig, MixtureTokensConfig
+from genvlm.config.image_encoder import VQPatchesConfig
 from genvlm.config.schema import dump_config
 from genvlm.errors import ConfigError, TrainingError
 from genvlm.models.auxiliary.contrastive import Loss, load_contrastive
@@ -16,18 +19,19 @@ from genvlm.nn.safetensors_folder import load_tensors
 from genvlm.scoring.open import open_scorer
 from genvlm.scoring.protocols import Grid
 from genvlm.testing.processes import run_elsewhere
-from genvlm.testing.tiny import tiny_pairs
+from genvlm.testing.tiny import tiny_image_tokenizer, tiny_pairs
 from genvlm.testing.tiny_auxiliary import tiny_contrastive_train_config
+from genvlm.training import caption_run
 from genvlm.training.contrastive import train_contrastive
-from genvlm.training.steps import Progress
+from genvlm.training.steps import Progress, run_steps
 from genvlm.training.stopping import StoppedError
 
 WORKER = Path(__file__).with_name("contrastive_worker.py")
 
 
 def test_two_processes_are_one_with_the_joined_batch(tmp_path: Path) -> None:
-    """Losses and gradients; both losses and mixture tokens, with negatives of some captions, in one
-    start each."""
+    """Losses and all gradients; both losses, mixture tokens and a captioner, with negatives of some
+    captions, in one start each."""
     config = replace(
         tiny_contrastive_train_config(tmp_path),
         objective=ContrastiveObjectiveConfig(chunk_rows=1, negatives=True),
@@ -45,8 +49,11 @@ def test_two_processes_are_one_with_the_joined_batch(tmp_path: Path) -> None:
         found.append(json.loads(out.read_text()))
     alone, together = found
     assert (alone["infonce"]["processes"], together["infonce"]["processes"]) == (1, 2)
-    for loss in ("infonce", "sigmoid", "Llip"):
+    for loss in ("infonce", "sigmoid", "Llip", "CoCa"):
         np.testing.assert_allclose(together[loss]["steps"], alone[loss]["steps"], rtol=1e-5)
+        one, two = (np.array(run[loss]["gradient"]) for run in (alone, together))
+        assert len(one) > 1000
+        np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-5 * np.abs(one).max())
     assert "unequal" not in alone
     assert "processes have 1, 2 pairs of one batch" in together["unequal"]
 
@@ -111,6 +118,28 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     assert load_contrastive(halves).fingerprint == load_contrastive(whole).fingerprint
     weights = load_tensors(whole / "model.safetensors")
     assert weights["log_scale"].shape == ()
+
+
+def test_a_run_whose_frozen_encoder_changes_saves_no_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_image_tokenizer().save(tmp_path / "image")
+    config = tiny_contrastive_train_config(tmp_path, num_steps=2)
+    seeing = VQPatchesConfig(path=str(tmp_path / "image"))
+    config = replace(config, model=replace(config.model, image_encoder=seeing))
+    train_contrastive(config, tmp_path / "frozen")
+
+    def changed(*arguments: Any, **named: Any) -> Any:
+        trained = run_steps(*arguments, **named)
+        encoder = arguments[4].model.image_encoder
+        with torch.no_grad():
+            next(iter(encoder.parameters())).add_(1e-3)
+        return trained
+
+    monkeypatch.setattr(caption_run, "run_steps", changed)
+    with pytest.raises(TrainingError, match="frozen weights of the encoder changed in training"):
+        train_contrastive(config, tmp_path / "thawed")
+    assert not (tmp_path / "thawed" / "model").exists()
 
 
 def test_one_pair_is_no_batch(tmp_path: Path) -> None:

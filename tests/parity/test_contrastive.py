@@ -1,12 +1,16 @@
-"""Our losses on the embeddings of transformers' CLIP and SigLIP are theirs, with the gradients of
-scale and bias."""
+"""Losses and logits of transformers' CLIP and SigLIP are theirs, with the gradients of scale and
+bias."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from genvlm.scoring.contrastive import ContrastiveScorer, ForeignEmbedder
+from genvlm.scoring.protocols import Grid
+from genvlm.scoring.transformers_folder import load_foreign
 from genvlm.testing.foreign_models import CONTEXT, write_tiny_clip, write_tiny_siglip
 from genvlm.testing.tiny import tiny_pairs
 from genvlm.training.objectives.contrastive_losses import info_nce, pairwise_sigmoid
@@ -33,10 +37,12 @@ def test_loss_logits_and_gradients_are_those_of_transformers(name: str, tmp_path
     scale, own = model.logit_scale.exp(), range(len(TEXTS))
     if name == "clip":
         loss = info_nce(images, texts, scale, own)
-        logits = scale * images @ texts.T
     else:
         loss = pairwise_sigmoid(images, texts, scale, model.logit_bias, own)
-        logits = scale * images @ texts.T + model.logit_bias
-    torch.testing.assert_close(logits, theirs.logits_per_image, rtol=0, atol=1e-5)
     torch.testing.assert_close(loss / len(TEXTS), theirs.loss, rtol=0, atol=1e-6)
     torch.testing.assert_close(torch.autograd.grad(loss / len(TEXTS), wanted), expected)
+    scorer = ContrastiveScorer(ForeignEmbedder(load_foreign(tmp_path, "contrastive")), "logit")
+    (scores,) = scorer.score([Grid(item_id="all", images=list(PICTURES), texts=list(TEXTS))])
+    np.testing.assert_allclose(
+        scores.values, theirs.logits_per_image.detach().numpy(), rtol=0, atol=1e-5
+    )

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from genvlm.config.assets import resolve_path
+from genvlm.config.coca import CoCaTrainConfig
 from genvlm.config.compare import CompareConfig
 from genvlm.config.contrastive import ContrastiveTrainConfig
 from genvlm.config.data import DrawnSource, EmojiSource, ScenesSource
-from genvlm.config.image_encoder import OwnPatchesConfig
+from genvlm.config.image_encoder import OwnPatchesConfig, SmallImageEncoderConfig
 from genvlm.config.kinds import ModelTrainConfig, config_class
+from genvlm.config.masked import MaskedTrainConfig
 from genvlm.config.projector import OwnLanguageConfig, ProjectorTrainConfig
 from genvlm.config.schema import load_config
 from genvlm.config.training import TrainConfig
@@ -91,6 +93,8 @@ def load_recipes(config: CompareConfig, out: Path) -> dict[str, ModelTrainConfig
     if config.image_model is not None:
         files.append(config.image_model)
     loaded = [_load(file) for file in files]
+    if config.image_model is not None:
+        _check_image_model(config.image_model, loaded[-1])
     for file, recipe in zip(files, loaded, strict=True):
         if recipe.data.sources != loaded[0].data.sources:
             raise ConfigError(
@@ -98,7 +102,26 @@ def load_recipes(config: CompareConfig, out: Path) -> dict[str, ModelTrainConfig
                 "same documents"
             )
     named = zip(config.recipes, loaded, strict=False)  # what projectors see with is no row
-    return {name: _in_comparison(recipe, config, out) for name, recipe in named}
+    recipes = {name: _in_comparison(recipe, config, out) for name, recipe in named}
+    for name in config.curves.data_recipes:
+        if IMAGE_ENCODER in in_front(recipes[name], config):
+            raise ConfigError(
+                f"curves.data_recipes holds {name}, which sees with image_model, and that learns "
+                "from all documents: leave it out"
+            )
+    return recipes
+
+
+def _check_image_model(path: str, recipe: ModelTrainConfig) -> None:
+    lending = ContrastiveTrainConfig | CoCaTrainConfig | MaskedTrainConfig
+    if not (
+        isinstance(recipe, lending)
+        and isinstance(recipe.model.image_encoder, SmallImageEncoderConfig)
+    ):
+        raise ConfigError(
+            f"image_model {path} trains no image encoder for a projector: name a recipe of kind "
+            "contrastive, coca or masked whose image_encoder is small"
+        )
 
 
 def _in_comparison(recipe: ModelTrainConfig, config: CompareConfig, out: Path) -> ModelTrainConfig:
@@ -106,7 +129,9 @@ def _in_comparison(recipe: ModelTrainConfig, config: CompareConfig, out: Path) -
     if config.data_share is not None:
         recipe = with_share(recipe, config.data_share)
     if isinstance(recipe, ProjectorTrainConfig):
-        paths = {part: str(out / part / MODEL_FOLDER) for part in in_front(recipe, config)}
+        paths = {
+            part: str(out.resolve() / part / MODEL_FOLDER) for part in in_front(recipe, config)
+        }
         model = recipe.model
         if LANGUAGE_MODEL in paths:
             written = OwnLanguageConfig(path=paths[LANGUAGE_MODEL])
@@ -130,8 +155,26 @@ def in_front(recipe: ModelTrainConfig, config: CompareConfig) -> dict[str, Model
             seeing = with_share(seeing, config.data_share)
         runs[IMAGE_ENCODER] = seeing
     if config.steps_in_front is not None:
-        runs = {part: replace(run, num_steps=config.steps_in_front) for part, run in runs.items()}
+        runs = {part: with_steps(run, config.steps_in_front) for part, run in runs.items()}
     return runs
+
+
+def with_steps(run: ModelTrainConfig, num_steps: int) -> ModelTrainConfig:
+    """So many steps, of which no more than a quarter warms up."""
+    warmup = min(run.optimizer.warmup_steps, num_steps // 4)
+    optimizer = replace(run.optimizer, warmup_steps=warmup)
+    return replace(run, num_steps=num_steps, optimizer=optimizer)
+
+
+def check_joined(recipe: ModelTrainConfig, config: CompareConfig) -> None:
+    """Raises ConfigError: a projector joins models that are not there, nor trained in front."""
+    if not isinstance(recipe, ProjectorTrainConfig):
+        return
+    trained = in_front(recipe, config)
+    for part in (LANGUAGE_MODEL, IMAGE_ENCODER):
+        path = getattr(getattr(recipe.model, part), "path", None)
+        if part not in trained and path is not None:
+            resolve_path(path)
 
 
 def _load(path: str) -> ModelTrainConfig:

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ from genvlm.scoring.features import pixel_features
 from genvlm.studies.compare.cells import (
     Cell,
     cell_config,
+    check_joined,
     choose_cells,
     in_front,
     load_recipes,
     plan_cells,
+    with_steps,
 )
 from genvlm.studies.compare.compute import tokenizing
 from genvlm.studies.compare.questions import Asked, ask, name_by_pixels, probe, sections
@@ -73,8 +75,11 @@ def run_cells(
     left = [
         c for c in cells if c not in records or not set(sections(c, config)) <= records[c].keys()
     ]
+    untrained = [cell for cell in left if cell not in records]
+    for cell in untrained:
+        check_joined(recipes[cell.recipe], config)
     earlier = dict[str, float]()
-    for cell in left:
+    for cell in untrained:
         for part, trained in in_front(recipes[cell.recipe], config).items():
             if part not in earlier:
                 told.stage(part.replace("_", " "))
@@ -192,10 +197,7 @@ def _train_cell(
             f"training_flops {config.training_flops:g} is less than one step of {cell.recipe}, "
             f"{compute.per_step:.3g}: raise it, or make its batch smaller"
         )
-    warmup = min(trained.optimizer.warmup_steps, num_steps // 4)
-    trained = replace(
-        trained, num_steps=num_steps, optimizer=replace(trained.optimizer, warmup_steps=warmup)
-    )
+    trained = with_steps(trained, num_steps)
     began = time.perf_counter()
     resumed = _train(trained, out / _CELLS / cell.name / _RUN, cache, told)
     seconds = time.perf_counter() - began

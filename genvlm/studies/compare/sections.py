@@ -276,7 +276,9 @@ _DECISION_COST: Mapping[str, tuple[Key, float, int]] = {
 def _costs(results: Results) -> list[Block]:
     training = (
         "Training, means over seeds. Tokenizing: every picture of the data once, in front of it. "
-        "Earlier: the language model of a projector, which read texts that no other did. "
+        "Earlier: what a projector joins, trained in front, once for all seeds: a language model, "
+        "which read texts that no other did, and an encoder of the same documents where it sees "
+        "with one. "
         "Optimizer steps are not counted. Minutes are of the machine that ran the cell."
     )
     decision = f"A decision: one picture against {NUM_CLASSES} labels, all encoded anew."

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from genvlm.data.captioning import CaptioningBatch
 from genvlm.data.pairs import as_pixels
-from genvlm.errors import TrainingError
 from genvlm.models.auxiliary.language_model import LanguageModel
 from genvlm.models.auxiliary.projector import Projector, fill_rows
 from genvlm.nn.frozen import Frozen
@@ -65,17 +64,6 @@ def fingerprint_frozen(objective: CaptioningObjective) -> dict[str, str]:
     """sha256 over the weights of each frozen part."""
     parts = objective.frozen_parts().items()
     return {name: fingerprint_tensors(part.state_dict()) for name, part in parts}
-
-
-def check_frozen(objective: CaptioningObjective, before: Mapping[str, str]) -> None:
-    """Raises TrainingError: the weights of a frozen part are not bit for bit what they were."""
-    for name, fingerprint in fingerprint_frozen(objective).items():
-        if fingerprint != before[name]:
-            raise TrainingError(
-                f"the frozen weights of the {name} changed in training (sha256 {fingerprint[:12]}, "
-                f"before {before[name][:12]}), so that no model is saved: only what is trained "
-                "may have requires_grad"
-            )
 
 
 def _drop_frozen(

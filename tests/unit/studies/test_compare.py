@@ -223,6 +223,22 @@ def test_a_plan_that_cannot_end_is_refused_before_it_begins(
     few = replace(comparison, evaluation=replace(_FEW, gallery=5000))
     with pytest.raises(EvaluationError, match="628 pictures of two icons that are held out"):
         run_cells(few, tmp_path)
+    projector = tiny_projector_train_config(tmp_path, "genvlm")
+    own = OwnPatchesConfig(path="runs/nowhere/model")
+    sighted = replace(projector, model=replace(projector.model, image_encoder=own))
+    clip = tiny_contrastive_train_config(tmp_path)
+    last = replace(clip, data=projector.data)
+    for name, recipe in {"projector": projector, "sighted": sighted, "last": last}.items():
+        (tmp_path / f"{name}.yaml").write_text(dump_config(recipe))
+    files = {name: str(tmp_path / f"{name}.yaml") for name in ("last", "projector", "sighted")}
+    joined = replace(comparison, recipes=files, curves=CurvesConfig())
+    with pytest.raises(ConfigError, match="'runs/nowhere/model' is neither a path"):
+        run_cells(joined, tmp_path)
+    with pytest.raises(ConfigError, match=r"image_model .*projector.yaml trains no image encoder"):
+        run_cells(replace(joined, image_model=files["projector"]), tmp_path)
+    shares = CurvesConfig(data_shares=(0.5,), data_recipes=("sighted",))
+    with pytest.raises(ConfigError, match="holds sighted, which sees with image_model"):
+        run_cells(replace(joined, image_model=files["last"], curves=shares), tmp_path)
     assert not list(tmp_path.rglob("run"))
     with pytest.raises(ConfigError, match="training_flops 1000 is less than one step of clip"):
         run_cells(replace(comparison, training_flops=1e3), tmp_path)

@@ -20,15 +20,18 @@ def unit_rows(num: int, seed: int, dim: int = 5) -> Tensor:
 
 
 def test_three_pairs_by_hand() -> None:
-    """Logits [[2, 0, 0], [0, 2, 0], [0, 0, 0]]: of an image and a text that nothing tells apart."""
-    images = torch.eye(3, dtype=torch.float64)
-    texts = torch.diag(torch.tensor([2.0, 2.0, 0.0], dtype=torch.float64))
-    right, lost = math.log(1 + 2 * math.exp(-2)), math.log(3)
+    """Logits of images (rows) and texts that are no others when transposed."""
+    logits = [[2.0, 1.0, 1.0], [0.0, 2.0, 0.0], [0.0, 0.0, 0.0]]
+    images, texts = torch.eye(3, dtype=torch.float64), torch.tensor(logits, dtype=torch.float64).T
+    e = math.e
+    of_images = (math.log(e**2 + 2 * e) - 2) + (math.log(e**2 + 2) - 2) + math.log(3)
+    of_texts = (math.log(e**2 + 2) - 2) + (math.log(e + e**2 + 1) - 2) + math.log(e + 2)
     loss = info_nce(images, texts, ONE, range(3))
-    assert loss.item() == pytest.approx(2 * right + lost)
-    one_sigmoid, half = math.log(1 + math.exp(-2)), math.log(2)
+    assert loss.item() == pytest.approx((of_images + of_texts) / 2)
+    own = 2 * math.log(1 + e**-2) + math.log(2)
+    others = 2 * math.log(1 + e) + 4 * math.log(2)
     sigmoid = pairwise_sigmoid(images, texts, ONE, 0 * ONE, range(3))
-    assert sigmoid.item() == pytest.approx(2 * one_sigmoid + 7 * half)
+    assert sigmoid.item() == pytest.approx(own + others)
 
 
 def test_the_scale_multiplies_and_the_bias_adds() -> None:

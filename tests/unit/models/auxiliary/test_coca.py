@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from genvlm.data.caption_batches import CaptionBatch
+from genvlm.data.images import RGBImage
 from genvlm.data.pairs import fit_pixels
-from genvlm.models.auxiliary.coca import COCA, load_coca
+from genvlm.models.auxiliary.coca import COCA, CoCaModel, load_coca
 from genvlm.testing.tiny import tiny_pairs
 from genvlm.testing.tiny_auxiliary import (
     tiny_captioner,
@@ -66,6 +67,20 @@ def _second(network: torch.nn.Module, row: list[int], pooled: Tensor) -> float:
     return float(network.log_probs(tokens, pooled, pieces, mask)[0, 1])
 
 
+def _surprise(model: CoCaModel, row: list[int], at: int, picture: RGBImage) -> float:
+    """-log p of what stands behind a token, or of the end: logits of all pieces, by hand."""
+    network = model.network
+    pieces, mask = torch.tensor([row]), torch.ones(1, len(row), dtype=torch.bool)
+    states = network.read_texts(pieces, mask).tokens
+    seen = torch.ones(1, 1, len(row), len(row), dtype=torch.bool).tril()
+    pooled, _ = network.read_images(model.pixels([picture]))
+    for block in network.multimodal_blocks:
+        states = block(states, network._rotary(mask, class_token=False), seen, pooled)
+    logits = (network.norm(states)[0, at] @ network.head.proj.weight.T).tolist()
+    following = (*row[1:], row[0])[at]
+    return math.log(sum(map(math.exp, logits))) - logits[following]
+
+
 def test_the_losses_are_those_by_hand() -> None:
     """Three pairs: InfoNCE of their embeddings, and twice minus the log-probability."""
     model = tiny_coca()
@@ -81,7 +96,10 @@ def test_the_losses_are_those_by_hand() -> None:
         row = math.log(sum(math.exp(logits[k][j]) for j in range(3))) - logits[k][k]
         column = math.log(sum(math.exp(logits[j][k]) for j in range(3))) - logits[k][k]
         contrastive += (row + column) / 2
-    caption = -sum(float(model.score_texts(PICTURES[k], [texts[k]])[0].sum()) for k in range(3))
+    caption = 0.0
+    for k in range(3):
+        (row,), _ = model.texts.encode([texts[k]])  # the begin token is the end's
+        caption += sum(_surprise(model, row.tolist(), at, PICTURES[k]) for at in range(len(row)))
     losses = CoCaObjective(model.network, contrastive_weight=1.0, caption_weight=2.0)(batch)
     assert losses.terms["infonce"].item() == pytest.approx(contrastive, rel=1e-5)
     assert losses.terms["caption"].item() == pytest.approx(caption, rel=1e-5)

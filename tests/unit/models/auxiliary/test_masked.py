@@ -148,6 +148,37 @@ def test_the_losses_are_those_by_hand() -> None:
     )
 
 
+def test_every_guess_is_that_by_hand() -> None:
+    """Codes and pieces, alone and beside the other, place by place over what was masked."""
+    model = tiny_masked()
+    batch, network = a_batch(model, 3), model.network
+    assert batch.codes is not None
+    there = batch.mask.clone()
+    there[:, 0] = False
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        patches = draw_masked(torch.ones(3, 16, dtype=torch.bool), 0.4)
+        pieces = draw_masked(there, 0.3)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        found = MaskedObjective(network, MaskedObjectiveConfig()).forward(batch)
+    images = network.read_images(batch.images.float() / 127.5 - 1, patches)
+    texts = network.read_texts(batch.pieces, batch.mask, pieces)
+    both = network.read_both(images, texts, batch.mask)  # a class token, patches, pieces
+    for name, states, head, targets, hidden in (
+        ("masked_image", images, network.code_head, batch.codes, patches),
+        ("masked_text", texts, network.piece_head, batch.pieces, pieces),
+        ("joint_image", both[:, 1:17], network.joint_code_head, batch.codes, patches),
+        ("joint_text", both[:, 17:], network.joint_piece_head, batch.pieces, pieces),
+    ):
+        total = 0.0
+        for row, place in hidden.nonzero().tolist():
+            logits = head(states[row, place]).tolist()
+            total += math.log(sum(map(math.exp, logits))) - logits[int(targets[row, place])]
+        assert found.terms[name].item() == pytest.approx(total, rel=1e-5), name
+        assert found.counts[name] == hidden.sum(), name
+
+
 def test_with_one_masked_each_is_told_beside_the_whole_other() -> None:
     model = tiny_masked()
     batch, network = a_batch(model, 3), model.network
