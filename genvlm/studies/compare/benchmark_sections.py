@@ -14,6 +14,8 @@ from genvlm.studies.compare.table_cells import OVER_SEEDS, Row, names_first, see
 from genvlm.studies.evaluations import NEIGHBOUR, PAIRS
 
 _METRICS = ("text", "image", "group")
+# Of a kind with fewer pairs a percentage says nothing.
+_FEW_PAIRS = 20
 
 
 def scenes(results: Results) -> list[Block]:
@@ -43,7 +45,7 @@ def pairs(results: Results) -> list[Block]:
 
 
 def _pairs_by_kind(results: Results) -> list[Block]:
-    """Kinds stand below each other: there are more of them than recipes."""
+    """What the names of a pair differ in, and whether training had their family."""
     judged = {recipe: first_judged(record, PAIRS) for recipe, record in results.firsts.items()}
     asked = {recipe: found for recipe, found in judged.items() if found is not None}
     if not asked:
@@ -53,19 +55,26 @@ def _pairs_by_kind(results: Results) -> list[Block]:
         for found in asked.values()
         for tag, metrics in found["categories"].items()
     }
+    few = [f"{tag} ({num})" for tag, num in kinds.items() if num < _FEW_PAIRS]
+    kinds = {tag: num for tag, num in kinds.items() if num >= _FEW_PAIRS}
+    if not kinds:
+        return []
     rows: list[Row] = []
-    for tag, num in kinds.items():
-        row: Row = [f"{tag} ({num})"]
-        for recipe in asked:
-            key = (PAIRS, first_method(results.firsts[recipe]), tag, "accuracy", OWN)
-            found = results.numbers[recipe].get(key)
-            row.append(None if found is None else found.mean)
-        rows.append([*row, results.reference(PAIRS, tag, "accuracy", NEIGHBOUR)])
+    for recipe in asked:
+        method, numbers = first_method(results.firsts[recipe]), results.numbers[recipe]
+        found = [numbers.get((PAIRS, method, tag, "accuracy", OWN)) for tag in kinds]
+        rows.append([recipe, *(None if number is None else number.mean for number in found)])
+    nearest = [results.reference(PAIRS, tag, "accuracy", NEIGHBOUR) for tag in kinds]
+    if any(value is not None for value in nearest):
+        rows.append([NEIGHBOUR, *nearest])
     said = (
-        "The same by kind, mean over seeds, by the score that families are compared by. 1-NN: the "
-        "nearest drawing of the training vendors in pixels, held-out families too."
+        "The same by kind (in brackets: items), mean over seeds, by the score that families are "
+        f"compared by. {NEIGHBOUR}: by the nearest drawing of the training vendors, held-out "
+        "families too."
     )
-    return [Table(["kind (items)", *asked, "1-NN"], rows, said)]
+    if few:
+        said += f" Left out, being few: {', '.join(few)}."
+    return [Table(["recipe", *(f"{tag} ({num})" for tag, num in kinds.items())], rows, said)]
 
 
 def _by_method(

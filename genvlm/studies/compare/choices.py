@@ -133,12 +133,12 @@ def _cheapest(numbers: Numbers) -> Choice:
     by_right = _ordered(numbers, _DRAWINGS)
     if not by_right:
         return Choice(need=need, chosen=None)
-    best = by_right[-1]
-    least = numbers[best][_DRAWINGS].mean - WITHIN
+    top = max(numbers[name][_DRAWINGS].mean for name in by_right)
+    best = [name for name in by_right if numbers[name][_DRAWINGS].mean == top]
     near = [
         name
         for name in _ordered(numbers, ("decision", _FLOPS))
-        if name in by_right and numbers[name][_DRAWINGS].mean >= least
+        if name in by_right and numbers[name][_DRAWINGS].mean >= top - WITHIN
     ]
     if not near:
         return Choice(need=need, chosen=None)
@@ -146,13 +146,15 @@ def _cheapest(numbers: Numbers) -> Choice:
     def said(recipe: str) -> str:
         return f"{_gflops(numbers[recipe])}, {numbers[recipe][_DRAWINGS].mean:.1f} % right"
 
-    top = numbers[best][_DRAWINGS].mean
+    rightest = "none is right more often"
+    if near[0] not in best:
+        rightest = f"the best is {' and '.join(best)} with {top:.1f} %"
     return Choice(
         need=need,
         chosen=near[0],
         number=said(near[0]),
         runner_up=f"{near[1]}: {said(near[1])}" if len(near) > 1 else "none is as near",
-        verdict=f"operations are counted; the best is {best} with {top:.1f} %",
+        verdict=f"operations are counted; {rightest}",
     )
 
 

@@ -140,13 +140,15 @@ def _abilities(results: Results) -> list[Block]:
     if not found:
         return []
     names = list(next(iter(found.values())))
-    rows: list[Row] = [[n, *("yes" if own[n] else "no" for own in found.values())] for n in names]
+    rows: list[Row] = [
+        [recipe, *("yes" if own[name] else "no" for name in names)] for recipe, own in found.items()
+    ]
     said = (
         "By the scores that each family gives, whatever the training. Nats are of the codes or the "
         "latents that a model has of a picture. An index is searched as it stands where no "
         "picture is read again for a new text."
     )
-    return [Table(["can it", *found], rows, said)]
+    return [Table(["recipe", *names], rows, said)]
 
 
 def _paired(results: Results) -> list[Block]:
