@@ -12,6 +12,7 @@ from genvlm.config.compare import CompareConfig
 from genvlm.config.contrastive import ContrastiveTrainConfig
 from genvlm.config.curation import CurationConfig
 from genvlm.config.diffusion import DiffusionTrainConfig
+from genvlm.config.image_encoder import OwnPatchesConfig
 from genvlm.config.image_tokenizer import VQGANConfig, VQGANTrainConfig
 from genvlm.config.masked import MaskedTrainConfig
 from genvlm.config.projector import ProjectorTrainConfig
@@ -82,9 +83,10 @@ def test_a_configuration_names_shipped_files_only(path: Path) -> None:
         names = [getattr(model.text_encoder, "tokenizer", None)]
         names.append(getattr(model.latents, "path", None))
     elif content["kind"] == "projector":
-        # The language model is one of the user's own.
+        # The language model is one of the user's own, and the encoder of such a model, too.
         encoder = parse_config(ProjectorTrainConfig, content, _name(path)).model.image_encoder
-        names = [getattr(encoder, "path", None)]
+        own = isinstance(encoder, OwnPatchesConfig)
+        names = [] if own else [getattr(encoder, "path", None)]
     else:
         return
     for named in names:

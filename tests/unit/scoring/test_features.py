@@ -144,7 +144,9 @@ def test_folders_open_as_what_they_are(tmp_path: Path) -> None:
     assert clip.name == "image embedding"
     assert clip.features(IMAGES).shape == (12, 16)
     write_tiny_llava(tmp_path / "llava")
-    with pytest.raises(ConfigError, match="kind image_text_to_text, which gives no features"):
+    with pytest.raises(
+        ConfigError, match="kind foreign_image_text_to_text, which gives no features"
+    ):
         open_features(tmp_path / "llava")
     with pytest.raises(CheckpointError, match="no model folder"):
         open_features(tmp_path / "nowhere")
