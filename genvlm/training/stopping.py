@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from genvlm.errors import TrainingError
+from genvlm.errors import GenvlmError, TrainingError
 
 Handler = Callable[[int, FrameType | None], object]
 _ours = set[int]()
@@ -42,12 +42,22 @@ class Terminated(BaseException):
 @contextmanager
 def terminable() -> Iterator[None]:
     """SIGTERM raises Terminated inside."""
+    received = list[int]()
 
-    def end(_number: int, _frame: FrameType | None) -> None:
+    def end(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
         raise Terminated
 
     with _caught(end, signal.SIGTERM):
-        yield
+        try:
+            yield
+        except GenvlmError:
+            raise
+        except Exception as error:
+            if not received:
+                raise
+            # Compiled code, such as pydantic's, makes errors of its own of what a handler raised.
+            raise Terminated from error
 
 
 @contextmanager

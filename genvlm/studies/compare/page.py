@@ -69,7 +69,7 @@ def _headlines(
 ) -> list[Headline]:
     num, seeds = len(plan_cells(config)), len(config.seeds)
     done = num - len(results.missing) - len(results.unfinished)
-    heads = [Headline("models trained and asked", f"{done} of {num}", f"{seeds} seeds planned")]
+    heads = [Headline("models trained and asked", f"{done} of {num}", f"seeds: {seeds}")]
     for name, title in ((UNSEEN, f"best on the {UNSEEN}"), (SWAPPED, f"best on {SWAPPED}")):
         if name in results.paired:
             found = results.paired[name]
