@@ -87,7 +87,8 @@ def load_recipes(config: CompareConfig, out: Path) -> dict[str, ModelTrainConfig
 
     Raises:
         ConfigError: a recipe that trains no model or has mixture tokens, or whose sources are not
-            those of the first.
+            those of the first; an image_model that trains no encoder for projectors, or whose
+            projector is to learn from shares of the documents.
     """
     files = list(config.recipes.values())
     if config.image_model is not None:

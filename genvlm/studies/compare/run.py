@@ -62,7 +62,8 @@ def run_cells(
     Several processes may work on one folder at a time, each with cells of its own.
 
     Raises:
-        ConfigError: as `load_recipes` and `choose_cells`, or the FLOPs do not make a step.
+        ConfigError: as `load_recipes`, `choose_cells` and `check_joined`, or the FLOPs do not make
+            a step.
         EvaluationError: `out` holds the record of another comparison, or a gallery is too large.
         StoppedError: on SIGINT or SIGTERM; records stay, training goes on from its checkpoint.
     """
