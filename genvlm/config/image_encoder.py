@@ -82,8 +82,6 @@ class OwnPatchesConfig:
     """A model folder of kind contrastive, llip, coca or masked."""
 
 
-PatchesConfig = Annotated[ForeignPatchesConfig | VQPatchesConfig, Field(discriminator="kind")]
-"""Frozen ones."""
 ImageEncoderConfig = Annotated[
     SmallImageEncoderConfig | ForeignPatchesConfig | VQPatchesConfig, Field(discriminator="kind")
 ]

@@ -7,10 +7,9 @@ from pydantic import Field
 
 from genvlm.config.captioned import CaptionedDataConfig
 from genvlm.config.image_encoder import (
-    ForeignPatchesConfig,
+    ImageEncoderConfig,
     OwnPatchesConfig,
     SmallImageEncoderConfig,
-    VQPatchesConfig,
 )
 from genvlm.config.schema import Positive, strict
 from genvlm.config.text_encoder import check_heads
@@ -44,10 +43,7 @@ class OwnLanguageConfig:
     """A model folder."""
 
 
-SeeingConfig = Annotated[
-    SmallImageEncoderConfig | ForeignPatchesConfig | VQPatchesConfig | OwnPatchesConfig,
-    Field(discriminator="kind"),
-]
+SeeingConfig = Annotated[ImageEncoderConfig | OwnPatchesConfig, Field(discriminator="kind")]
 LanguageConfig = Annotated[ForeignLanguageConfig | OwnLanguageConfig, Field(discriminator="kind")]
 
 

@@ -151,7 +151,8 @@ def check_visual(pretrained: PretrainedModel) -> None:
 
 
 def find_video_tokenizer(pretrained: PretrainedModel) -> VideoTokenizer:
-    """The model's own. Raises ConfigError: it was trained without one."""
+    """The model's own. Raises ConfigError: it was trained without one, or on texts alone."""
+    check_visual(pretrained)
     if pretrained.video_tokenizer is None:
         raise ConfigError(
             "this model has no video tokenizer: use one that was trained with `tokenizers.video`"

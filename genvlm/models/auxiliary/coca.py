@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from genvlm.config.assets import resolve_path
 from genvlm.config.coca import CoCaConfig
-from genvlm.models.auxiliary.contrastive import INITIAL_LOG_SCALE, MOST_LOG_SCALE, unit_rows
+from genvlm.models.auxiliary.contrastive import INITIAL_LOG_SCALE, Scaled, unit_rows
 from genvlm.models.auxiliary.folder import Built, Family
 from genvlm.models.auxiliary.pair_model import EmbeddingModel
 from genvlm.models.image_encoder import build_image_encoder
@@ -38,7 +38,7 @@ class TextStates(NamedTuple):
     """Of length 1, from a last token that sees all others."""
 
 
-class CoCa(nn.Module):
+class CoCa(Scaled, nn.Module):
     """Image encoder, two poolers one behind the other, and a decoder of two halves.
 
     The begin token of texts also ends them.
@@ -72,11 +72,6 @@ class CoCa(nn.Module):
         self.image_projection = nn.Linear(hidden, config.embedding_dim, bias=False)
         self.text_projection = nn.Linear(hidden, config.embedding_dim, bias=False)
         self.log_scale = nn.Parameter(torch.tensor(INITIAL_LOG_SCALE))
-
-    @property
-    def scale(self) -> Float[Tensor, ""]:
-        """Factor of cosines, at most 100."""
-        return self.log_scale.clamp(max=MOST_LOG_SCALE).exp()
 
     def read_images(
         self, images: Float[Tensor, "batch 3 side side"]

@@ -36,7 +36,18 @@ def scaled_products(
     return scale * images @ texts.T
 
 
-class DualEncoder(nn.Module):
+class Scaled:
+    """A network with a learned factor of cosines."""
+
+    log_scale: nn.Parameter
+
+    @property
+    def scale(self) -> Float[Tensor, ""]:
+        """The factor, at most 100 as in CLIP."""
+        return self.log_scale.clamp(max=MOST_LOG_SCALE).exp()
+
+
+class DualEncoder(Scaled, nn.Module):
     """Both encoders, their states averaged, projected and scaled to length 1.
 
     Args:
@@ -51,11 +62,6 @@ class DualEncoder(nn.Module):
         scale, bias = INITIAL[loss]
         self.log_scale = nn.Parameter(torch.tensor(scale))
         self.bias = None if bias is None else nn.Parameter(torch.tensor(bias))
-
-    @property
-    def scale(self) -> Float[Tensor, ""]:
-        """Factor of cosines, at most 100 as in CLIP."""
-        return self.log_scale.clamp(max=MOST_LOG_SCALE).exp()
 
     def embed_images(
         self, images: Float[Tensor, "batch 3 side side"]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from genvlm.config.contrastive import ContrastiveConfig
 from genvlm.errors import ConfigError
-from genvlm.models.auxiliary.contrastive import INITIAL, MOST_LOG_SCALE, unit_rows
+from genvlm.models.auxiliary.contrastive import INITIAL, Scaled, unit_rows
 from genvlm.models.auxiliary.folder import Built, Family
 from genvlm.models.auxiliary.pair_model import PairModel
 from genvlm.models.image_encoder import build_image_encoder
@@ -24,7 +24,7 @@ from genvlm.nn.cross_attention import AttentionPooler, CrossAttention
 _NORM_EPS = 1e-5
 
 
-class Llip(nn.Module):
+class Llip(Scaled, nn.Module):
     """Both encoders, mixture tokens that read the patches, and texts that mix the tokens.
 
     The paper's tokens go through all blocks of the encoder with the patches; these read its last
@@ -49,11 +49,6 @@ class Llip(nn.Module):
         scale, bias = INITIAL[config.loss]
         self.log_scale = nn.Parameter(torch.tensor(scale))
         self.bias = None if bias is None else nn.Parameter(torch.tensor(bias))
-
-    @property
-    def scale(self) -> Float[Tensor, ""]:
-        """Factor of cosines, at most 100."""
-        return self.log_scale.clamp(max=MOST_LOG_SCALE).exp()
 
     def read_images(
         self, images: Float[Tensor, "batch 3 side side"]

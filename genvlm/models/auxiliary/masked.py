@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from genvlm.config.assets import resolve_path
 from genvlm.config.masked import MaskedConfig
-from genvlm.models.auxiliary.contrastive import INITIAL_LOG_SCALE, MOST_LOG_SCALE, unit_rows
+from genvlm.models.auxiliary.contrastive import INITIAL_LOG_SCALE, Scaled, unit_rows
 from genvlm.models.auxiliary.folder import Built, Family
 from genvlm.models.auxiliary.pair_model import EmbeddingModel
 from genvlm.models.image_encoder import SmallImageEncoder
@@ -26,7 +26,7 @@ _NORM_EPS = 1e-5
 _INITIALIZER_STD = 0.02
 
 
-class MaskedEncoders(nn.Module):
+class MaskedEncoders(Scaled, nn.Module):
     """Encoders of pictures, texts and both, with a head for each loss.
 
     Args:
@@ -57,11 +57,6 @@ class MaskedEncoders(nn.Module):
         self.image_projection = nn.Linear(image.hidden_size, config.embedding_dim, bias=False)
         self.text_projection = nn.Linear(text.hidden_size, config.embedding_dim, bias=False)
         self.log_scale = nn.Parameter(torch.tensor(INITIAL_LOG_SCALE))
-
-    @property
-    def scale(self) -> Float[Tensor, ""]:
-        """Factor of cosines, at most 100."""
-        return self.log_scale.clamp(max=MOST_LOG_SCALE).exp()
 
     def read_images(
         self,
