@@ -7,9 +7,10 @@ from pydantic import Field
 
 from genvlm.config.captioned import CaptionedDataConfig
 from genvlm.config.image_encoder import (
-    ImageEncoderConfig,
+    ForeignPatchesConfig,
     OwnPatchesConfig,
     SmallImageEncoderConfig,
+    VQPatchesConfig,
 )
 from genvlm.config.schema import Positive, strict
 from genvlm.config.text_encoder import check_heads
@@ -43,7 +44,11 @@ class OwnLanguageConfig:
     """A model folder."""
 
 
-SeeingConfig = Annotated[ImageEncoderConfig | OwnPatchesConfig, Field(discriminator="kind")]
+# Flat, since overrides on the command line take no union within a union.
+SeeingConfig = Annotated[
+    SmallImageEncoderConfig | ForeignPatchesConfig | VQPatchesConfig | OwnPatchesConfig,
+    Field(discriminator="kind"),
+]
 LanguageConfig = Annotated[ForeignLanguageConfig | OwnLanguageConfig, Field(discriminator="kind")]
 
 
